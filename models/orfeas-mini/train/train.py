@@ -1,0 +1,285 @@
+"""Trains the network on scenes made during training, for a bounded time, resumable.
+
+    python train.py --packs DIR --init FIRST_OR_CHECKPOINT --out DIR --minutes 9 --steps 9000
+    python train.py --packs DIR --resume DIR/full.pt --out DIR --minutes 9 --steps 9000
+    python train.py --packs DIR --out DIR --smoke
+
+Step n's scenes depend on the seed and n alone. `full.pt` resumes with the optimiser's state; `half.pt` holds the averaged
+weights in half precision and the step, and resumes with a fresh optimiser (the metrics come back, not the bits).
+"""
+
+import argparse
+import json
+import math
+import pathlib
+import time
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+import data
+import model
+import render
+import shapes
+
+WARMUP_STEPS = 200
+MASK_WEIGHT, COLOUR_WEIGHT, CAMERA_WEIGHT = 0.1, 0.7, 0.3
+# Rare categories are drawn more often than their share, by this power of their size.
+BALANCE = -0.3
+PART_BYTES = 15 << 20
+
+
+class Picker:
+    """Draws model indices: a category-balanced share of artists' models, the rest procedural."""
+
+    def __init__(self, records, procedural_share):
+        categories = np.array([r["category"] for r in records])
+        procedural = np.array([r["pack"] == "procedural" for r in records])
+        names, inverse, counts = np.unique(categories, return_inverse=True, return_counts=True)
+        weight = np.where(procedural, 1.0, counts[inverse].astype(float) ** BALANCE)
+        if procedural.any():
+            weight[procedural] *= procedural_share / weight[procedural].sum()
+            weight[~procedural] *= (1 - procedural_share) / weight[~procedural].sum()
+        self.cumulative = np.cumsum(weight / weight.sum())
+
+    def __call__(self, r, n):
+        return np.minimum(np.searchsorted(self.cumulative, r.random(n)), len(self.cumulative) - 1)
+
+
+def losses(core, batch):
+    """The weighted sum and its parts."""
+    logits, colours, camera, mask = core(batch["image"], batch["points"], batch["camera"])
+    occupancy = F.binary_cross_entropy_with_logits(logits, batch["target"])
+    some = torch.sigmoid(colours[:, :batch["colour"].shape[1]])
+    weight = batch["colour_weight"][:, :, None]
+    colour = ((some - batch["colour"]).abs() * weight).sum() / (3 * weight.sum() + 1)
+    silhouette = F.binary_cross_entropy_with_logits(mask.float(), batch["mask"])
+    pose = (camera[:, :2] - batch["camera"]).abs().mean()
+    total = occupancy + COLOUR_WEIGHT * colour + MASK_WEIGHT * silhouette + CAMERA_WEIGHT * pose
+    return total, torch.stack([occupancy, colour, silhouette, pose]).detach()
+
+
+class Trainer:
+    """Weights, their running average and the optimiser; on CUDA a step is one replayed graph."""
+
+    def __init__(self, args, device):
+        torch.manual_seed(args.seed)
+        self.args, self.device, self.cuda = args, device, device == "cuda"
+        self.core, self.step = model.Core(), 0
+        if args.init:
+            model.load_weights(self.core, args.init)
+            self.step = args.first_step
+        self.core.to(device).train()
+        if args.compile:
+            for block in [*self.core.encoder, *self.core.decoder]:
+                block.compile()
+        self.parameters = list(self.core.parameters())
+        self.average = [p.detach().clone() for p in self.parameters]
+        self.rate = torch.tensor(0.0, device=device)
+        self.optimiser = torch.optim.AdamW(self.parameters, lr=self.rate, betas=(0.9, 0.98), weight_decay=0.03, fused=True, capturable=self.cuda)
+        self.began_at = self.step
+        self.graph, self.batch, self.ahead = None, None, []
+        self.parts = torch.zeros(4, device=device)
+        self.norm = torch.zeros((), device=device)
+        if args.resume:
+            self._restore(args.resume)
+
+    def _restore(self, path):
+        state = torch.load(path, map_location=self.device, weights_only=True)
+        self.core.load_state_dict(state["weights"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.rate
+        torch._foreach_copy_(self.average, [state["average"][n] for n, _ in self.core.named_parameters()])
+        self.step = state["step"]
+        self.began_at = -WARMUP_STEPS  # the optimiser's moments are warm
+
+    def learning_rate(self):
+        warm = min(1.0, (self.step - self.began_at + 1) / WARMUP_STEPS)
+        done = min(1.0, self.step / self.args.steps)
+        return self.args.rate * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done)))
+
+    def _update(self):
+        torch._foreach_zero_([p.grad for p in self.parameters])
+        with torch.autocast(self.device, torch.bfloat16, enabled=self.cuda, cache_enabled=False):
+            total, parts = losses(self.core, self.batch)
+        total.backward()
+        self.norm.copy_(torch.nn.utils.clip_grad_norm_(self.parameters, 1.0, foreach=True))
+        self.optimiser.step()
+        with torch.no_grad():
+            torch._foreach_lerp_(self.average, self.parameters, 1 - self.args.average)
+            self.parts.lerp_(parts, 0.02)
+
+    def train_step(self, batch):
+        """One update from a batch; the batch's tensors are copied."""
+        self.rate.fill_(self.learning_rate())
+        if self.batch is None:
+            self.batch = {k: v.clone() for k, v in batch.items()}
+            for p in self.parameters:
+                p.grad = torch.zeros_like(p)
+        else:
+            for k, v in batch.items():
+                self.batch[k].copy_(v)
+        if self.graph is not None:
+            self.graph.replay()
+        elif not self.cuda:
+            self._update()
+        else:
+            self._warm_and_capture()
+        self.step += 1
+        if self.cuda:
+            # The host may run two steps ahead, no more: queued batches hold memory.
+            self.ahead.append(torch.cuda.Event())
+            self.ahead[-1].record()
+            if len(self.ahead) > 2:
+                self.ahead.pop(0).synchronize()
+
+    def _warm_and_capture(self):
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(3):
+                self._update()
+        torch.cuda.current_stream().wait_stream(side)
+        torch.cuda.synchronize()
+        self.graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self.graph):
+            self._update()
+        self.parts.zero_()
+
+    def averaged(self):
+        """The averaged weights by name, on the CPU in half precision."""
+        return {n: a.half().cpu() for (n, _), a in zip(self.core.named_parameters(), self.average)}
+
+    def save_half(self, folder):
+        """Writes `half.pt.00`, `.01`, … of at most 15 MiB: join them with cat."""
+        path = pathlib.Path(folder) / "half.pt"
+        torch.save({"weights": self.averaged(), "step": self.step}, path)
+        whole = path.read_bytes()
+        path.unlink()
+        for i in range(0, len(whole), PART_BYTES):
+            path.with_suffix(f".pt.{i // PART_BYTES:02d}").write_bytes(whole[i:i + PART_BYTES])
+
+    def save_full(self, path):
+        names = [n for n, _ in self.core.named_parameters()]
+        state = {"weights": self.core.state_dict(), "average": dict(zip(names, self.average)), "optimiser": self.optimiser.state_dict(), "step": self.step}
+        partial = pathlib.Path(path).with_suffix(".partial")
+        torch.save(state, partial)
+        partial.rename(path)
+
+
+class Feeder:
+    """Makes batches one ahead of their use, on a stream of its own."""
+
+    def __init__(self, bank, picker, args, device):
+        self.bank, self.picker, self.args = bank, picker, args
+        self.generator = torch.Generator(device)
+        self.stream = torch.cuda.Stream() if device == "cuda" else None
+
+    def _make(self, step):
+        r = np.random.default_rng([self.args.seed, step])
+        self.generator.manual_seed(self.args.seed * 1_000_003 + step)
+        return render.training_batch(self.bank, render.plan(r, self.picker, self.args.batch, render.SceneOptions()), self.generator)
+
+    def make(self, step):
+        if self.stream is None:
+            return self._make(step), None
+        with torch.cuda.stream(self.stream):
+            batch = self._make(step)
+            done = torch.cuda.Event()
+            done.record()
+        return batch, done
+
+    @staticmethod
+    def take(made):
+        batch, done = made
+        if done is not None:
+            here = torch.cuda.current_stream()
+            here.wait_event(done)
+            for tensor in batch.values():
+                tensor.record_stream(here)
+        return batch
+
+
+def make_bank(args, device):
+    """The training bank: the packs' training split (a few models when smoking) and procedural models."""
+    packs = data.read_packs(args.packs)
+    packs = packs.pick(data.splits(packs)["train"][:args.models or None])
+    if args.procedural:
+        extra = shapes.make_meshes(args.procedural, args.seed)
+        cut = lambda m: [(m.verts[a:b], m.colours[a:b], m.faces[c:d]) for a, b, c, d in zip(m.v_off, m.v_off[1:], m.f_off, m.f_off[1:])]
+        packs = data.join(cut(packs) + cut(extra), packs.records + extra.records)
+    sizes = {"side": 32, "views": 24, "size": 96, "samples": 256} if args.smoke else {}
+    return data.Bank(packs, device, **sizes)
+
+
+def run(args, device):
+    started = time.time()
+    out = pathlib.Path(args.out)
+    out.mkdir(parents=True, exist_ok=True)
+    bank = make_bank(args, device)
+    trainer = Trainer(args, device)
+    feeder = Feeder(bank, Picker([r for r in bank.meshes.records], args.procedural_share), args, device)
+    if trainer.cuda:
+        torch.cuda.synchronize()
+    print(f"ready after {time.time() - started:.1f} s: {len(bank.meshes.records)} models, from step {trainer.step}", flush=True)
+    log = (out / "log.jsonl").open("a")
+    made = feeder.make(trainer.step)
+    marked, mark, saved = time.time(), trainer.step, time.time()
+    while trainer.step < args.steps and time.time() - started < args.minutes * 60:
+        trainer.train_step(feeder.take(made))
+        made = feeder.make(trainer.step)
+        if trainer.step % args.log_every == 0:
+            parts = trainer.parts.tolist()
+            now = time.time()
+            row = {"step": trainer.step, "seconds": round(now - started, 1), "samples_per_second": round((trainer.step - mark) * args.batch / (now - marked)),
+                   "rate": float(trainer.rate), "norm": float(trainer.norm), **dict(zip(("occupancy", "colour", "mask", "camera"), parts))}
+            marked, mark = now, trainer.step
+            log.write(json.dumps(row) + "\n")
+            log.flush()
+            print(json.dumps(row), flush=True)
+            if not all(map(math.isfinite, parts)):
+                raise RuntimeError(f"the loss is not finite at step {trainer.step}")
+        if time.time() - saved > 150:
+            trainer.save_half(out)
+            saved = time.time()
+    if trainer.cuda:
+        torch.cuda.synchronize()
+    trainer.save_half(out)
+    if args.full:
+        pathlib.Path(args.full).parent.mkdir(parents=True, exist_ok=True)
+        trainer.save_full(args.full)
+    print(f"stopped at step {trainer.step} after {time.time() - started:.1f} s", flush=True)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--packs", required=True)
+    parser.add_argument("--out", required=True, help="log and half-precision checkpoint")
+    parser.add_argument("--init", help="an exported model or half.pt to start from")
+    parser.add_argument("--first-step", type=int, default=0, help="with --init: where the schedule goes on")
+    parser.add_argument("--resume", help="a full checkpoint")
+    parser.add_argument("--full", help="where to leave the full checkpoint")
+    parser.add_argument("--minutes", type=float, default=1e9, help="stop after this long, the start included")
+    parser.add_argument("--steps", type=int, default=9000, help="the schedule's length")
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--rate", type=float, default=4e-4)
+    parser.add_argument("--average", type=float, default=0.999)
+    parser.add_argument("--procedural", type=int, default=1500)
+    parser.add_argument("--procedural-share", type=float, default=0.2)
+    parser.add_argument("--models", type=int, default=0, help="only the first so many of the packs")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--log-every", type=int, default=100)
+    parser.add_argument("--compile", action="store_true")
+    parser.add_argument("--smoke", action="store_true", help="two tiny steps, to see that everything runs")
+    args = parser.parse_args()
+    if args.smoke:
+        args.models, args.procedural, args.batch, args.steps, args.log_every = 6, 3, 2, 2, 1
+    torch.backends.cuda.matmul.allow_tf32 = True
+    torch.backends.cudnn.allow_tf32 = True
+    run(args, "cuda" if torch.cuda.is_available() else "cpu")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,396 @@
+//! Every setting, read once and checked once. Nothing else reads the environment.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use figment::{
+    Figment,
+    providers::{Env, Format, Serialized, Toml},
+};
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    auth::keyring::Keyring,
+    image::ImageLimits,
+    inference::device::{DeviceChoice, DeviceChoiceError},
+};
+
+/// What this process does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Serves clients and computes.
+    All,
+    /// Serves clients.
+    Api,
+    /// Computes.
+    Worker,
+}
+
+impl Role {
+    /// As it is written in settings and shown of nodes.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::All => "all",
+            Self::Api => "api",
+            Self::Worker => "worker",
+        }
+    }
+
+    /// Whether it takes conversions from the queue.
+    #[must_use]
+    pub fn computes(self) -> bool {
+        matches!(self, Self::All | Self::Worker)
+    }
+
+    /// Whether it answers clients.
+    #[must_use]
+    pub fn serves(self) -> bool {
+        matches!(self, Self::All | Self::Api)
+    }
+}
+
+/// The settings under their own names: environment variables in upper case, keys of `orfeas.toml` in lower case.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Settings {
+    /// Let batches grow and shrink with measured memory, up to what the model allows.
+    pub enable_dynamic_scaling: bool,
+    /// Images in one submission at most.
+    pub agent_max_batch_size: u32,
+    /// What a GPU batch aims at while the GPU is busy.
+    pub batch_size_min: u32,
+    /// The largest GPU batch, unless dynamic scaling raises it.
+    pub batch_size_max: u32,
+    /// The longest a conversion may wait for company.
+    pub batch_timeout_seconds: f64,
+    /// `postgres://…`; unset: the embedded Postgres.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub database_url: Option<String>,
+    /// `file:///…` or `s3://…`; unset: a folder in the data folder.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub orfeas_storage: Option<String>,
+    /// Where the embedded Postgres, the keys and local assets live.
+    pub orfeas_data_dir: PathBuf,
+    /// Address and port of the API.
+    pub orfeas_listen: SocketAddr,
+    /// How clients reach the API, for download URLs; unset: the listening address.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub orfeas_public_url: Option<String>,
+    /// `all`, `api` or `worker`.
+    pub orfeas_role: Role,
+    /// `auto`, `cpu`, `cuda` or `cuda:0,1`.
+    pub orfeas_device: String,
+    /// Folder of the models; unset: `models` beside the binary or in the checkout.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub orfeas_models_dir: Option<PathBuf>,
+    /// The model of conversions that name none.
+    pub orfeas_default_model: String,
+    /// `name:64 hex digits`, several by commas, the first signs; unset: made and kept in the data folder.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub orfeas_master_keys: Option<String>,
+    /// Bytes of one image at most.
+    pub orfeas_max_upload_bytes: u64,
+    /// Pixels of one image at most.
+    pub orfeas_max_pixels: u64,
+    /// Address and port of `/metrics`.
+    pub orfeas_metrics_listen: SocketAddr,
+    /// Folder of a Postgres installation for the embedded one; unset: found beside the binary or in the checkout.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub orfeas_postgres_dir: Option<PathBuf>,
+    /// What is logged, in the syntax of `tracing`'s `EnvFilter`.
+    pub orfeas_log: String,
+    /// One JSON object a line instead of text.
+    pub orfeas_log_json: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            enable_dynamic_scaling: true,
+            agent_max_batch_size: 16,
+            batch_size_min: 2,
+            batch_size_max: 8,
+            batch_timeout_seconds: 5.0,
+            database_url: None,
+            orfeas_storage: None,
+            orfeas_data_dir: PathBuf::from("data"),
+            orfeas_listen: SocketAddr::from(([127, 0, 0, 1], 8080)),
+            orfeas_public_url: None,
+            orfeas_role: Role::All,
+            orfeas_device: "auto".into(),
+            orfeas_models_dir: None,
+            orfeas_default_model: "orfeas-mini".into(),
+            orfeas_master_keys: None,
+            orfeas_max_upload_bytes: 20 << 20,
+            orfeas_max_pixels: 50_000_000,
+            orfeas_metrics_listen: SocketAddr::from(([127, 0, 0, 1], 9464)),
+            orfeas_postgres_dir: None,
+            orfeas_log: "info,sqlx=warn,sea_orm_migration=warn".into(),
+            orfeas_log_json: false,
+        }
+    }
+}
+
+/// A setting that can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// A value of the wrong type or an unknown key, with its place.
+    #[error("the settings can't be used: {0}")]
+    Read(Box<figment::Error>),
+    /// A value out of range.
+    #[error("the setting {name} can't be used: {message}")]
+    Value { name: &'static str, message: String },
+    /// The master keys can't be read or made.
+    #[error(transparent)]
+    Keys(#[from] crate::auth::keyring::KeyringError),
+}
+
+impl Settings {
+    /// The settings in force: defaults, then `orfeas.toml` in the working folder, then the environment.
+    ///
+    /// # Errors
+    /// [`ConfigError`] naming the setting and what is wrong with it.
+    pub fn load() -> Result<Self, ConfigError> {
+        let defaults = Self::default();
+        let names: Vec<String> = Self::names();
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        let settings: Self = Figment::from(Serialized::defaults(&defaults))
+            .merge(Toml::file("orfeas.toml"))
+            .merge(Env::raw().only(&names))
+            .extract()
+            .map_err(|error| ConfigError::Read(Box::new(error)))?;
+        settings.checked()
+    }
+
+    /// The names of all settings, as keys of `orfeas.toml`.
+    #[must_use]
+    pub fn names() -> Vec<String> {
+        let full = Self {
+            database_url: Some(String::new()),
+            orfeas_storage: Some(String::new()),
+            orfeas_public_url: Some(String::new()),
+            orfeas_models_dir: Some(PathBuf::new()),
+            orfeas_master_keys: Some(String::new()),
+            orfeas_postgres_dir: Some(PathBuf::new()),
+            ..Self::default()
+        };
+        let value = serde_json::to_value(full).expect("plain data has a JSON form");
+        value
+            .as_object()
+            .expect("a struct becomes an object")
+            .keys()
+            .cloned()
+            .collect()
+    }
+
+    fn checked(self) -> Result<Self, ConfigError> {
+        let refuse = |name, message: &str| {
+            Err(ConfigError::Value {
+                name,
+                message: message.into(),
+            })
+        };
+        if self.batch_size_min == 0 || self.batch_size_min > self.batch_size_max {
+            return refuse("BATCH_SIZE_MIN", "it must lie in 1..BATCH_SIZE_MAX");
+        }
+        if !(0.0..=3600.0).contains(&self.batch_timeout_seconds) {
+            return refuse("BATCH_TIMEOUT_SECONDS", "it must lie in 0..3600");
+        }
+        if !(1..=256).contains(&self.agent_max_batch_size) {
+            return refuse("AGENT_MAX_BATCH_SIZE", "it must lie in 1..256");
+        }
+        if self.orfeas_role != Role::All && self.database_url.is_none() {
+            return refuse(
+                "DATABASE_URL",
+                "nodes with a role of their own share a Postgres: set its URL",
+            );
+        }
+        Ok(self)
+    }
+
+    /// The settings as `orfeas.toml` would hold them, secrets hidden.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        let mut shown = self.clone();
+        let hide = |secret: &mut Option<String>| {
+            if let Some(value) = secret {
+                *value = "(hidden)".into();
+            }
+        };
+        hide(&mut shown.orfeas_master_keys);
+        if let Some(url) = &mut shown.database_url
+            && let Ok(mut parsed) = url::Url::parse(url)
+            && parsed.password().is_some()
+            && parsed.set_password(Some("hidden")).is_ok()
+        {
+            *url = parsed.into();
+        }
+        toml::to_string(&shown).expect("plain data has a TOML form")
+    }
+
+    /// The longest a conversion may wait for company.
+    #[must_use]
+    pub fn batch_timeout(&self) -> Duration {
+        Duration::from_secs_f64(self.batch_timeout_seconds)
+    }
+
+    /// What a picture may weigh.
+    #[must_use]
+    pub fn image_limits(&self) -> ImageLimits {
+        ImageLimits {
+            bytes_max: self.orfeas_max_upload_bytes,
+            pixels_max: self.orfeas_max_pixels,
+        }
+    }
+
+    /// What computes.
+    ///
+    /// # Errors
+    /// [`ConfigError::Value`].
+    pub fn device(&self) -> Result<DeviceChoice, ConfigError> {
+        let refused = |error: DeviceChoiceError| ConfigError::Value {
+            name: "ORFEAS_DEVICE",
+            message: error.to_string(),
+        };
+        self.orfeas_device.parse().map_err(refused)
+    }
+
+    /// Where assets are kept.
+    #[must_use]
+    pub fn assets_dir(&self) -> PathBuf {
+        self.orfeas_data_dir.join("assets")
+    }
+
+    /// The ring of master keys: from the setting, or from the data folder, made when missing.
+    ///
+    /// # Errors
+    /// [`ConfigError::Keys`].
+    pub fn keyring(&self) -> Result<Keyring, ConfigError> {
+        Ok(match &self.orfeas_master_keys {
+            Some(text) => text.parse()?,
+            None => Keyring::load_or_make(&self.orfeas_data_dir)?,
+        })
+    }
+
+    /// The folder of the models, or the places where none was found.
+    ///
+    /// # Errors
+    /// [`ConfigError::Value`].
+    pub fn models_dir(&self) -> Result<PathBuf, ConfigError> {
+        if let Some(dir) = &self.orfeas_models_dir {
+            return Ok(dir.clone());
+        }
+        let program = std::env::current_exe().unwrap_or_default();
+        // Beside an installed binary, in a checkout's target/<profile>/[deps/], or where one stands.
+        let candidates = program
+            .ancestors()
+            .skip(1)
+            .take(4)
+            .map(|folder| folder.join("models"));
+        candidates
+            .chain([PathBuf::from("models")])
+            .find(|dir| has_model(dir))
+            .ok_or_else(|| ConfigError::Value {
+                name: "ORFEAS_MODELS_DIR",
+                message:
+                    "no models folder was found beside the program or in the working folder: set it"
+                        .into(),
+            })
+    }
+}
+
+fn has_model(dir: &Path) -> bool {
+    std::fs::read_dir(dir).is_ok_and(|entries| {
+        entries
+            .filter_map(Result::ok)
+            .any(|entry| entry.path().join("model.toml").is_file())
+    })
+}
+
+/// How libgomp's threads wait for each other; see [`crate::cli::main`].
+pub const OPENMP_WAITING: &str = "OMP_WAIT_POLICY";
+
+/// Whether somebody has decided how libgomp's threads wait.
+#[must_use]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the place that reads the environment"
+)]
+pub fn is_openmp_configured() -> bool {
+    std::env::var_os(OPENMP_WAITING).is_some()
+}
+
+/// What the environment says about the S3 store: the `AWS_…` variables, for [`crate::storage::Storage::open`].
+#[must_use]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the place that reads the environment"
+)]
+pub fn s3_options() -> Vec<(String, String)> {
+    std::env::vars()
+        .filter(|(name, _)| name.starts_with("AWS_"))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_field_is_a_setting() {
+        let names = Settings::names();
+        assert!(
+            names.contains(&"database_url".into()) && names.contains(&"orfeas_postgres_dir".into())
+        );
+        assert_eq!(
+            names.len(),
+            22,
+            "a new optional setting must be listed in `names`, or the environment can't set it"
+        );
+    }
+
+    #[test]
+    fn secrets_are_not_shown() {
+        let settings = Settings {
+            orfeas_master_keys: Some("a:00ff".into()),
+            database_url: Some("postgres://me:geheim@db/orfeas".into()),
+            ..Settings::default()
+        };
+        let shown = settings.shown();
+        assert!(
+            !shown.contains("00ff") && !shown.contains("geheim") && shown.contains("me:hidden@db"),
+            "{shown}"
+        );
+    }
+
+    #[test]
+    fn senseless_values_are_refused_by_name() {
+        let error = |settings: Settings| settings.checked().expect_err("senseless").to_string();
+        assert!(
+            error(Settings {
+                batch_size_min: 9,
+                ..Default::default()
+            })
+            .contains("BATCH_SIZE_MIN")
+        );
+        assert!(
+            error(Settings {
+                batch_timeout_seconds: f64::NAN,
+                ..Default::default()
+            })
+            .contains("BATCH_TIMEOUT")
+        );
+        assert!(
+            error(Settings {
+                orfeas_role: Role::Api,
+                ..Default::default()
+            })
+            .contains("DATABASE_URL")
+        );
+    }
+}

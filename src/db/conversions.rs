@@ -1,0 +1,401 @@
+//! Every transition of a conversion. Each statement names the status and the attempt that it expects; when no
+//! row matches, somebody else won, and the caller is told [`DatabaseError::Lost`].
+
+use std::time::Duration;
+
+use sea_orm::{
+    AccessMode, ColumnTrait, ConnectionTrait, EntityTrait, FromQueryResult, IntoActiveModel,
+    IsolationLevel, QueryFilter, QueryOrder, TransactionTrait,
+};
+
+use super::{
+    Database, DatabaseError,
+    entities::{
+        asset, batch,
+        conversion::{self, Model, Quality, Timings},
+    },
+    statement,
+};
+use crate::conversion::{
+    AfterFailure, AssetId, BatchId, ConversionId, FAILURES_MAX, Failure, NodeId, Owner, Stage,
+};
+
+/// How long a node's claim holds without a sign of life. Three heartbeats fit in.
+pub const LEASE: Duration = Duration::from_secs(15);
+
+/// One attempt at one conversion: what a worker must name to change the row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Attempt {
+    pub conversion: ConversionId,
+    pub number: i16,
+}
+
+/// Whether a stage may be entered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Entered {
+    Yes,
+    /// The owner wants it called off.
+    CancelRequested,
+}
+
+/// What `cancel` found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Canceled {
+    /// It was waiting, and is off now.
+    Now,
+    /// It runs; it will stop at the next stage's boundary.
+    Requested,
+    /// It had ended before.
+    AlreadyEnded,
+}
+
+#[derive(Debug, FromQueryResult)]
+struct CancelState {
+    wanted: bool,
+}
+
+impl Database {
+    /// Claims up to `count_max` queued conversions of the given models for a node, the lowest ranks first.
+    ///
+    /// # Errors
+    /// [`DatabaseError`] when the statement fails; nothing is claimed then.
+    pub async fn claim(
+        &self,
+        node: NodeId,
+        models: &[String],
+        count_max: u32,
+    ) -> Result<Vec<Model>, DatabaseError> {
+        self.all(
+            "WITH next AS MATERIALIZED (
+                 SELECT id FROM conversion
+                 WHERE status = 'queued' AND run_at <= now() AND model = ANY ($1)
+                   AND NOT (SELECT paused FROM queue_control)
+                 ORDER BY rank, id LIMIT $2 FOR UPDATE SKIP LOCKED)
+             UPDATE conversion SET status = 'running', stage = 'prepare', attempt = attempt + 1, node_id = $3,
+                 started_at = coalesce(started_at, now()), lease_until = now() + make_interval(secs => $4)
+             FROM next WHERE conversion.id = next.id RETURNING conversion.*",
+            [models.to_vec().into(), i64::from(count_max).into(), node.into(), LEASE.as_secs_f64().into()],
+        )
+        .await
+    }
+
+    /// Moves a running attempt to a later stage.
+    ///
+    /// # Errors
+    /// [`DatabaseError::Lost`] when the attempt no longer holds the row.
+    pub async fn enter_stage(
+        &self,
+        attempt: Attempt,
+        stage: Stage,
+    ) -> Result<Entered, DatabaseError> {
+        let entered = self
+            .execute(
+                "UPDATE conversion SET stage = $3, lease_until = now() + make_interval(secs => $4)
+                 WHERE id = $1 AND attempt = $2 AND status = 'running' AND cancel_requested_at IS NULL",
+                [attempt.conversion.into(), attempt.number.into(), stage.as_str().into(), LEASE.as_secs_f64().into()],
+            )
+            .await?;
+        if entered == 1 {
+            Ok(Entered::Yes)
+        } else {
+            self.cancel_wanted(attempt).await
+        }
+    }
+
+    /// Tells a cancel request from a lost lease, after a statement matched no row.
+    async fn cancel_wanted(&self, attempt: Attempt) -> Result<Entered, DatabaseError> {
+        let state = self
+            .one::<CancelState>(
+                "SELECT cancel_requested_at IS NOT NULL AS wanted FROM conversion
+                 WHERE id = $1 AND attempt = $2 AND status = 'running'",
+                [attempt.conversion.into(), attempt.number.into()],
+            )
+            .await?;
+        match state {
+            Some(CancelState { wanted: true }) => Ok(Entered::CancelRequested),
+            Some(CancelState { wanted: false }) | None => Err(DatabaseError::Lost),
+        }
+    }
+
+    /// Renews the leases of a node's live attempts.
+    ///
+    /// # Errors
+    /// [`DatabaseError`] when the statement fails.
+    pub async fn renew_leases(
+        &self,
+        node: NodeId,
+        attempts: &[Attempt],
+    ) -> Result<(), DatabaseError> {
+        let ids: Vec<uuid::Uuid> = attempts
+            .iter()
+            .map(|attempt| attempt.conversion.0)
+            .collect();
+        let numbers: Vec<i16> = attempts.iter().map(|attempt| attempt.number).collect();
+        self.execute(
+            "UPDATE conversion SET lease_until = now() + make_interval(secs => $4)
+             FROM unnest($2::uuid[], $3::smallint[]) AS held (id, attempt)
+             WHERE conversion.id = held.id AND conversion.attempt = held.attempt AND status = 'running' AND node_id = $1",
+            [node.into(), ids.into(), numbers.into(), LEASE.as_secs_f64().into()],
+        )
+        .await?;
+        Ok(())
+    }
+
+    /// Ends an attempt in success: its meshes and the new status become visible together.
+    ///
+    /// # Errors
+    /// [`DatabaseError::Lost`] when the attempt no longer holds the row; nothing is stored then.
+    pub async fn succeed(
+        &self,
+        attempt: Attempt,
+        assets: Vec<asset::Model>,
+        timings: Timings,
+        quality: Quality,
+    ) -> Result<Entered, DatabaseError> {
+        let transaction = self.connection.begin().await?;
+        let changed = transaction
+            .execute_raw(statement(
+                "UPDATE conversion SET status = 'succeeded', stage = NULL, lease_until = NULL, node_id = NULL,
+                     finished_at = now(), timings = $3, quality = $4
+                 WHERE id = $1 AND attempt = $2 AND status = 'running' AND cancel_requested_at IS NULL",
+                [attempt.conversion.into(), attempt.number.into(), json(&timings), json(&quality)],
+            ))
+            .await?
+            .rows_affected();
+        if changed == 0 {
+            transaction.rollback().await?;
+            return self.cancel_wanted(attempt).await;
+        }
+        asset::Entity::insert_many(assets.into_iter().map(IntoActiveModel::into_active_model))
+            .exec(&transaction)
+            .await?;
+        transaction.commit().await?;
+        Ok(Entered::Yes)
+    }
+
+    /// Ends an attempt in failure: back to the queue with a delay, or failed for good.
+    ///
+    /// # Errors
+    /// [`DatabaseError::Lost`] when the attempt no longer holds the row.
+    pub async fn fail(
+        &self,
+        attempt: Attempt,
+        failure: &Failure,
+        after: AfterFailure,
+    ) -> Result<(), DatabaseError> {
+        let changed = match after {
+            AfterFailure::Retry { delay } => {
+                self.execute(
+                    "UPDATE conversion SET status = 'queued', stage = NULL, lease_until = NULL, node_id = NULL,
+                         failures = failures + 1, run_at = now() + make_interval(secs => $3)
+                     WHERE id = $1 AND attempt = $2 AND status = 'running'",
+                    [attempt.conversion.into(), attempt.number.into(), delay.as_secs_f64().into()],
+                )
+                .await?
+            }
+            AfterFailure::Fail => {
+                self.execute(
+                    "UPDATE conversion SET status = 'failed', stage = NULL, lease_until = NULL, node_id = NULL,
+                         failures = failures + 1, finished_at = now(),
+                         error_code = $3, error_message = $4, error_retryable = $5
+                     WHERE id = $1 AND attempt = $2 AND status = 'running'",
+                    [
+                        attempt.conversion.into(),
+                        attempt.number.into(),
+                        failure.code.into(),
+                        failure.message.as_str().into(),
+                        failure.retryable.into(),
+                    ],
+                )
+                .await?
+            }
+        };
+        if changed == 1 {
+            Ok(())
+        } else {
+            Err(DatabaseError::Lost)
+        }
+    }
+
+    /// Ends a running attempt that its owner called off.
+    ///
+    /// # Errors
+    /// [`DatabaseError::Lost`] when the attempt no longer holds the row.
+    pub async fn cancel_attempt(&self, attempt: Attempt) -> Result<(), DatabaseError> {
+        let changed = self
+            .execute(
+                "UPDATE conversion SET status = 'canceled', stage = NULL, lease_until = NULL, node_id = NULL, finished_at = now()
+                 WHERE id = $1 AND attempt = $2 AND status = 'running' AND cancel_requested_at IS NOT NULL",
+                [attempt.conversion.into(), attempt.number.into()],
+            )
+            .await?;
+        if changed == 1 {
+            Ok(())
+        } else {
+            Err(DatabaseError::Lost)
+        }
+    }
+
+    /// Returns a running attempt to the queue without counting a failure: the node is stopping.
+    ///
+    /// # Errors
+    /// [`DatabaseError`] when the statement fails; the rescuer will return it then.
+    pub async fn hand_back(&self, attempt: Attempt) -> Result<(), DatabaseError> {
+        self.execute(
+            "UPDATE conversion SET status = 'queued', stage = NULL, lease_until = NULL, node_id = NULL, run_at = now()
+             WHERE id = $1 AND attempt = $2 AND status = 'running'",
+            [attempt.conversion.into(), attempt.number.into()],
+        )
+        .await?;
+        Ok(())
+    }
+
+    /// Returns what dead nodes held: to the queue, or, when it took down too many nodes, to its end.
+    ///
+    /// # Errors
+    /// [`DatabaseError`] when the statement fails.
+    pub async fn rescue(&self) -> Result<Vec<Model>, DatabaseError> {
+        self.all(
+            "WITH dead AS MATERIALIZED (
+                 SELECT id FROM conversion WHERE status = 'running' AND lease_until < now()
+                 ORDER BY lease_until LIMIT 100 FOR UPDATE SKIP LOCKED
+             ), verdict AS (
+                 SELECT conversion.id, CASE WHEN cancel_requested_at IS NOT NULL THEN 'canceled'
+                     WHEN failures + 1 >= $1 THEN 'failed' ELSE 'queued' END AS status
+                 FROM conversion JOIN dead USING (id))
+             UPDATE conversion SET status = verdict.status, stage = NULL, lease_until = NULL, node_id = NULL,
+                 failures = failures + 1, run_at = now(),
+                 finished_at = CASE WHEN verdict.status <> 'queued' THEN now() END,
+                 error_code = CASE WHEN verdict.status = 'failed' THEN 'INTERNAL' END,
+                 error_message = CASE WHEN verdict.status = 'failed'
+                     THEN 'The server was interrupted each time it worked on this picture. Retry it, or report it.' END,
+                 error_retryable = CASE WHEN verdict.status = 'failed' THEN true END
+             FROM verdict WHERE conversion.id = verdict.id RETURNING conversion.*",
+            [FAILURES_MAX.into()],
+        )
+        .await
+    }
+
+    /// Calls a conversion off: at once while it waits, at the next stage boundary while it runs.
+    ///
+    /// # Errors
+    /// [`DatabaseError`] when a statement fails.
+    pub async fn cancel(&self, id: ConversionId) -> Result<Canceled, DatabaseError> {
+        let canceled = self
+            .execute(
+                "UPDATE conversion SET status = 'canceled', cancel_requested_at = now(), finished_at = now()
+                 WHERE id = $1 AND status = 'queued'",
+                [id.into()],
+            )
+            .await?;
+        if canceled == 1 {
+            return Ok(Canceled::Now);
+        }
+        // Whoever claimed it between the two statements is caught by the second one.
+        let requested = self
+            .execute(
+                "WITH asked AS (UPDATE conversion SET cancel_requested_at = coalesce(cancel_requested_at, now())
+                     WHERE id = $1 AND status = 'running' RETURNING id)
+                 SELECT pg_notify('orfeas_cancel', id::text) FROM asked",
+                [id.into()],
+            )
+            .await?;
+        Ok(if requested == 1 {
+            Canceled::Requested
+        } else {
+            Canceled::AlreadyEnded
+        })
+    }
+
+    /// The conversions of a batch, in the order of submission.
+    ///
+    /// # Errors
+    /// [`DatabaseError`] when the query fails.
+    pub async fn conversions_of_batch(&self, id: BatchId) -> Result<Vec<Model>, DatabaseError> {
+        Ok(conversion::Entity::find()
+            .filter(conversion::Column::BatchId.eq(id))
+            .order_by_asc(conversion::Column::BatchIndex)
+            .all(&self.connection)
+            .await?)
+    }
+
+    /// A batch's transition counter and its conversions, as of one moment.
+    ///
+    /// # Errors
+    /// [`DatabaseError`] when a query fails.
+    pub async fn batch_snapshot(&self, id: BatchId) -> Result<(i32, Vec<Model>), DatabaseError> {
+        let transaction = self
+            .connection
+            .begin_with_config(
+                Some(IsolationLevel::RepeatableRead),
+                Some(AccessMode::ReadOnly),
+            )
+            .await?;
+        let batch = batch::Entity::find_by_id(id).one(&transaction).await?;
+        let conversions = conversion::Entity::find()
+            .filter(conversion::Column::BatchId.eq(id))
+            .order_by_asc(conversion::Column::BatchIndex)
+            .all(&transaction)
+            .await?;
+        transaction.commit().await?;
+        Ok((batch.map_or(0, |batch| batch.sequence), conversions))
+    }
+
+    /// Deletes an ended or waiting conversion and returns the storage keys that nothing refers to any more;
+    /// `None` when it runs, or is not this owner's.
+    ///
+    /// # Errors
+    /// [`DatabaseError`] when a statement fails; nothing is deleted then.
+    pub async fn delete_conversion(
+        &self,
+        owner: Option<&Owner>,
+        id: ConversionId,
+    ) -> Result<Option<Vec<String>>, DatabaseError> {
+        #[derive(FromQueryResult)]
+        struct Source {
+            source_asset_id: AssetId,
+        }
+        #[derive(FromQueryResult)]
+        struct Key {
+            storage_key: String,
+        }
+        let transaction = self.connection.begin().await?;
+        let keys = Key::find_by_statement(statement(
+            "SELECT storage_key FROM asset WHERE conversion_id = $1",
+            [id.into()],
+        ))
+        .all(&transaction)
+        .await?;
+        let deleted = Source::find_by_statement(statement(
+            "DELETE FROM conversion WHERE id = $1 AND ($2::text IS NULL OR owner = $2) AND status <> 'running'
+             RETURNING source_asset_id",
+            [id.into(), owner.map(|owner| owner.as_str().to_owned()).into()],
+        ))
+        .one(&transaction)
+        .await?;
+        let Some(Source { source_asset_id }) = deleted else {
+            transaction.rollback().await?;
+            return Ok(None);
+        };
+        let orphan = Key::find_by_statement(statement(
+            "DELETE FROM asset WHERE id = $1 AND NOT EXISTS (SELECT 1 FROM conversion WHERE source_asset_id = $1)
+             RETURNING storage_key",
+            [source_asset_id.into()],
+        ))
+        .one(&transaction)
+        .await?;
+        transaction.commit().await?;
+        Ok(Some(
+            keys.into_iter()
+                .chain(orphan)
+                .map(|key| key.storage_key)
+                .collect(),
+        ))
+    }
+}
+
+fn json(value: &impl serde::Serialize) -> sea_orm::Value {
+    serde_json::to_value(value)
+        .expect("plain data has a JSON form")
+        .into()
+}

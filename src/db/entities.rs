@@ -1,0 +1,7 @@
+//! The tables, one module each. Constraints and triggers are in the `migrations` crate.
+
+pub mod asset;
+pub mod batch;
+pub mod conversion;
+pub mod event;
+pub mod node;

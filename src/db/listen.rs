@@ -1,0 +1,317 @@
+//! One LISTEN connection a node, and the hub that passes on what it hears.
+//!
+//! Notifications are for speed. Whoever waits reads the tables again when woken, and is woken, too, whenever the
+//! connection was made anew: what was missed meanwhile is in the tables.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use serde::{Deserialize, Serialize};
+use sqlx::{
+    Connection,
+    postgres::{PgConnection, PgListener, PgNotification},
+};
+use tokio::sync::{Notify, broadcast};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+use uuid::Uuid;
+
+use super::Database;
+use crate::conversion::{BatchId, ConversionId, NodeId, Stage};
+
+const CHANNELS: [&str; 5] = [
+    "orfeas_event",
+    "orfeas_progress",
+    "orfeas_queue",
+    "orfeas_cancel",
+    "orfeas_ping",
+];
+
+/// How often a node notifies itself, to know that its LISTEN connection carries.
+const PING_EVERY: Duration = Duration::from_secs(4);
+/// A connection silent for this long is given up: two pings were lost. With reconnecting, less than the 15 s
+/// within which a broken connection must be noticed.
+const SILENCE_MAX: Duration = Duration::from_secs(10);
+/// Wakes kept for a slow waiter; one that falls further behind is told to read everything again.
+const WAKES_MAX: usize = 64;
+
+/// What a subscription waits on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Topic {
+    Conversion(ConversionId),
+    Batch(BatchId),
+}
+
+/// How far one attempt is within its stage. Not stored: the next one replaces it.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Fraction {
+    #[serde(rename = "c")]
+    pub conversion: ConversionId,
+    #[serde(rename = "b", default, skip_serializing_if = "Option::is_none")]
+    pub batch: Option<BatchId>,
+    #[serde(rename = "a")]
+    pub attempt: i16,
+    #[serde(rename = "s")]
+    pub stage: Stage,
+    /// 0..=1.
+    #[serde(rename = "f")]
+    pub value: f32,
+}
+
+/// Why a waiter is woken.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Wake {
+    /// Rows changed, or may have: read them.
+    Changed,
+    /// A transient step.
+    Fraction(Fraction),
+}
+
+/// Passes notifications on within this process; cheap to clone.
+#[derive(Debug, Clone, Default)]
+pub struct Hub(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    topics: Mutex<HashMap<Topic, broadcast::Sender<Wake>>>,
+    latest: Mutex<HashMap<ConversionId, Fraction>>,
+    queue: Notify,
+    cancels: broadcast::Sender<ConversionId>,
+    heard: Mutex<Option<Instant>>,
+}
+
+impl Default for Inner {
+    fn default() -> Self {
+        Self {
+            topics: Mutex::default(),
+            latest: Mutex::default(),
+            queue: Notify::new(),
+            cancels: broadcast::channel(WAKES_MAX).0,
+            heard: Mutex::default(),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+struct EventPayload {
+    conversion: ConversionId,
+    batch: Option<BatchId>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    // Nothing panics while holding these locks; if it did, the maps would still be sound.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Hub {
+    /// Wakes for one topic. Subscribe first, read the rows after, and nothing is missed.
+    #[must_use]
+    pub fn subscribe(&self, topic: Topic) -> broadcast::Receiver<Wake> {
+        let mut topics = lock(&self.0.topics);
+        // Topics whose last waiter left are swept when the map has doubled; so it stays as small as its use.
+        if topics.len().is_power_of_two() {
+            topics.retain(|_, sender| sender.receiver_count() > 0);
+        }
+        topics
+            .entry(topic)
+            .or_insert_with(|| broadcast::channel(WAKES_MAX).0)
+            .subscribe()
+    }
+
+    /// Completes when conversions may have been queued; see [`tokio::sync::Notify::notified`].
+    #[must_use]
+    pub fn queue(&self) -> &Notify {
+        &self.0.queue
+    }
+
+    /// The conversions whose owners call them off while they run.
+    #[must_use]
+    pub fn cancels(&self) -> broadcast::Receiver<ConversionId> {
+        self.0.cancels.subscribe()
+    }
+
+    /// The latest transient step heard of a conversion's attempt.
+    #[must_use]
+    pub fn latest(&self, id: ConversionId, attempt: i16, stage: Stage) -> Option<f32> {
+        let latest = lock(&self.0.latest);
+        latest
+            .get(&id)
+            .filter(|known| known.attempt == attempt && known.stage == stage)
+            .map(|known| known.value)
+    }
+
+    /// Whether the LISTEN connection is up and was heard lately.
+    #[must_use]
+    pub fn is_hearing(&self) -> bool {
+        lock(&self.0.heard).is_some_and(|at| at.elapsed() < SILENCE_MAX)
+    }
+
+    fn wake(&self, topic: Topic, wake: Wake) {
+        if let Some(sender) = lock(&self.0.topics).get(&topic) {
+            // Without a receiver nobody waits; that is no error.
+            let _ = sender.send(wake);
+        }
+    }
+
+    fn wake_all(&self) {
+        for sender in lock(&self.0.topics).values() {
+            let _ = sender.send(Wake::Changed);
+        }
+        self.0.queue.notify_waiters();
+    }
+
+    fn hear(&self, notification: &PgNotification) {
+        *lock(&self.0.heard) = Some(Instant::now());
+        let payload = notification.payload();
+        let understood = match notification.channel() {
+            "orfeas_queue" => {
+                self.0.queue.notify_waiters();
+                true
+            }
+            "orfeas_event" => serde_json::from_str(payload)
+                .map(|event| self.hear_event(event))
+                .is_ok(),
+            "orfeas_progress" => serde_json::from_str(payload)
+                .map(|steps| self.hear_progress(steps))
+                .is_ok(),
+            "orfeas_cancel" => Uuid::try_parse(payload)
+                .map(|id| self.0.cancels.send(ConversionId(id)))
+                .is_ok(),
+            _ => true,
+        };
+        if !understood {
+            warn!(
+                channel = notification.channel(),
+                payload, "A notification was not understood; is another version running?"
+            );
+        }
+    }
+
+    fn hear_event(&self, EventPayload { conversion, batch }: EventPayload) {
+        // The new stage starts its own count; an ended conversion needs none.
+        lock(&self.0.latest).remove(&conversion);
+        self.wake(Topic::Conversion(conversion), Wake::Changed);
+        if let Some(batch) = batch {
+            self.wake(Topic::Batch(batch), Wake::Changed);
+        }
+    }
+
+    fn hear_progress(&self, steps: Vec<Fraction>) {
+        for step in steps {
+            lock(&self.0.latest).insert(step.conversion, step);
+            self.wake(Topic::Conversion(step.conversion), Wake::Fraction(step));
+            if let Some(batch) = step.batch {
+                self.wake(Topic::Batch(batch), Wake::Fraction(step));
+            }
+        }
+    }
+}
+
+impl Database {
+    /// Listens until `stop`, reconnecting whenever the connection breaks or falls silent.
+    pub async fn listen(&self, hub: Hub, node: NodeId, stop: CancellationToken) {
+        let mut delay = Duration::from_millis(100);
+        loop {
+            let connected = Instant::now();
+            tokio::select! {
+                () = stop.cancelled() => return,
+                broken = self.listen_once(&hub, node) => warn!(reason = %broken, "The LISTEN connection broke; making a new one"),
+            }
+            *lock(&hub.0.heard) = None;
+            metrics::counter!("orfeas_listen_reconnects_total").increment(1);
+            if connected.elapsed() > SILENCE_MAX {
+                delay = Duration::from_millis(100);
+            }
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(delay) => {}
+            }
+            delay = (delay * 2).min(Duration::from_secs(3));
+        }
+    }
+
+    async fn listen_once(&self, hub: &Hub, node: NodeId) -> ListenEnd {
+        match self.try_listen(hub, node).await {
+            Ok(end) => end,
+            Err(error) => ListenEnd::Error(error),
+        }
+    }
+
+    async fn try_listen(&self, hub: &Hub, node: NodeId) -> Result<ListenEnd, sqlx::Error> {
+        let connecting = sqlx::postgres::PgPoolOptions::new()
+            .max_connections(1)
+            .connect_with(self.connect.clone());
+        let Ok(pool) = tokio::time::timeout(SILENCE_MAX / 2, connecting).await else {
+            return Ok(ListenEnd::Silent);
+        };
+        let mut listener = PgListener::connect_with(&pool?).await?;
+        listener.ignore_pool_close_event(true);
+        listener.listen_all(CHANNELS).await?;
+        *lock(&hub.0.heard) = Some(Instant::now());
+        // What happened before LISTEN took effect was not heard.
+        hub.wake_all();
+        info!("Listening for notifications");
+        let mut ping = tokio::time::interval(PING_EVERY);
+        let mut pinger: Option<PgConnection> = None;
+        loop {
+            let silent_at = lock(&hub.0.heard).unwrap_or_else(Instant::now) + SILENCE_MAX;
+            tokio::select! {
+                heard = listener.try_recv() => match heard? {
+                    Some(notification) => hub.hear(&notification),
+                    None => return Ok(ListenEnd::Closed),
+                },
+                _ = ping.tick() => {
+                    // On a connection of its own, so that a dead one shows here within the silence that it causes.
+                    let sent = tokio::time::timeout(PING_EVERY, self.ping_listeners(&mut pinger, node)).await;
+                    if !matches!(sent, Ok(Ok(()))) {
+                        pinger = None;
+                    }
+                }
+                () = tokio::time::sleep_until(silent_at.into()) => return Ok(ListenEnd::Silent),
+            }
+        }
+    }
+
+    async fn ping_listeners(
+        &self,
+        pinger: &mut Option<PgConnection>,
+        node: NodeId,
+    ) -> Result<(), sqlx::Error> {
+        if pinger.is_none() {
+            *pinger = Some(PgConnection::connect_with(&self.connect).await?);
+        }
+        let connection = pinger.as_mut().expect("made above");
+        sqlx::query("SELECT pg_notify('orfeas_ping', $1)")
+            .bind(node.to_string())
+            .execute(connection)
+            .await?;
+        Ok(())
+    }
+
+    /// Tells all nodes of transient steps, several at a time.
+    ///
+    /// # Errors
+    /// [`super::DatabaseError`] when the statement fails; such a step is not worth another try.
+    pub async fn publish(&self, steps: &[Fraction]) -> Result<(), super::DatabaseError> {
+        // Postgres takes payloads of up to 8,000 bytes; a step has at most 150.
+        for chunk in steps.chunks(50) {
+            let payload = serde_json::to_string(chunk).expect("plain data has a JSON form");
+            self.execute("SELECT pg_notify('orfeas_progress', $1)", [payload.into()])
+                .await?;
+        }
+        Ok(())
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+enum ListenEnd {
+    #[error("the server closed it")]
+    Closed,
+    #[error("nothing was heard on it, not even this node's own pings")]
+    Silent,
+    #[error("{0}")]
+    Error(sqlx::Error),
+}

@@ -1,0 +1,201 @@
+//! Decoding in killable child processes of the same binary.
+//!
+//! Codecs meet hostile bytes, so they run where a crash, a hang or a flood of memory costs one process and no
+//! server: each object of a `deadpool` pool is a child that speaks a protocol of frames over its standard input and
+//! output, under limits that it sets on itself before it reads a picture ([`child`]).
+
+use std::{ffi::OsString, path::PathBuf, time::Duration};
+
+use deadpool::{
+    Runtime,
+    managed::{Object, Pool, PoolError, Timeouts},
+};
+
+use self::{
+    error::DecodeError,
+    process::{ChildProcess, Children},
+    protocol::{Answer, Work},
+};
+use crate::image::{ImageLimits, InputImage, pixels::Pixels};
+
+pub mod child;
+pub mod error;
+mod process;
+mod protocol;
+mod spawner;
+
+/// The longest that a new child may take to start and set its limits. Mapping libtorch takes a fraction of a
+/// second; a cold disk may take several.
+const START_MAX: Duration = Duration::from_secs(30);
+
+/// How children are started and what they may use.
+#[derive(Debug, Clone)]
+pub struct DecoderOptions {
+    /// The absolute path of the binary whose arguments `args` end in [`child::run_child`].
+    pub program: PathBuf,
+    /// Such as the name of a hidden subcommand.
+    pub args: Vec<OsString>,
+    /// All the environment that a child gets: the server's own may hold secrets.
+    pub environment: Vec<(OsString, OsString)>,
+    /// Children at a time, at least 1.
+    pub processes_max: usize,
+    /// How long a caller waits for a free child before it is told [`DecodeError::Busy`].
+    pub wait_max: Duration,
+    /// How long one picture may take.
+    pub time_max: Duration,
+    /// What a child may allocate beyond what it has at its start. A picture at the pixel limit needs about 10
+    /// bytes a pixel at worst (16-bit RGBA, or a progressive JPEG's coefficients beside its pixels).
+    pub memory_bytes_max: u64,
+    /// Checked once more inside the child.
+    pub limits: ImageLimits,
+}
+
+/// The pool of decoder children. Clones share it; the last one dropped kills the children.
+#[derive(Debug, Clone)]
+pub struct DecoderPool {
+    pool: Pool<Children>,
+    wait_max: Duration,
+    time_max: Duration,
+    limits: ImageLimits,
+}
+
+impl DecoderPool {
+    /// An empty pool: children start when they are needed, and are kept.
+    ///
+    /// # Errors
+    /// [`DecodeError::Spawn`] if the thread that starts children can't be started.
+    ///
+    /// # Panics
+    /// If `processes_max` is 0.
+    pub fn new(options: DecoderOptions) -> Result<Self, DecodeError> {
+        let DecoderOptions {
+            program,
+            args,
+            environment,
+            processes_max,
+            wait_max,
+            time_max,
+            memory_bytes_max,
+            limits,
+        } = options;
+        assert!(
+            processes_max > 0,
+            "a pool without processes would never answer"
+        );
+        let manager = Children::new(process::Launch {
+            program,
+            args,
+            environment,
+            memory_bytes_max,
+            time_max,
+        })
+        .map_err(|source| DecodeError::Spawn { source })?;
+        let pool = Pool::builder(manager)
+            .max_size(processes_max)
+            .runtime(Runtime::Tokio1)
+            .timeouts(Timeouts {
+                wait: Some(wait_max),
+                create: Some(START_MAX),
+                recycle: None,
+            })
+            .build()
+            .expect("a runtime is named for the time limits");
+        Ok(Self {
+            pool,
+            wait_max,
+            time_max,
+            limits,
+        })
+    }
+
+    /// Decodes a picture completely, for its errors alone.
+    ///
+    /// # Errors
+    /// [`DecodeError::Image`] if the picture is at fault, else what kept the pool from finding out.
+    pub async fn check(&self, image: &InputImage) -> Result<(), DecodeError> {
+        match self.exchange(image, Work::Check).await? {
+            Answer::Checked => Ok(()),
+            Answer::Decoded(_) => unreachable!("an exchange ends with the answer to its work"),
+        }
+    }
+
+    /// Decodes a picture, scaled down so that no side exceeds `side_max`, upright.
+    ///
+    /// # Errors
+    /// As [`check`](Self::check).
+    pub async fn decode(&self, image: &InputImage, side_max: u32) -> Result<Pixels, DecodeError> {
+        match self.exchange(image, Work::Decode { side_max }).await? {
+            Answer::Decoded(pixels) => Ok(pixels),
+            Answer::Checked => unreachable!("an exchange ends with the answer to its work"),
+        }
+    }
+
+    async fn exchange(&self, image: &InputImage, work: Work) -> Result<Answer, DecodeError> {
+        let mut lease = Lease::new(
+            self.pool
+                .get()
+                .await
+                .map_err(|error| self.unavailable(error))?,
+        );
+        let child = lease.child();
+        let answer =
+            match tokio::time::timeout(self.time_max, child.exchange(image, self.limits, work))
+                .await
+            {
+                Err(_) => {
+                    return Err(DecodeError::TimedOut {
+                        time_max: self.time_max,
+                    });
+                }
+                Ok(Ok(answer)) => answer,
+                Ok(Err(failure)) => return Err(child.post_mortem(failure, self.time_max).await),
+            };
+        lease.give_back();
+        answer.map_err(DecodeError::Image)
+    }
+
+    fn unavailable(&self, error: PoolError<DecodeError>) -> DecodeError {
+        match error {
+            PoolError::Backend(error) => error,
+            PoolError::Timeout(deadpool::managed::TimeoutType::Wait) => DecodeError::Busy {
+                wait_max: self.wait_max,
+            },
+            PoolError::Timeout(_) => DecodeError::TimedOut {
+                time_max: START_MAX,
+            },
+            PoolError::Closed | PoolError::NoRuntimeSpecified | PoolError::PostCreateHook(_) => {
+                unreachable!("the pool is never closed, has a runtime and no hooks")
+            }
+        }
+    }
+}
+
+/// A child on loan. Unless it is given back, which only happens when its answer has been read to the end, it is
+/// killed: a caller who went away in the middle leaves no child whose next answer belongs to the last question.
+struct Lease(Option<Object<Children>>);
+
+impl Lease {
+    fn new(object: Object<Children>) -> Self {
+        Self(Some(object))
+    }
+
+    fn child(&mut self) -> &mut ChildProcess {
+        self.0.as_mut().expect("it is only taken at the end")
+    }
+
+    fn give_back(mut self) {
+        drop(self.0.take());
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if let Some(object) = self.0.take() {
+            // Out of the pool first: it makes room for a new one. Dropping the process kills it.
+            drop(Object::take(object));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

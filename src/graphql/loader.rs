@@ -1,0 +1,98 @@
+//! Rows that many fields ask for, read together.
+
+use std::{collections::HashMap, sync::Arc};
+
+use async_graphql::dataloader;
+use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
+
+use super::error::ApiError;
+use crate::{
+    conversion::{AssetId, BatchId, ConversionId},
+    db::{
+        Database, DatabaseError,
+        entities::{asset, batch, conversion},
+    },
+};
+
+/// Reads rows by id, many at once.
+#[derive(Debug)]
+pub struct Loader {
+    database: Database,
+}
+
+impl Loader {
+    /// A loader over the database.
+    #[must_use]
+    pub fn new(database: Database) -> Self {
+        Self { database }
+    }
+}
+
+/// An asset by its own id.
+impl dataloader::Loader<AssetId> for Loader {
+    type Value = asset::Model;
+    type Error = Arc<ApiError>;
+
+    async fn load(&self, ids: &[AssetId]) -> Result<HashMap<AssetId, asset::Model>, Arc<ApiError>> {
+        let rows = self.database.assets(ids).await.map_err(shared)?;
+        Ok(rows.into_iter().map(|row| (row.id, row)).collect())
+    }
+}
+
+/// What a conversion has made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct AssetsOf(pub ConversionId);
+
+impl dataloader::Loader<AssetsOf> for Loader {
+    type Value = Vec<asset::Model>;
+    type Error = Arc<ApiError>;
+
+    async fn load(
+        &self,
+        keys: &[AssetsOf],
+    ) -> Result<HashMap<AssetsOf, Vec<asset::Model>>, Arc<ApiError>> {
+        let ids: Vec<ConversionId> = keys.iter().map(|key| key.0).collect();
+        let mut found: HashMap<AssetsOf, Vec<asset::Model>> = HashMap::new();
+        for row in self.database.assets_of(&ids).await.map_err(shared)? {
+            if let Some(id) = row.conversion_id {
+                found.entry(AssetsOf(id)).or_default().push(row);
+            }
+        }
+        Ok(found)
+    }
+}
+
+impl dataloader::Loader<BatchId> for Loader {
+    type Value = batch::Model;
+    type Error = Arc<ApiError>;
+
+    async fn load(&self, ids: &[BatchId]) -> Result<HashMap<BatchId, batch::Model>, Arc<ApiError>> {
+        let rows = batch::Entity::find()
+            .filter(batch::Column::Id.is_in(ids.iter().copied()))
+            .all(self.database.connection())
+            .await
+            .map_err(|error| shared(error.into()))?;
+        Ok(rows.into_iter().map(|row| (row.id, row)).collect())
+    }
+}
+
+impl dataloader::Loader<ConversionId> for Loader {
+    type Value = conversion::Model;
+    type Error = Arc<ApiError>;
+
+    async fn load(
+        &self,
+        ids: &[ConversionId],
+    ) -> Result<HashMap<ConversionId, conversion::Model>, Arc<ApiError>> {
+        let rows = conversion::Entity::find()
+            .filter(conversion::Column::Id.is_in(ids.iter().copied()))
+            .all(self.database.connection())
+            .await
+            .map_err(|error| shared(error.into()))?;
+        Ok(rows.into_iter().map(|row| (row.id, row)).collect())
+    }
+}
+
+fn shared(error: DatabaseError) -> Arc<ApiError> {
+    Arc::new(error.into())
+}

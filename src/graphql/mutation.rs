@@ -1,0 +1,349 @@
+//! What clients may change.
+
+use async_graphql::{Context, ID, Object, Result, SimpleObject};
+
+use super::{
+    Services,
+    admission::{self, Order, SubmitBatchInput, SubmitConversionInput},
+    error::{ApiError, ErrorCode},
+    guard::{Require, principal},
+    query::{find_batch, find_conversion},
+    types::{batch::Batch, conversion::Conversion, queue::QueueStatus},
+};
+use crate::{
+    auth::principal::{Permission, Principal},
+    conversion::ConversionId,
+    db::{
+        conversions::Canceled,
+        entities::conversion,
+        submissions::{Admitted, NewConversion, Source, Submission},
+    },
+};
+
+/// Write access.
+#[derive(Debug)]
+pub struct Mutation;
+
+/// An accepted conversion.
+#[derive(Debug, SimpleObject)]
+pub struct SubmitConversionPayload {
+    /// It waits in the queue, or, for a repeated submission, is where it is.
+    pub conversion: Conversion,
+}
+
+/// An accepted batch.
+#[derive(Debug, SimpleObject)]
+pub struct SubmitBatchPayload {
+    /// Null when no picture could be accepted.
+    pub batch: Option<Batch>,
+    /// One for each submitted picture, in their order.
+    pub items: Vec<SubmitBatchItem>,
+}
+
+/// What became of one picture of a batch.
+#[derive(Debug, SimpleObject)]
+pub struct SubmitBatchItem {
+    /// Its place in the submitted list.
+    pub index: i32,
+    /// The conversion, when the picture was accepted.
+    pub conversion: Option<Conversion>,
+    /// Why it was not.
+    pub error: Option<SubmitError>,
+}
+
+/// Why a picture was not accepted.
+#[derive(Debug, SimpleObject)]
+pub struct SubmitError {
+    /// One of the API's error codes.
+    pub code: ErrorCode,
+    /// What is wrong and what may help.
+    pub message: String,
+    /// The input field at fault.
+    pub field: Option<String>,
+}
+
+/// A conversion that was called off, or will be.
+#[derive(Debug, SimpleObject)]
+pub struct CancelConversionPayload {
+    /// Canceled if it waited; `cancelRequested` if it runs; unchanged if it had ended.
+    pub conversion: Conversion,
+}
+
+/// A batch that was called off, or will be.
+#[derive(Debug, SimpleObject)]
+pub struct CancelBatchPayload {
+    /// The batch.
+    pub batch: Batch,
+}
+
+/// A new conversion that repeats an ended one.
+#[derive(Debug, SimpleObject)]
+pub struct RetryConversionPayload {
+    /// The new conversion; its `retryOf` names the old one.
+    pub conversion: Conversion,
+}
+
+/// A conversion that is gone.
+#[derive(Debug, SimpleObject)]
+pub struct DeleteConversionPayload {
+    /// The id that no longer stands for anything.
+    pub deleted_id: ID,
+}
+
+#[Object]
+impl Mutation {
+    /// Submits one picture.
+    #[graphql(guard = "Require(Permission::Submit)")]
+    async fn submit_conversion(
+        &self,
+        context: &Context<'_>,
+        input: SubmitConversionInput,
+    ) -> Result<SubmitConversionPayload> {
+        let services = context.data::<Services>()?;
+        let principal = principal(context)?;
+        let order = Order::parse(services, input.options, input.idempotency_key)?;
+        let picture = admission::check(context, services, principal, input.image).await;
+        let picture = picture.map_err(|error| {
+            if error.field.is_none() {
+                error.at("image")
+            } else {
+                error
+            }
+        })?;
+        let rows = admission::admit(services, principal, order, false, &[Ok(picture)]).await?;
+        let conversion = rows.conversions.into_iter().next();
+        let conversion = conversion.ok_or_else(|| {
+            ApiError::new(
+                ErrorCode::NotFound,
+                "The conversion of this idempotency key has been deleted: use a new key.",
+            )
+        })?;
+        Ok(SubmitConversionPayload {
+            conversion: Conversion(conversion),
+        })
+    }
+
+    /// Submits several pictures. A bad one has an error of its own; the others are accepted together.
+    #[graphql(guard = "Require(Permission::Batch)")]
+    async fn submit_batch(
+        &self,
+        context: &Context<'_>,
+        input: SubmitBatchInput,
+    ) -> Result<SubmitBatchPayload> {
+        let services = context.data::<Services>()?;
+        let principal = principal(context)?;
+        let order = Order::parse(services, input.options, input.idempotency_key)?;
+        if input.images.is_empty() || input.images.len() > services.batch_images_max {
+            let message = format!("A batch has 1 to {} images.", services.batch_images_max);
+            return Err(ApiError::invalid("images", message).into());
+        }
+        let pictures = admission::check_all(context, services, principal, input.images).await;
+        if pictures.iter().all(Result::is_err) {
+            return Ok(SubmitBatchPayload {
+                batch: None,
+                items: items(pictures, Vec::new()),
+            });
+        }
+        let rows = admission::admit(services, principal, order, true, &pictures).await?;
+        Ok(SubmitBatchPayload {
+            batch: rows.batch.map(Batch),
+            items: items(pictures, rows.conversions),
+        })
+    }
+
+    /// Calls a conversion off: at once while it waits, at the next stage's boundary while it runs.
+    #[graphql(guard = "Require(Permission::Cancel)")]
+    async fn cancel_conversion(
+        &self,
+        context: &Context<'_>,
+        id: ID,
+    ) -> Result<CancelConversionPayload> {
+        let services = context.data::<Services>()?;
+        let row = own_conversion(services, principal(context)?, &id).await?;
+        services
+            .database
+            .cancel(row.id)
+            .await
+            .map_err(ApiError::from)?;
+        let row = own_conversion(services, principal(context)?, &id).await?;
+        Ok(CancelConversionPayload {
+            conversion: Conversion(row),
+        })
+    }
+
+    /// Calls off whatever of a batch has not ended.
+    #[graphql(guard = "Require(Permission::Cancel)")]
+    async fn cancel_batch(&self, context: &Context<'_>, id: ID) -> Result<CancelBatchPayload> {
+        let services = context.data::<Services>()?;
+        let no_such = || ApiError::not_found("batch");
+        let batch = id.parse().map_err(|_| no_such())?;
+        let batch = find_batch(services, principal(context)?, batch)
+            .await?
+            .ok_or_else(no_such)?;
+        let rows = services
+            .database
+            .conversions_of_batch(batch.id)
+            .await
+            .map_err(ApiError::from)?;
+        // The last in line first, so that none of them is claimed while the others are called off.
+        for row in rows.iter().rev().filter(|row| !row.status.is_terminal()) {
+            let _: Canceled = services
+                .database
+                .cancel(row.id)
+                .await
+                .map_err(ApiError::from)?;
+        }
+        Ok(CancelBatchPayload {
+            batch: Batch(batch),
+        })
+    }
+
+    /// Submits the picture of an ended conversion again, with the same options.
+    #[graphql(guard = "Require(Permission::Submit)")]
+    async fn retry_conversion(
+        &self,
+        context: &Context<'_>,
+        id: ID,
+    ) -> Result<RetryConversionPayload> {
+        let services = context.data::<Services>()?;
+        let principal = principal(context)?;
+        let row = own_conversion(services, principal, &id).await?;
+        if !row.status.is_terminal() {
+            return Err(ApiError::invalid(
+                "id",
+                "It has not ended yet: wait for it, or cancel it first.",
+            )
+            .into());
+        }
+        let source = services
+            .database
+            .asset(row.source_asset_id)
+            .await
+            .map_err(ApiError::from)?;
+        let source = source.ok_or_else(|| ApiError::not_found("picture"))?;
+        let submission = Submission {
+            owner: row.owner,
+            priority: principal.priority,
+            model: row.model,
+            options: row.options,
+            batch: false,
+            items: vec![NewConversion {
+                source: Source::Existing(source),
+                index: 0,
+            }],
+            retry_of: Some(row.id),
+            idempotency: None,
+        };
+        let admitted = services
+            .database
+            .submit(submission)
+            .await
+            .map_err(ApiError::from)?;
+        let Admitted::New(rows) = admitted else {
+            unreachable!("only an idempotency key finds earlier rows")
+        };
+        let conversion = rows
+            .conversions
+            .into_iter()
+            .next()
+            .expect("one was submitted");
+        Ok(RetryConversionPayload {
+            conversion: Conversion(conversion),
+        })
+    }
+
+    /// Removes a conversion and its files for good. One that runs must be cancelled first.
+    #[graphql(guard = "Require(Permission::Cancel)")]
+    async fn delete_conversion(
+        &self,
+        context: &Context<'_>,
+        id: ID,
+    ) -> Result<DeleteConversionPayload> {
+        let services = context.data::<Services>()?;
+        let principal = principal(context)?;
+        let row = own_conversion(services, principal, &id).await?;
+        let deleted = services
+            .database
+            .delete_conversion(principal.sees(), row.id)
+            .await
+            .map_err(ApiError::from)?;
+        let Some(keys) = deleted else {
+            return Err(ApiError::invalid("id", "It is running: cancel it first.").into());
+        };
+        for key in keys {
+            // The rows are gone, so nobody can reach the bytes any more; what is left is waste, and is logged.
+            if let Err(error) = services.storage.delete(&key).await {
+                tracing::warn!(key, %error, "An asset of a deleted conversion was left in the store");
+            }
+        }
+        Ok(DeleteConversionPayload {
+            deleted_id: row.id.to_string().into(),
+        })
+    }
+
+    /// Stops the queue on all nodes; running conversions go on.
+    #[graphql(guard = "Require(Permission::Admin)")]
+    async fn pause_queue(&self, context: &Context<'_>) -> Result<QueueStatus> {
+        switch(context, true).await
+    }
+
+    /// Starts the queue again.
+    #[graphql(guard = "Require(Permission::Admin)")]
+    async fn resume_queue(&self, context: &Context<'_>) -> Result<QueueStatus> {
+        switch(context, false).await
+    }
+}
+
+async fn switch(context: &Context<'_>, paused: bool) -> Result<QueueStatus> {
+    let database = &context.data::<Services>()?.database;
+    database
+        .set_paused(paused, principal(context)?.owner.as_str())
+        .await
+        .map_err(ApiError::from)?;
+    Ok(QueueStatus(
+        database.queue_state().await.map_err(ApiError::from)?,
+    ))
+}
+
+async fn own_conversion(
+    services: &Services,
+    principal: &Principal,
+    id: &ID,
+) -> Result<conversion::Model, ApiError> {
+    let no_such = || ApiError::not_found("conversion");
+    let id: ConversionId = id.parse().map_err(|_| no_such())?;
+    find_conversion(services, principal, id)
+        .await?
+        .ok_or_else(no_such)
+}
+
+fn items(
+    pictures: Vec<Result<admission::Picture, ApiError>>,
+    conversions: Vec<conversion::Model>,
+) -> Vec<SubmitBatchItem> {
+    let mut conversions = conversions.into_iter().peekable();
+    let item = |(picture, index): (Result<_, ApiError>, i32)| match picture {
+        Ok(_) => {
+            let conversion = conversions.next_if(|row| row.batch_index == Some(index));
+            SubmitBatchItem {
+                index,
+                conversion: conversion.map(Conversion),
+                error: None,
+            }
+        }
+        Err(error) => {
+            let field = error.field.or_else(|| Some(format!("images.{index}")));
+            let error = SubmitError {
+                code: error.code,
+                message: error.message,
+                field,
+            };
+            SubmitBatchItem {
+                index,
+                conversion: None,
+                error: Some(error),
+            }
+        }
+    };
+    pictures.into_iter().zip(0..).map(item).collect()
+}

@@ -1,0 +1,238 @@
+//! Live progress: first the state now, or what came after a given transition; then each change; then the end.
+//!
+//! Stored transitions are read from the event table, so that none is lost; percentages between them come by
+//! notification and may be skipped.
+
+use std::{collections::HashMap, time::Duration};
+
+use async_graphql::{Context, ID, Result, Subscription};
+use async_stream::{stream, try_stream};
+use futures_util::Stream;
+use sea_orm::EntityTrait;
+use tokio::sync::broadcast::{Receiver, error::RecvError};
+
+use super::{
+    Services,
+    error::ApiError,
+    guard::{Require, principal},
+    query::{find_batch, find_conversion},
+    types::{
+        batch::{BatchCounts, mean_progress},
+        conversion::fraction,
+        progress::{BatchProgress, ConversionProgress},
+        queue::QueueStatus,
+    },
+};
+use crate::{
+    auth::principal::Permission,
+    conversion::{BatchId, ConversionId},
+    db::{
+        entities::conversion,
+        listen::{Fraction, Topic, Wake},
+    },
+};
+
+/// Waiters look again by themselves after this long, should a notification ever be lost.
+const POLL: Duration = Duration::from_secs(10);
+/// The queue's state is sent when it has changed, looked at this often.
+const QUEUE_POLL: Duration = Duration::from_secs(1);
+
+/// Live access.
+#[derive(Debug)]
+pub struct Subscription;
+
+#[Subscription]
+impl Subscription {
+    /// Follows one conversion to its end. Without `after` it begins with the state now; with the `sequence` of the
+    /// last event that you saw it begins right after that.
+    #[graphql(guard = "Require(Permission::Read)")]
+    async fn conversion_progress(
+        &self,
+        context: &Context<'_>,
+        id: ID,
+        after: Option<i32>,
+    ) -> Result<impl Stream<Item = Result<ConversionProgress>>> {
+        let services = context.data::<Services>()?.clone();
+        let no_such = || ApiError::not_found("conversion");
+        let id: ConversionId = id.parse().map_err(|_| no_such())?;
+        let wakes = services.hub.subscribe(Topic::Conversion(id));
+        let row = find_conversion(&services, principal(context)?, id)
+            .await?
+            .ok_or_else(no_such)?;
+        let now = ConversionProgress::of_row(&row, fraction(&services, &row));
+        Ok(follow_conversion(services, now, after, wakes))
+    }
+
+    /// Follows a batch until all of its conversions have ended.
+    #[graphql(guard = "Require(Permission::Read)")]
+    async fn batch_progress(
+        &self,
+        context: &Context<'_>,
+        id: ID,
+        after: Option<i32>,
+    ) -> Result<impl Stream<Item = Result<BatchProgress>>> {
+        let services = context.data::<Services>()?.clone();
+        let no_such = || ApiError::not_found("batch");
+        let id: BatchId = id.parse().map_err(|_| no_such())?;
+        let wakes = services.hub.subscribe(Topic::Batch(id));
+        find_batch(&services, principal(context)?, id)
+            .await?
+            .ok_or_else(no_such)?;
+        Ok(follow_batch(services, id, after, wakes))
+    }
+
+    /// The queue's state, whenever it has changed, at most once a second.
+    #[graphql(guard = "Require(Permission::Admin)")]
+    async fn queue_status(
+        &self,
+        context: &Context<'_>,
+    ) -> Result<impl Stream<Item = Result<QueueStatus>>> {
+        let database = context.data::<Services>()?.database.clone();
+        Ok(stream! {
+            let mut before = None;
+            let mut tick = tokio::time::interval(QUEUE_POLL);
+            loop {
+                tick.tick().await;
+                match database.queue_state().await {
+                    Ok(state) if before.as_ref() != Some(&state) => {
+                        before = Some(state.clone());
+                        yield Ok(QueueStatus(state));
+                    }
+                    Ok(_) => {}
+                    Err(error) => {
+                        yield Err(ApiError::from(error).into());
+                        return;
+                    }
+                }
+            }
+        })
+    }
+}
+
+/// Waits for something to look at: a transient step, or (`None`) perhaps changed rows.
+async fn next_wake(wakes: &mut Receiver<Wake>) -> Option<Fraction> {
+    match tokio::time::timeout(POLL, wakes.recv()).await {
+        Ok(Ok(Wake::Fraction(step))) => Some(step),
+        // Fallen behind, the hub gone, or long silence: the rows know.
+        Ok(Ok(Wake::Changed) | Err(RecvError::Lagged(_) | RecvError::Closed)) | Err(_) => None,
+    }
+}
+
+async fn is_gone(services: &Services, id: ConversionId) -> Result<bool, ApiError> {
+    let found = conversion::Entity::find_by_id(id)
+        .one(services.database.connection())
+        .await;
+    Ok(found.map_err(|error| ApiError::internal(&error))?.is_none())
+}
+
+fn follow_conversion(
+    services: Services,
+    now: ConversionProgress,
+    after: Option<i32>,
+    mut wakes: Receiver<Wake>,
+) -> impl Stream<Item = Result<ConversionProgress>> {
+    try_stream! {
+        // With `after`, only what came later is news; the state now is where percentages continue from.
+        let mut state = match after {
+            None => {
+                yield now;
+                now
+            }
+            // Nobody has seen what has not happened yet.
+            Some(after) => ConversionProgress { sequence: after.clamp(0, now.sequence), ..now },
+        };
+        let mut seen = state.sequence;
+        if after.is_none() && state.status.is_terminal() {
+            return;
+        }
+        loop {
+            let events = services.database.events_of_conversion(now.conversion, seen).await.map_err(ApiError::from)?;
+            for event in &events {
+                state = ConversionProgress::of_event(event);
+                seen = event.sequence;
+                yield state;
+                if state.status.is_terminal() {
+                    return;
+                }
+            }
+            // Resumed after the end, or deleted meanwhile: nothing is left to say.
+            if events.is_empty() && (state.status.is_terminal() || is_gone(&services, now.conversion).await?) {
+                return;
+            }
+            while let Some(step) = next_wake(&mut wakes).await {
+                if let Some(further) = state.advanced(&step) {
+                    state = further;
+                    yield state;
+                }
+            }
+        }
+    }
+}
+
+fn follow_batch(
+    services: Services,
+    id: BatchId,
+    after: Option<i32>,
+    mut wakes: Receiver<Wake>,
+) -> impl Stream<Item = Result<BatchProgress>> {
+    try_stream! {
+        let (snapshot_sequence, rows) = services.database.batch_snapshot(id).await.map_err(ApiError::from)?;
+        let mut seen = after.map_or(snapshot_sequence, |after| after.clamp(0, snapshot_sequence));
+        let mut states: HashMap<ConversionId, ConversionProgress> = HashMap::new();
+        for row in &rows {
+            states.insert(row.id, ConversionProgress::of_row(row, fraction(&services, row)));
+        }
+        if after.is_none() {
+            let conversions = rows.iter().map(|row| states[&row.id]).collect();
+            yield summary(&services, id, seen, &rows, conversions);
+        }
+        if seen >= snapshot_sequence && BatchCounts::of(&rows).is_done() {
+            return;
+        }
+        loop {
+            let events = services.database.events_of_batch(id, seen).await.map_err(ApiError::from)?;
+            if !events.is_empty() {
+                let rows = services.database.conversions_of_batch(id).await.map_err(ApiError::from)?;
+                let last = events.last().and_then(|event| event.batch_sequence);
+                for event in &events {
+                    let state = ConversionProgress::of_event(event);
+                    states.insert(state.conversion, state);
+                    seen = event.batch_sequence.unwrap_or(seen);
+                    yield summary(&services, id, seen, &rows, vec![state]);
+                }
+                // The rows were read after the events: done and nothing newer means that the last event was said.
+                if BatchCounts::of(&rows).is_done() {
+                    let (newest, _) = services.database.batch_snapshot(id).await.map_err(ApiError::from)?;
+                    if Some(newest) == last {
+                        return;
+                    }
+                }
+                if events.len() as u64 == crate::db::events::PAGE {
+                    continue;
+                }
+            }
+            while let Some(step) = next_wake(&mut wakes).await {
+                let Some(further) = states.get(&step.conversion).and_then(|state| state.advanced(&step)) else { continue };
+                states.insert(step.conversion, further);
+                let rows = services.database.conversions_of_batch(id).await.map_err(ApiError::from)?;
+                yield summary(&services, id, seen, &rows, vec![further]);
+            }
+        }
+    }
+}
+
+fn summary(
+    services: &Services,
+    batch: BatchId,
+    sequence: i32,
+    rows: &[conversion::Model],
+    conversions: Vec<ConversionProgress>,
+) -> BatchProgress {
+    BatchProgress {
+        batch,
+        sequence,
+        progress: mean_progress(services, rows),
+        counts: BatchCounts::of(rows),
+        conversions,
+    }
+}

@@ -1,0 +1,349 @@
+//! One conversion as clients see it.
+
+use async_graphql::{Context, ID, Object, Result, SimpleObject, dataloader::DataLoader};
+use time::OffsetDateTime;
+
+use super::{
+    asset::{Asset, MeshOutput},
+    batch::Batch,
+};
+use crate::{
+    conversion::{
+        Priority, Stage, Status,
+        options::{ConversionOptions, MeshFormat, TextureMode},
+        progress::overall,
+    },
+    db::entities::{asset, conversion},
+    graphql::{
+        Services,
+        error::ApiError,
+        loader::{AssetsOf, Loader},
+        pace::Pace,
+    },
+};
+
+/// One picture on its way to a mesh.
+#[derive(Debug, Clone)]
+pub struct Conversion(pub conversion::Model);
+
+/// Why a conversion failed.
+#[derive(Debug, Clone, SimpleObject)]
+pub struct ConversionError {
+    /// One of the API's error codes.
+    pub code: String,
+    /// What happened and what may help.
+    pub message: String,
+    /// Whether `retryConversion` may succeed.
+    pub retryable: bool,
+}
+
+/// The options as accepted, defaults filled in.
+#[derive(Debug, Clone, SimpleObject)]
+pub struct AcceptedOptions {
+    /// The mesh files that were asked for.
+    pub formats: Vec<MeshFormat>,
+    /// Field samples along an axis; null: the model's default.
+    pub resolution: Option<u32>,
+    /// Simplify to at most this many triangles.
+    pub target_triangles: Option<u32>,
+    /// How the surface is coloured.
+    pub texture: TextureMode,
+    /// Whether the background is cut away; null: where the picture has no transparency of its own.
+    pub remove_background: Option<bool>,
+    /// The longest side in millimetres.
+    pub size_mm: Option<f64>,
+}
+
+impl From<ConversionOptions> for AcceptedOptions {
+    fn from(options: ConversionOptions) -> Self {
+        let ConversionOptions {
+            formats,
+            resolution,
+            target_triangles,
+            texture,
+            remove_background,
+            size_mm,
+        } = options;
+        Self {
+            formats,
+            resolution,
+            target_triangles,
+            texture,
+            remove_background,
+            size_mm,
+        }
+    }
+}
+
+/// What the mesh is like, measured on the mesh itself.
+#[derive(Debug, Clone, SimpleObject)]
+pub struct QualityReport {
+    /// Whether it has no holes.
+    pub watertight: bool,
+    /// Whether every edge joins exactly two faces.
+    pub manifold: bool,
+    /// In cubic metres, the longest side being 1 m.
+    pub volume: f64,
+    /// In square metres, the longest side being 1 m.
+    pub surface_area: f64,
+    /// Sides along x, y and z in metres, the longest being 1 m.
+    pub bounding_box: Vec<f64>,
+    /// Separate parts.
+    pub components: i32,
+    /// What a person should know, in plain words.
+    pub warnings: Vec<String>,
+}
+
+/// Milliseconds in each stage of the attempt that succeeded.
+#[derive(Debug, Clone, SimpleObject)]
+pub struct StageTimings {
+    /// From submission to the claim by a node.
+    pub queued_ms: i64,
+    pub prepare_ms: i64,
+    /// Waiting for company included.
+    pub encode_ms: i64,
+    pub reconstruct_ms: i64,
+    pub mesh_ms: i64,
+    pub texture_ms: i64,
+    pub export_ms: i64,
+    /// How many conversions shared the forward pass.
+    pub gpu_batch_size: i32,
+}
+
+/// How far a running conversion is within its stage, as far as this node has heard.
+#[must_use]
+pub fn fraction(services: &Services, row: &conversion::Model) -> f32 {
+    row.stage
+        .and_then(|stage| services.hub.latest(row.id, row.attempt, stage))
+        .unwrap_or(0.0)
+}
+
+/// Seconds until a conversion will be ready, if anything is known about the pace.
+pub async fn eta_seconds(
+    context: &Context<'_>,
+    row: &conversion::Model,
+    progress: f32,
+) -> Result<Option<f64>> {
+    let state = context.data::<Pace>()?.state().await?;
+    let services = context.data::<Services>()?;
+    Ok(match row.status {
+        Status::Queued => {
+            let position = services
+                .database
+                .queue_position(row.id)
+                .await
+                .map_err(ApiError::from)?;
+            position.and_then(|ahead| state.wait_estimate_seconds(ahead))
+        }
+        Status::Running => state
+            .mean_run_seconds
+            .map(|mean| mean * f64::from(1.0 - progress)),
+        Status::Succeeded | Status::Failed | Status::Canceled => None,
+    })
+}
+
+#[Object]
+impl Conversion {
+    /// The global id.
+    pub async fn id(&self) -> ID {
+        self.0.id.to_string().into()
+    }
+
+    /// Where it stands.
+    async fn status(&self) -> Status {
+        self.0.status
+    }
+
+    /// What a running conversion is doing.
+    async fn stage(&self) -> Option<Stage> {
+        self.0.stage
+    }
+
+    /// From 0 to 1; never falls within an attempt.
+    async fn progress(&self, context: &Context<'_>) -> Result<f64> {
+        let services = context.data::<Services>()?;
+        Ok(overall(self.0.status, self.0.stage, fraction(services, &self.0)).into())
+    }
+
+    /// Seconds until it will be ready; null when nothing is known.
+    async fn eta_seconds(&self, context: &Context<'_>) -> Result<Option<f64>> {
+        let progress = overall(
+            self.0.status,
+            self.0.stage,
+            fraction(context.data::<Services>()?, &self.0),
+        );
+        eta_seconds(context, &self.0, progress).await
+    }
+
+    /// How many conversions are before it; null when it does not wait.
+    async fn queue_position(&self, context: &Context<'_>) -> Result<Option<i64>> {
+        if self.0.status != Status::Queued {
+            return Ok(None);
+        }
+        let services = context.data::<Services>()?;
+        Ok(services
+            .database
+            .queue_position(self.0.id)
+            .await
+            .map_err(ApiError::from)?)
+    }
+
+    /// The class that it waits in.
+    async fn priority(&self) -> Priority {
+        self.0.priority
+    }
+
+    /// The model's name.
+    async fn model(&self) -> &str {
+        &self.0.model
+    }
+
+    /// The options as accepted.
+    async fn options(&self) -> AcceptedOptions {
+        self.0.options.clone().into()
+    }
+
+    /// The picture as submitted.
+    async fn source(&self, context: &Context<'_>) -> Result<Option<Asset>> {
+        let loader = context.data::<DataLoader<Loader>>()?;
+        Ok(loader
+            .load_one(self.0.source_asset_id)
+            .await
+            .map_err(|error| (*error).clone())?
+            .map(Asset))
+    }
+
+    /// A picture of the mesh.
+    async fn preview(&self, context: &Context<'_>) -> Result<Option<Asset>> {
+        let assets = self.assets(context).await?;
+        Ok(assets
+            .into_iter()
+            .find(|asset| asset.kind == asset::Kind::Preview)
+            .map(Asset))
+    }
+
+    /// The mesh files, once it has succeeded.
+    async fn outputs(&self, context: &Context<'_>) -> Result<Vec<MeshOutput>> {
+        let mut meshes: Vec<_> = self
+            .assets(context)
+            .await?
+            .into_iter()
+            .filter(|asset| asset.kind == asset::Kind::Mesh)
+            .collect();
+        meshes.sort_by_key(|asset| asset.format);
+        Ok(meshes.into_iter().map(MeshOutput).collect())
+    }
+
+    /// What the mesh is like, once it has succeeded.
+    async fn quality(&self) -> Option<QualityReport> {
+        self.0.quality.clone().map(|quality| QualityReport {
+            watertight: quality.watertight,
+            manifold: quality.manifold,
+            volume: quality.volume,
+            surface_area: quality.surface_area,
+            bounding_box: quality.bounding_box.to_vec(),
+            components: quality.components,
+            warnings: quality.warnings.0,
+        })
+    }
+
+    /// Milliseconds in each stage, once it has succeeded.
+    async fn timings(&self) -> Option<StageTimings> {
+        self.0.timings.clone().map(|timings| StageTimings {
+            queued_ms: timings.queued_ms,
+            prepare_ms: timings.prepare_ms,
+            encode_ms: timings.encode_ms,
+            reconstruct_ms: timings.reconstruct_ms,
+            mesh_ms: timings.mesh_ms,
+            texture_ms: timings.texture_ms,
+            export_ms: timings.export_ms,
+            gpu_batch_size: timings.gpu_batch_size,
+        })
+    }
+
+    /// Why it failed.
+    async fn error(&self) -> Option<ConversionError> {
+        let (code, message) = self
+            .0
+            .error_code
+            .clone()
+            .zip(self.0.error_message.clone())?;
+        Some(ConversionError {
+            code,
+            message,
+            retryable: self.0.error_retryable.unwrap_or(false),
+        })
+    }
+
+    /// How often a node has taken it up.
+    async fn attempts(&self) -> i16 {
+        self.0.attempt
+    }
+
+    /// The batch that it was submitted in.
+    async fn batch(&self, context: &Context<'_>) -> Result<Option<Batch>> {
+        let Some(id) = self.0.batch_id else {
+            return Ok(None);
+        };
+        let loader = context.data::<DataLoader<Loader>>()?;
+        Ok(loader
+            .load_one(id)
+            .await
+            .map_err(|error| (*error).clone())?
+            .map(Batch))
+    }
+
+    /// The conversion that this one repeats.
+    async fn retry_of(&self) -> Option<ID> {
+        self.0.retry_of.map(|id| id.to_string().into())
+    }
+
+    /// Whose it is.
+    async fn owner(&self) -> &str {
+        self.0.owner.as_str()
+    }
+
+    /// The number of its last transition, for `conversionProgress(after:)`.
+    async fn sequence(&self) -> i32 {
+        self.0.sequence
+    }
+
+    /// Whether it will stop at the next stage's boundary.
+    async fn cancel_requested(&self) -> bool {
+        self.0.cancel_requested_at.is_some()
+    }
+
+    /// When it was submitted.
+    async fn created_at(&self) -> OffsetDateTime {
+        self.0.created_at
+    }
+
+    /// When a node first took it up.
+    async fn started_at(&self) -> Option<OffsetDateTime> {
+        self.0.started_at
+    }
+
+    /// When it ended.
+    async fn finished_at(&self) -> Option<OffsetDateTime> {
+        self.0.finished_at
+    }
+
+    /// When it will be removed; null: never by itself.
+    async fn expires_at(&self) -> Option<OffsetDateTime> {
+        self.0.expires_at
+    }
+}
+
+impl Conversion {
+    async fn assets(&self, context: &Context<'_>) -> Result<Vec<asset::Model>> {
+        if self.0.status != Status::Succeeded {
+            return Ok(Vec::new());
+        }
+        let loader = context.data::<DataLoader<Loader>>()?;
+        let assets = loader
+            .load_one(AssetsOf(self.0.id))
+            .await
+            .map_err(|error| (*error).clone())?;
+        Ok(assets.unwrap_or_default())
+    }
+}

@@ -1,0 +1,149 @@
+//! The public listener: GraphQL over HTTP and WebSocket, downloads, health.
+
+use std::{sync::Arc, time::Duration};
+
+use axum::{
+    Router,
+    extract::DefaultBodyLimit,
+    http::{HeaderName, Request, StatusCode},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use tower_http::{
+    catch_panic::CatchPanicLayer,
+    compression::{
+        CompressionLayer,
+        predicate::{NotForContentType, Predicate, SizeAbove},
+    },
+    request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer},
+    trace::TraceLayer,
+};
+use tracing::info_span;
+
+use crate::{
+    auth::{jwt::Tokens, link::Links},
+    db::{Database, listen::Hub},
+    graphql::Schema,
+    image::ImageLimits,
+    storage::Storage,
+};
+
+pub mod assets;
+pub mod authenticate;
+pub mod graphql;
+pub mod health;
+pub mod metrics;
+pub mod websocket;
+
+/// What the handlers work with.
+#[derive(Clone)]
+pub struct HttpState(pub Arc<HttpParts>);
+
+impl std::fmt::Debug for HttpState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("HttpState").finish_non_exhaustive()
+    }
+}
+
+/// The parts of [`HttpState`].
+#[expect(missing_debug_implementations, reason = "the schema has no Debug form")]
+pub struct HttpParts {
+    pub schema: Schema,
+    pub tokens: Tokens,
+    pub links: Links,
+    pub database: Database,
+    pub hub: Hub,
+    pub storage: Storage,
+    pub uploads: UploadLimits,
+}
+
+/// What a request's body may weigh.
+#[derive(Debug, Clone, Copy)]
+pub struct UploadLimits {
+    pub image_bytes_max: u64,
+    pub images_max: usize,
+}
+
+impl UploadLimits {
+    /// Limits that let a full batch in.
+    #[must_use]
+    pub fn new(image: ImageLimits, images_max: usize) -> Self {
+        Self {
+            image_bytes_max: image.bytes_max,
+            images_max,
+        }
+    }
+
+    /// A JSON body is held in memory: room for two pictures of the greatest size in base64, and a document.
+    #[must_use]
+    pub fn json_bytes_max(&self) -> usize {
+        usize::try_from(self.image_bytes_max / 3 * 4 * 2)
+            .unwrap_or(usize::MAX)
+            .saturating_add(1 << 20)
+    }
+
+    /// A multipart body is streamed to temporary files: room for all pictures, and their frames.
+    #[must_use]
+    pub fn multipart_bytes_max(&self) -> usize {
+        usize::try_from(self.image_bytes_max)
+            .unwrap_or(usize::MAX)
+            .saturating_mul(self.images_max)
+            .saturating_add(1 << 20)
+    }
+}
+
+/// How long a client may take to send its request's body.
+pub const BODY_MAX: Duration = Duration::from_secs(120);
+
+/// The public routes.
+#[must_use]
+pub fn router(state: HttpState) -> Router {
+    let request_id = HeaderName::from_static("x-request-id");
+    let limit = state.0.uploads.multipart_bytes_max();
+    // Meshes and pictures are stored in forms that gain nothing from compressing once more.
+    let compressed = SizeAbove::new(1024)
+        .and(NotForContentType::new("model/"))
+        .and(NotForContentType::IMAGES);
+    Router::new()
+        .route("/", get(index))
+        .route("/graphql", get(graphql::get).post(graphql::post).options(graphql::options))
+        .route("/assets/{id}/{file}", get(assets::download))
+        .route("/healthz", get(health::live))
+        .route("/readyz", get(health::ready))
+        .fallback(|| async { (StatusCode::NOT_FOUND, "There is nothing here. The API is at /graphql.\n") })
+        .layer(DefaultBodyLimit::max(limit))
+        .layer(CompressionLayer::new().compress_when(compressed))
+        .layer(CatchPanicLayer::custom(|_| internal_error()))
+        .layer(TraceLayer::new_for_http().make_span_with(|request: &Request<_>| {
+            let id = request.headers().get("x-request-id").and_then(|id| id.to_str().ok()).unwrap_or_default();
+            // The path alone: query strings of downloads are secrets.
+            info_span!("request", http.method = %request.method(), http.path = request.uri().path(), request.id = id)
+        }))
+        .layer(PropagateRequestIdLayer::new(request_id.clone()))
+        .layer(SetRequestIdLayer::new(request_id, MakeRequestUuid))
+        .with_state(state)
+}
+
+async fn index() -> Response {
+    let text = concat!(
+        "orfeas ",
+        env!("CARGO_PKG_VERSION"),
+        ": pictures in, meshes out.\n\n",
+        "POST /graphql    GraphQL; Authorization: Bearer <token>\n",
+        "GET  /graphql    queries, and subscriptions over WebSocket (graphql-transport-ws)\n",
+        "GET  /healthz    alive\n",
+        "GET  /readyz     ready for work, or why not\n",
+    );
+    text.into_response()
+}
+
+fn internal_error() -> Response {
+    metrics::count_panic();
+    graphql::error_response(
+        StatusCode::INTERNAL_SERVER_ERROR,
+        &crate::graphql::error::ApiError::new(
+            crate::graphql::error::ErrorCode::Internal,
+            "The server could not do this. Try again later.",
+        ),
+    )
+}

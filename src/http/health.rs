@@ -1,0 +1,53 @@
+//! Liveness and readiness.
+
+use std::time::Duration;
+
+use axum::{
+    extract::State,
+    http::StatusCode,
+    response::{IntoResponse, Response},
+};
+
+use super::HttpState;
+use crate::{db::Database, db::listen::Hub};
+
+/// A database that takes longer than this to answer is not ready.
+const PING_MAX: Duration = Duration::from_secs(2);
+
+/// `GET /healthz`: the process runs and answers.
+pub async fn live() -> &'static str {
+    "alive\n"
+}
+
+/// `GET /readyz`: this node can take work, or says why it can't.
+pub async fn ready(State(state): State<HttpState>) -> Response {
+    respond(&problems(&state.0.database, &state.0.hub).await)
+}
+
+/// What keeps a node from working.
+pub async fn problems(database: &Database, hub: &Hub) -> Vec<&'static str> {
+    let mut problems = Vec::new();
+    if !matches!(
+        tokio::time::timeout(PING_MAX, database.ping()).await,
+        Ok(Ok(()))
+    ) {
+        problems.push("the database does not answer");
+    }
+    if !hub.is_hearing() {
+        problems.push("no notifications are heard from the database; progress is slower");
+    }
+    problems
+}
+
+/// The answer for a list of problems.
+#[must_use]
+pub fn respond(problems: &[&str]) -> Response {
+    if problems.is_empty() {
+        return "ready\n".into_response();
+    }
+    (
+        StatusCode::SERVICE_UNAVAILABLE,
+        format!("not ready: {}\n", problems.join("; ")),
+    )
+        .into_response()
+}

@@ -1,0 +1,263 @@
+//! Framing for the model: the object in the middle of a square on a plain background.
+
+use std::ops::RangeInclusive;
+
+use fast_image_resize::{
+    FilterType, ResizeAlg, ResizeOptions, Resizer,
+    images::{TypedImage, TypedImageRef},
+    pixels::F32x4,
+};
+
+use super::{
+    object::{Bounds, Coverage, keep_object},
+    pixels::Pixels,
+};
+
+/// Coverage above which a pixel of the picture's own alpha belongs to the object: under it lie the leftovers of
+/// soft shadows and lossy compression.
+const ALPHA_THRESHOLD: f32 = 0.05;
+/// The same for a model's matte, which is seldom sure enough of the background to say 0.
+const MATTE_THRESHOLD: f32 = 0.25;
+
+/// The shares that a model may ask to be filled; much less would waste its pixels, and memory here.
+pub const FILL: RangeInclusive<f32> = 0.1..=1.0;
+
+/// How a model wants its pictures (see its manifest).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct FrameOptions {
+    /// Width and height of the model's input, in pixels, at least 1.
+    pub side: u32,
+    /// What the picture is composited over: sRGB, 0..=1.
+    pub background: [f32; 3],
+    /// The share of the square's side that the object's longest side fills, in [`FILL`].
+    pub fill: f32,
+}
+
+/// What tells the object from its background.
+#[derive(Debug, Clone, Copy)]
+pub enum AlphaSource<'a> {
+    /// The picture's own alpha: see [`Pixels::has_transparency`].
+    Picture,
+    /// A model's matte for an opaque picture, `f32 [height, width]`: see [`super::matte::matte_alpha`].
+    Matte(&'a [f32]),
+    /// Nothing does: the whole picture is the object.
+    Whole,
+}
+
+/// A square in the picture's pixels, from its left upper corner; it may leave the picture.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Crop {
+    pub left: f32,
+    pub top: f32,
+    pub side: f32,
+}
+
+/// A picture as the model wants it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Framed {
+    /// Width and height.
+    pub side: u32,
+    /// Planar `f32 [3, side, side]`: sRGB in 0..=1 over the background.
+    pub rgb: Vec<f32>,
+    /// `f32 [side, side]`: coverage in 0..=1, specks removed.
+    pub alpha: Vec<f32>,
+    /// Where in the picture it was taken from.
+    pub crop: Crop,
+    /// The object reaches the picture's border, so some of it may be missing. Never set for
+    /// [`AlphaSource::Whole`].
+    pub touches_border: bool,
+}
+
+/// Why a picture can't be framed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum FrameError {
+    #[error("there is nothing in the picture: send one that shows an object")]
+    Nothing,
+    #[error("the matte has {found} values where {expected} belong")]
+    MatteShape { expected: usize, found: usize },
+    #[error("the matte holds values that are not finite")]
+    MatteNotFinite,
+}
+
+/// Composites over the background by alpha (in sRGB, as models are trained), and crops a square round the
+/// object's bounding box.
+///
+/// # Errors
+/// [`FrameError::Nothing`] when the alpha covers nothing but specks and haze; the others when a matte doesn't
+/// fit the picture.
+///
+/// # Panics
+/// If the options are out of their ranges.
+pub fn frame(
+    pixels: &Pixels,
+    alpha: AlphaSource<'_>,
+    options: &FrameOptions,
+) -> Result<Framed, FrameError> {
+    let FrameOptions {
+        side,
+        background,
+        fill,
+    } = *options;
+    assert!(
+        side > 0 && FILL.contains(&fill),
+        "the manifest's framing was checked when it was read"
+    );
+    let (width, height) = (pixels.width() as usize, pixels.height() as usize);
+    let mut coverage = coverage(pixels, alpha)?;
+    let (bounds, touches_border) = match alpha {
+        AlphaSource::Whole => (
+            Bounds {
+                left: 0,
+                top: 0,
+                right: width,
+                bottom: height,
+            },
+            false,
+        ),
+        AlphaSource::Picture | AlphaSource::Matte(_) => {
+            let threshold = if matches!(alpha, AlphaSource::Picture) {
+                ALPHA_THRESHOLD
+            } else {
+                MATTE_THRESHOLD
+            };
+            let place = keep_object(
+                &mut Coverage {
+                    width,
+                    height,
+                    alpha: &mut coverage,
+                },
+                threshold,
+            )
+            .ok_or(FrameError::Nothing)?;
+            (place.bounds, place.touches_border)
+        }
+    };
+    let crop = square(bounds, fill);
+    let colour = |index: usize| {
+        let [r, g, b, a] = pixels.rgba().as_chunks::<4>().0[index];
+        let rgb = [r, g, b].map(|value| f32::from(value) / 255.0);
+        match alpha {
+            // What shines through the object is the background, for nothing else is known of it.
+            AlphaSource::Whole => over(rgb, f32::from(a) / 255.0, background),
+            AlphaSource::Picture | AlphaSource::Matte(_) => rgb,
+        }
+    };
+    let canvas = Canvas::cut(&crop, (width, height), |index| {
+        let covered = coverage[index];
+        let [r, g, b] = colour(index);
+        F32x4::new([r * covered, g * covered, b * covered, covered])
+    });
+    let (rgb, alpha) = canvas.resample(side, background);
+    Ok(Framed {
+        side,
+        rgb,
+        alpha,
+        crop,
+        touches_border,
+    })
+}
+
+/// Coverage of each pixel before anything is sorted out.
+fn coverage(pixels: &Pixels, alpha: AlphaSource<'_>) -> Result<Vec<f32>, FrameError> {
+    let own = pixels.iter().map(|pixel| f32::from(pixel[3]) / 255.0);
+    match alpha {
+        AlphaSource::Picture => Ok(own.collect()),
+        AlphaSource::Whole => Ok(vec![1.0; own.len()]),
+        AlphaSource::Matte(matte) if matte.len() != own.len() => Err(FrameError::MatteShape {
+            expected: own.len(),
+            found: matte.len(),
+        }),
+        AlphaSource::Matte(matte) if !matte.iter().all(|value| value.is_finite()) => {
+            Err(FrameError::MatteNotFinite)
+        }
+        AlphaSource::Matte(matte) => Ok(own
+            .zip(matte)
+            .map(|(own, matte)| own * matte.clamp(0.0, 1.0))
+            .collect()),
+    }
+}
+
+fn over(rgb: [f32; 3], alpha: f32, background: [f32; 3]) -> [f32; 3] {
+    std::array::from_fn(|channel| rgb[channel] * alpha + background[channel] * (1.0 - alpha))
+}
+
+/// The square round `bounds` of which its longest side fills the share `fill`.
+fn square(bounds: Bounds, fill: f32) -> Crop {
+    let side = bounds.longest_side() as f32 / fill;
+    let centre = |from: usize, to: usize| (from + to) as f32 / 2.0;
+    Crop {
+        left: centre(bounds.left, bounds.right) - side / 2.0,
+        top: centre(bounds.top, bounds.bottom) - side / 2.0,
+        side,
+    }
+}
+
+/// The whole pixels that a crop touches, premultiplied, free where it leaves the picture.
+struct Canvas {
+    /// Width and height, in pixels.
+    side: u32,
+    pixels: Vec<F32x4>,
+    /// The crop's place in the canvas, in pixels.
+    left: f64,
+    top: f64,
+    crop_side: f64,
+}
+
+impl Canvas {
+    /// `pixel` gives a picture's pixel by its index.
+    fn cut(crop: &Crop, (width, height): (usize, usize), pixel: impl Fn(usize) -> F32x4) -> Self {
+        let (left, top) = (crop.left.floor() as i64, crop.top.floor() as i64);
+        // One pixel for the fraction at either end.
+        let side = crop.side.ceil() as usize + 2;
+        let mut pixels = vec![F32x4::new([0.0; 4]); side * side];
+        for (row, y) in pixels.chunks_exact_mut(side).zip(top..) {
+            let Some(y) = usize::try_from(y).ok().filter(|&y| y < height) else {
+                continue;
+            };
+            for (target, x) in row.iter_mut().zip(left..) {
+                if let Some(x) = usize::try_from(x).ok().filter(|&x| x < width) {
+                    *target = pixel(y * width + x);
+                }
+            }
+        }
+        Self {
+            side: u32::try_from(side).expect("a picture's side divided by its fill fits"),
+            pixels,
+            left: f64::from(crop.left) - left as f64,
+            top: f64::from(crop.top) - top as f64,
+            crop_side: f64::from(crop.side),
+        }
+    }
+
+    /// Antialiased to `side` × `side`: planar colours over the background, and coverage. Resampling is linear, so
+    /// compositing after it equals compositing before it, and outside the picture it is all background.
+    fn resample(&self, side: u32, background: [f32; 3]) -> (Vec<f32>, Vec<f32>) {
+        let source =
+            TypedImageRef::new(self.side, self.side, &self.pixels).expect("the canvas is a square");
+        let options = ResizeOptions::new()
+            .resize_alg(ResizeAlg::Convolution(FilterType::Hamming))
+            .use_alpha(false)
+            .crop(self.left, self.top, self.crop_side, self.crop_side);
+        let mut target = TypedImage::<F32x4>::new(side, side);
+        Resizer::new()
+            .resize_typed(&source, &mut target, &options)
+            .expect("the crop lies in its canvas");
+
+        let plane = target.pixels().len();
+        let mut rgb = vec![0.0; 3 * plane];
+        let mut alpha = Vec::with_capacity(plane);
+        for (index, pixel) in target.pixels().iter().enumerate() {
+            let [r, g, b, covered] = pixel.0;
+            let covered = covered.clamp(0.0, 1.0);
+            for (channel, value) in [r, g, b].into_iter().enumerate() {
+                let value = value + background[channel] * (1.0 - covered);
+                rgb[channel * plane + index] = value.clamp(0.0, 1.0);
+            }
+            alpha.push(covered);
+        }
+        (rgb, alpha)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,376 @@
+//! The handle through which conversions reach the devices.
+
+use std::{
+    fmt,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+    thread::JoinHandle,
+    time::Instant,
+};
+
+use tokio::sync::{Semaphore, oneshot};
+use tracing::{Span, info};
+
+use super::{
+    backend::{Backend, FieldValues, Opened, Want},
+    batcher::{BatchKey, BatchLimits, Batcher, Pending, ResolutionClass},
+    catalog::{Catalog, ModelInfo, ServedModel},
+    device::{DeviceChoice, DeviceId, DeviceInfo},
+    error::EngineError,
+    handle::{Codes, OnItsWay, Ticket},
+    manifest::Manifest,
+    queue::{DeviceQueue, EncodeJob, Job, MatteJob, QueryJob, Queue, State},
+    starting::{OpenOptions, OpenReport, Starting},
+};
+
+/// Queries and mattes that may wait for the devices at a time; callers beyond wait their turn. A
+/// conversion has one at a time, and far fewer conversions run at a time on a node.
+const JOBS_PENDING_MAX: usize = 256;
+
+/// What an engine is started with.
+#[derive(Debug, Clone)]
+pub struct EngineOptions {
+    pub models_dir: PathBuf,
+    /// The model of conversions that name none; the first usable one by name if `None`.
+    pub default_model: Option<String>,
+    pub device: DeviceChoice,
+    pub limits: BatchLimits,
+    /// Whether measurements may raise a batch above `limits.images_max`, to the model's own maximum.
+    pub dynamic_scaling: bool,
+    /// Threads of one pass on the CPU; half of the cores if `None`.
+    pub cpu_threads: Option<usize>,
+}
+
+/// One picture to encode.
+#[derive(Debug, Clone)]
+pub struct EncodeRequest {
+    pub model: String,
+    /// Field samples along the longest axis that the conversion will ask for.
+    pub resolution: u32,
+    /// The smaller goes first.
+    pub rank: i64,
+    /// Planes of `3 * height * width` sRGB values in 0..1, of the manifest's size.
+    pub image: Vec<f32>,
+}
+
+/// A cheap handle to the models and the threads that own them. The threads end when
+/// [`Engine::stop`] is called, or when the last handle is dropped.
+#[derive(Clone)]
+pub struct Engine {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    queue: Arc<Queue>,
+    catalog: Catalog,
+    job_slots: Semaphore,
+    threads: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        self.queue.stop();
+    }
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine")
+            .field("devices", &self.devices())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Engine {
+    /// Finds the devices, loads and checks every model on each, and measures them. Blocks for
+    /// seconds: call it off the async threads.
+    ///
+    /// # Errors
+    /// [`EngineError::NoDevice`], [`EngineError::Models`], [`EngineError::NoModel`], and
+    /// [`EngineError::ModelUnavailable`] if it is the default model that cannot be served. Other
+    /// models that break their contract are only left out, see [`Engine::models`].
+    #[cfg(feature = "torch")]
+    pub fn start(options: EngineOptions) -> Result<Self, EngineError> {
+        use super::torch::{TorchBackend, devices};
+        // Before anything touches a tensor: libtorch looks for CUDA once.
+        let devices = devices::choose(&options.device)?;
+        Self::start_on(options, &devices, TorchBackend::open)
+    }
+
+    /// Without libtorch there is no engine.
+    ///
+    /// # Errors
+    /// Always [`EngineError::NoTorch`].
+    #[cfg(not(feature = "torch"))]
+    pub fn start(_options: EngineOptions) -> Result<Self, EngineError> {
+        Err(EngineError::NoTorch)
+    }
+
+    /// Starts one executor for each of `devices`, opened on its own thread by `open`.
+    ///
+    /// # Errors
+    /// As [`Engine::start`].
+    pub fn start_on<B, F>(
+        options: EngineOptions,
+        devices: &[DeviceId],
+        open: F,
+    ) -> Result<Self, EngineError>
+    where
+        B: Backend + 'static,
+        F: Fn(OpenOptions) -> Result<Opened<B>, EngineError> + Clone + Send + 'static,
+    {
+        let EngineOptions {
+            models_dir,
+            default_model,
+            device: _,
+            limits,
+            dynamic_scaling,
+            cpu_threads,
+        } = options;
+        let began = Instant::now();
+        let mut catalog = Catalog::find(&models_dir)?;
+        let images_max = if dynamic_scaling {
+            usize::MAX
+        } else {
+            limits.images_max.get()
+        };
+        let mut starting = Vec::new();
+        for &id in devices {
+            let options = OpenOptions {
+                id,
+                models: catalog.served(),
+                images_max,
+                cpu_threads,
+            };
+            starting.push(Starting::spawn(options, open.clone())?);
+        }
+        let mut queues = Vec::new();
+        for device in &starting {
+            let OpenReport { id, name, models } = device.report()?;
+            let ceilings = catalog.take_in(models);
+            queues.push(DeviceQueue::new(id, name, ceilings));
+        }
+        catalog.choose_default(default_model.as_deref())?;
+        let queue = Queue::new(State {
+            encodes: Batcher::default(),
+            devices: queues,
+            limits,
+            dynamic_scaling,
+            on_their_way: 0,
+            stopping: false,
+        });
+        let threads = starting
+            .into_iter()
+            .enumerate()
+            .map(|(at, device)| device.go(&queue, at))
+            .collect();
+        info!(
+            duration_ms = began.elapsed().as_millis() as u64,
+            "The engine serves on {} device(s)",
+            devices.len()
+        );
+        let job_slots = Semaphore::new(JOBS_PENDING_MAX);
+        Ok(Self {
+            inner: Arc::new(Inner {
+                queue,
+                catalog,
+                job_slots,
+                threads: Mutex::new(threads),
+            }),
+        })
+    }
+
+    /// Announces a conversion that is being prepared: an idle device waits a moment for it. Drop the
+    /// guard once its image is enqueued, or when preparing it has failed.
+    #[must_use]
+    pub fn on_their_way(&self) -> OnItsWay {
+        OnItsWay::new(Arc::clone(&self.inner.queue))
+    }
+
+    /// Puts a picture into the queue for a GPU batch. Dropping the ticket takes it out.
+    ///
+    /// # Errors
+    /// [`EngineError::ModelUnavailable`], [`EngineError::ImageSize`], [`EngineError::Overloaded`],
+    /// [`EngineError::Stopped`] and [`EngineError::DeviceLost`].
+    pub fn enqueue(&self, request: EncodeRequest) -> Result<Ticket, EngineError> {
+        let EncodeRequest {
+            model: name,
+            resolution,
+            rank,
+            image,
+        } = request;
+        let (model, served) = self.inner.catalog.model(&name)?;
+        check_image(served, &image)?;
+        let key = BatchKey {
+            model: Arc::clone(&served.name),
+            resolution: ResolutionClass::of(resolution),
+        };
+        let (started_sender, started) = oneshot::channel();
+        let (finished_sender, finished) = oneshot::channel();
+        let job = EncodeJob {
+            model,
+            image,
+            started: Some(started_sender),
+            finished: finished_sender,
+            span: Span::current(),
+        };
+        self.inner.queue.push_encode(Pending {
+            key,
+            rank,
+            arrived: Instant::now(),
+            payload: job,
+        })?;
+        Ok(Ticket::new(started, finished))
+    }
+
+    /// The field's values at `points`, each coordinate in [-1, 1]. Passes have at most the
+    /// manifest's points; dropping the future stops between two of them.
+    ///
+    /// # Errors
+    /// [`EngineError`]; [`EngineError::DeviceLost`] means that the picture must be encoded again.
+    pub async fn query(
+        &self,
+        codes: &Codes,
+        points: Vec<[f32; 3]>,
+        want: Want,
+    ) -> Result<FieldValues, EngineError> {
+        if points.is_empty() {
+            return Ok(FieldValues::default());
+        }
+        let _slot = self
+            .inner
+            .job_slots
+            .acquire()
+            .await
+            .map_err(|_| EngineError::Stopped)?;
+        let (reply, answer) = oneshot::channel();
+        let values = FieldValues {
+            logits: Vec::with_capacity(points.len()),
+            rgb: Vec::with_capacity(if want == Want::LogitsAndColors {
+                points.len()
+            } else {
+                0
+            }),
+        };
+        let job = QueryJob {
+            model: codes.model,
+            codes: codes.id,
+            points,
+            want,
+            values,
+            reply,
+            span: Span::current(),
+        };
+        codes.queue.push_job(Some(codes.device), Job::Query(job))?;
+        answer.await.map_err(|_| EngineError::Stopped)?
+    }
+
+    /// The share of each pixel that belongs to the object: `height * width` values in 0..1.
+    ///
+    /// # Errors
+    /// [`EngineError::NoMatte`] if the model cannot tell, else as [`Engine::enqueue`].
+    pub async fn matte(&self, model: &str, image: Vec<f32>) -> Result<Vec<f32>, EngineError> {
+        let (index, served) = self.inner.catalog.model(model)?;
+        if !served.manifest.matte {
+            return Err(EngineError::NoMatte {
+                model: model.to_owned(),
+            });
+        }
+        check_image(served, &image)?;
+        let _slot = self
+            .inner
+            .job_slots
+            .acquire()
+            .await
+            .map_err(|_| EngineError::Stopped)?;
+        let (reply, answer) = oneshot::channel();
+        let job = MatteJob {
+            model: index,
+            image,
+            reply,
+            span: Span::current(),
+        };
+        self.inner.queue.push_job(None, Job::Matte(job))?;
+        answer.await.map_err(|_| EngineError::Stopped)?
+    }
+
+    /// Every model found, in the order of names, with the reason where one is not served.
+    #[must_use]
+    pub fn models(&self) -> Vec<ModelInfo> {
+        self.inner.catalog.models()
+    }
+
+    /// The manifest of a model that is served.
+    ///
+    /// # Errors
+    /// [`EngineError::ModelUnavailable`].
+    pub fn manifest(&self, model: &str) -> Result<Arc<Manifest>, EngineError> {
+        self.inner
+            .catalog
+            .model(model)
+            .map(|(_, served)| Arc::clone(&served.manifest))
+    }
+
+    /// The name of the model that conversions get that name none.
+    #[must_use]
+    pub fn default_model(&self) -> &str {
+        self.inner.catalog.default_model()
+    }
+
+    /// The devices as they stand now.
+    #[must_use]
+    pub fn devices(&self) -> Vec<DeviceInfo> {
+        let state = self.inner.queue.lock();
+        let model = self.inner.catalog.default_index();
+        let info = |queue: &DeviceQueue| DeviceInfo {
+            id: queue.id,
+            name: queue.name.clone(),
+            memory_total_bytes: queue.memory.map(|memory| memory.total_bytes),
+            memory_free_bytes: queue.memory.map(|memory| memory.free_bytes),
+            batch_images_max: queue.ceilings[model]
+                .images_max(state.dynamic_scaling, state.limits.images_max.get()),
+            conversions: queue.codes,
+            lost: queue.lost.clone(),
+        };
+        state.devices.iter().map(info).collect()
+    }
+
+    /// Images that wait for a GPU batch.
+    #[must_use]
+    pub fn pending(&self) -> usize {
+        self.inner.queue.lock().encodes.len()
+    }
+
+    /// Sets new limits; they hold from the next decision on.
+    pub fn set_limits(&self, limits: BatchLimits) {
+        self.inner.queue.change(|state| state.limits = limits);
+    }
+
+    /// Hands back what has not begun as [`EngineError::Stopped`], finishes the passes that were asked
+    /// for, and ends the threads. Conversions that shall finish must be waited for before.
+    pub async fn stop(&self) {
+        let inner = Arc::clone(&self.inner);
+        inner.queue.stop();
+        inner.job_slots.close();
+        let join = move || {
+            let threads =
+                std::mem::take(&mut *inner.threads.lock().unwrap_or_else(PoisonError::into_inner));
+            // A thread that panicked has already taken its device out of service and said so.
+            threads.into_iter().for_each(|thread| drop(thread.join()));
+        };
+        // It can only fail if the runtime is going away too, and with it everybody who waits here.
+        drop(tokio::task::spawn_blocking(join).await);
+    }
+}
+
+fn check_image(served: &ServedModel, image: &[f32]) -> Result<(), EngineError> {
+    let expected = served.manifest.input.values();
+    if image.len() == expected {
+        return Ok(());
+    }
+    Err(EngineError::ImageSize {
+        model: served.name.to_string(),
+        expected,
+        actual: image.len(),
+    })
+}

@@ -1,0 +1,292 @@
+//! A scripted device, and an engine over it.
+
+pub(super) use std::{
+    num::NonZeroUsize,
+    path::Path,
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering},
+        mpsc,
+    },
+};
+
+pub(super) use super::super::{
+    super::{
+        backend::Opened,
+        batcher::{BatchLimits, StopReason},
+        device::DeviceChoice,
+        engine::{EncodeRequest, Engine, EngineOptions},
+        handle::Ticket,
+        manifest::{MANIFEST_FILE, ModelError},
+        memory::{Measured, MemoryNow},
+        starting::OpenOptions,
+    },
+    *,
+};
+
+pub(super) const SIDE: usize = 16;
+pub(super) const POINTS_PER_PASS: usize = 16384;
+/// Values of the first pixel that make the device misbehave.
+pub(super) const NAN: f32 = 1001.0;
+pub(super) const PANIC: f32 = 1002.0;
+pub(super) const LOSE: f32 = 1003.0;
+pub(super) const HUGE: f32 = 1004.0;
+
+/// What the test sees and decides of a scripted device.
+#[derive(Debug, Default)]
+pub(super) struct Script {
+    /// Batches as they were encoded, by the images' first values.
+    pub(super) encoded: Mutex<Vec<Vec<f32>>>,
+    /// How many passes of queries came before each of them.
+    pub(super) encoded_after: Mutex<Vec<usize>>,
+    /// Sizes of the passes of queries.
+    pub(super) passes: Mutex<Vec<usize>>,
+    /// More images than this at a time are out of memory; 0 for no such bound.
+    pub(super) images_fitting: AtomicUsize,
+    /// Passes of more points than this are out of memory; 0 for no such bound.
+    pub(super) points_fitting: AtomicUsize,
+    /// Codes that lie on the device.
+    pub(super) codes: Arc<AtomicUsize>,
+    /// If there, each pass waits for a word.
+    pub(super) gate: Mutex<Option<mpsc::Receiver<()>>>,
+}
+
+impl Script {
+    fn wait_at_gate(&self) {
+        if let Some(gate) = &*self.gate.lock().unwrap() {
+            // A test that has dropped its end lets everything pass.
+            let _ = gate.recv();
+        }
+    }
+
+    pub(super) fn close_gate(&self) -> mpsc::Sender<()> {
+        let (open, gate) = mpsc::channel();
+        *self.gate.lock().unwrap() = Some(gate);
+        open
+    }
+}
+
+pub(super) struct ScriptedCodes {
+    value: f32,
+    count: Arc<AtomicUsize>,
+}
+
+impl Drop for ScriptedCodes {
+    fn drop(&mut self) {
+        self.count.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+pub(super) struct ScriptedBackend {
+    pub(super) script: Arc<Script>,
+    pub(super) id: DeviceId,
+    pub(super) together: bool,
+}
+
+impl Backend for ScriptedBackend {
+    type Codes = ScriptedCodes;
+
+    fn encode(
+        &mut self,
+        _model: usize,
+        images: &[&[f32]],
+    ) -> Result<Vec<ScriptedCodes>, EngineError> {
+        let values: Vec<f32> = images.iter().map(|image| image[0]).collect();
+        self.script.encoded.lock().unwrap().push(values.clone());
+        let passes = self.script.passes.lock().unwrap().len();
+        self.script.encoded_after.lock().unwrap().push(passes);
+        self.script.wait_at_gate();
+        let fitting = self.script.images_fitting.load(Ordering::SeqCst);
+        if (fitting > 0 && images.len() > fitting) || values.contains(&HUGE) {
+            return Err(EngineError::OutOfMemory {
+                device: self.id,
+                operation: Operation::Encode,
+            });
+        }
+        assert!(!values.contains(&PANIC), "a planned panic");
+        if values.contains(&LOSE) {
+            return Err(EngineError::DeviceLost {
+                device: self.id,
+                reason: "planned".into(),
+            });
+        }
+        if values.contains(&NAN) {
+            return Err(EngineError::NonFinite {
+                operation: Operation::Encode,
+            });
+        }
+        self.script.codes.fetch_add(values.len(), Ordering::SeqCst);
+        let count = || Arc::clone(&self.script.codes);
+        Ok(values
+            .into_iter()
+            .map(|value| ScriptedCodes {
+                value,
+                count: count(),
+            })
+            .collect())
+    }
+
+    fn query(
+        &mut self,
+        _model: usize,
+        codes: &ScriptedCodes,
+        points: &[[f32; 3]],
+        want: Want,
+        values: &mut FieldValues,
+    ) -> Result<(), EngineError> {
+        self.script.passes.lock().unwrap().push(points.len());
+        self.script.wait_at_gate();
+        let fitting = self.script.points_fitting.load(Ordering::SeqCst);
+        if fitting > 0 && points.len() > fitting {
+            // A real pass may fail half-way.
+            values.logits.push(f32::NAN);
+            let operation = Operation::Query;
+            return Err(EngineError::OutOfMemory {
+                device: self.id,
+                operation,
+            });
+        }
+        values
+            .logits
+            .extend(points.iter().map(|point| codes.value + point[0]));
+        if want == Want::LogitsAndColors {
+            values.rgb.extend(points);
+        }
+        Ok(())
+    }
+
+    fn matte(&mut self, _model: usize, image: &[f32]) -> Result<Vec<f32>, EngineError> {
+        Ok(image[..SIDE * SIDE].to_vec())
+    }
+
+    fn points_per_pass(&self, _model: usize) -> usize {
+        POINTS_PER_PASS
+    }
+
+    fn encodes_together(&self) -> bool {
+        self.together
+    }
+
+    fn memory(&self) -> Option<MemoryNow> {
+        None
+    }
+}
+
+/// A models folder with one small model in it, whose file is the text `abc`.
+pub(super) fn write_model(models: &Path, name: &str) {
+    let folder = models.join(name);
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("model.pt"), "abc").unwrap();
+    let manifest = format!(
+        r#"
+        name = "{name}"
+        contract = "implicit-field/1"
+        description = "scripted"
+        licence = "CC0-1.0"
+        matte = true
+        file = {{ name = "model.pt", sha256 = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad" }}
+        input = {{ height = {SIDE}, width = {SIDE}, background = [0.5, 0.5, 0.5], fill = 0.9 }}
+        field = {{ iso_level = 0.0 }}
+        resolution = {{ default = 64, min = 32, max = 128 }}
+        batch = {{ images_max = 16 }}
+        cpu = {{ dtype = "float32", points_per_pass = {POINTS_PER_PASS} }}
+        cuda = {{ dtype = "float32", points_per_pass = {POINTS_PER_PASS} }}
+        "#
+    );
+    std::fs::write(folder.join(MANIFEST_FILE), manifest).unwrap();
+}
+
+pub(super) struct Bench {
+    pub(super) engine: Engine,
+    pub(super) scripts: Vec<Arc<Script>>,
+    pub(super) _models: tempfile::TempDir,
+}
+
+pub(super) fn limits() -> BatchLimits {
+    let count = |count: usize| NonZeroUsize::new(count).unwrap();
+    BatchLimits {
+        images_max: count(4),
+        pending_max: count(8),
+        ..BatchLimits::default()
+    }
+}
+
+pub(super) fn options(models: &Path) -> EngineOptions {
+    EngineOptions {
+        models_dir: models.to_owned(),
+        default_model: None,
+        device: DeviceChoice::Cpu,
+        limits: limits(),
+        dynamic_scaling: false,
+        cpu_threads: None,
+    }
+}
+
+/// An engine over `devices` scripted GPUs, or a scripted CPU.
+pub(super) fn bench(devices: &[DeviceId]) -> Bench {
+    let models = tempfile::tempdir().unwrap();
+    write_model(models.path(), "scripted");
+    let scripts: Vec<_> = devices
+        .iter()
+        .map(|_| Arc::new(Script::default()))
+        .collect();
+    let open = {
+        let (ids, scripts) = (devices.to_vec(), scripts.clone());
+        move |options: OpenOptions| {
+            let at = ids.iter().position(|id| *id == options.id).unwrap();
+            let script = Arc::clone(&scripts[at]);
+            let backend = ScriptedBackend {
+                script,
+                id: options.id,
+                together: options.id != DeviceId::Cpu,
+            };
+            let models = options
+                .models
+                .iter()
+                .map(|_| Ok(Measured::default()))
+                .collect();
+            Ok(Opened {
+                backend,
+                id: options.id,
+                name: "scripted".into(),
+                models,
+            })
+        }
+    };
+    let engine = Engine::start_on(options(models.path()), devices, open).unwrap();
+    Bench {
+        engine,
+        scripts,
+        _models: models,
+    }
+}
+
+pub(super) const GPU: DeviceId = DeviceId::Cuda(0);
+
+pub(super) fn picture(value: f32) -> Vec<f32> {
+    vec![value; 3 * SIDE * SIDE]
+}
+
+pub(super) fn request(value: f32) -> EncodeRequest {
+    EncodeRequest {
+        model: "scripted".into(),
+        resolution: 64,
+        rank: 0,
+        image: picture(value),
+    }
+}
+
+pub(super) fn points(count: usize) -> Vec<[f32; 3]> {
+    (0..count).map(|at| [at as f32, 0.25, 0.5]).collect()
+}
+
+/// Keeps the device in a pass until the returned end speaks or is dropped; the pass is of value 0.
+pub(super) async fn occupy(bench: &Bench) -> (mpsc::Sender<()>, Ticket) {
+    let gate = bench.scripts[0].close_gate();
+    let mut ticket = bench.engine.enqueue(request(0.0)).unwrap();
+    ticket.started().await.unwrap();
+    while bench.scripts[0].encoded.lock().unwrap().is_empty() {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    (gate, ticket)
+}

@@ -1,0 +1,234 @@
+//! How large a batch may be on a device, from what was measured at the start and the memory free now. Pure.
+
+use std::time::Duration;
+
+/// Left free on a card for others and for what cannot be foreseen (fragments, library workspaces).
+pub const HEADROOM_BYTES: u64 = 512 << 20;
+
+/// A larger batch must make an image at least this much cheaper to be worth its waiting: 2%, about
+/// the noise of one measurement.
+const GAIN_MIN: f64 = 0.02;
+
+/// One batch size as measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Measurement {
+    pub images: usize,
+    /// Time of one `encode` of that many images, warm.
+    pub encode: Duration,
+    /// Device memory that the allocator had taken, over that of the loaded models, after this size ran.
+    pub bytes: u64,
+}
+
+/// The memory of a device at a moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MemoryNow {
+    pub total_bytes: u64,
+    pub free_bytes: u64,
+}
+
+/// A model's measurements on one device, by growing batch size.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Measured {
+    rows: Vec<Measurement>,
+}
+
+impl Measured {
+    /// Adds the next larger size.
+    pub fn push(&mut self, row: Measurement) {
+        debug_assert!(
+            self.rows.last().is_none_or(|last| last.images < row.images),
+            "sizes grow"
+        );
+        self.rows.push(row);
+    }
+
+    /// The measurements, by growing batch size.
+    #[must_use]
+    pub fn rows(&self) -> &[Measurement] {
+        &self.rows
+    }
+
+    /// The smallest size whose cost an image is within `GAIN_MIN` of the best: beyond it a batch
+    /// only makes its conversions wait for one another. At least 1.
+    #[must_use]
+    pub fn images_worthwhile(&self) -> usize {
+        let cost = |row: &Measurement| row.encode.as_secs_f64() / row.images as f64;
+        let best = self.rows.iter().map(cost).fold(f64::INFINITY, f64::min);
+        self.rows
+            .iter()
+            .find(|row| cost(row) <= best * (1.0 + GAIN_MIN))
+            .map_or(1, |row| row.images)
+    }
+
+    /// The largest size that fits: what the allocator already holds is ours, the rest must come out
+    /// of what is free, less the headroom. At least 1: one image is tried in any case.
+    #[must_use]
+    pub fn images_fitting(&self, held_bytes: u64, free_bytes: u64, headroom_bytes: u64) -> usize {
+        let usable = held_bytes.saturating_add(free_bytes.saturating_sub(headroom_bytes));
+        self.rows
+            .iter()
+            .take_while(|row| row.bytes <= usable)
+            .map(|row| row.images)
+            .last()
+            .unwrap_or(1)
+    }
+
+    /// What the allocator holds once every size has run.
+    #[must_use]
+    pub fn bytes_max(&self) -> u64 {
+        self.rows.iter().map(|row| row.bytes).max().unwrap_or(0)
+    }
+}
+
+/// The largest batch that a model may have on a device now, and why it may shrink.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ceiling {
+    measured: Measured,
+    /// What the allocator still holds of the memory it took while measuring.
+    held_bytes: u64,
+    /// What out-of-memory events have taught; it only falls.
+    learned: usize,
+    /// What fits by the memory seen last.
+    fitting: usize,
+}
+
+impl Ceiling {
+    /// The ceiling of a model that may have `images_max` at most.
+    #[must_use]
+    pub fn new(measured: Measured, images_max: usize) -> Self {
+        let held_bytes = measured.bytes_max();
+        Self {
+            measured,
+            held_bytes,
+            learned: images_max.max(1),
+            fitting: usize::MAX,
+        }
+    }
+
+    /// Takes note of the memory free now.
+    pub fn see(&mut self, memory: MemoryNow) {
+        if !self.measured.rows.is_empty() {
+            self.fitting =
+                self.measured
+                    .images_fitting(self.held_bytes, memory.free_bytes, HEADROOM_BYTES);
+        }
+    }
+
+    /// A batch of `images` ran out of memory: half of it is tried from now on. The allocator has
+    /// given its spare memory back on the way, so only what is free counts from here.
+    pub fn lower_below(&mut self, images: usize) {
+        self.learned = self.learned.min((images / 2).max(1));
+        self.held_bytes = 0;
+    }
+
+    /// The largest batch now. With `dynamic_scaling` it is what pays off by measurement, where the
+    /// device was measured; else `setting_max`.
+    #[must_use]
+    pub fn images_max(&self, dynamic_scaling: bool, setting_max: usize) -> usize {
+        let wanted = if dynamic_scaling && !self.measured.rows.is_empty() {
+            self.measured.images_worthwhile()
+        } else {
+            setting_max
+        };
+        wanted.min(self.learned).min(self.fitting).max(1)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn measured(rows: &[(usize, u64, u64)]) -> Measured {
+        let mut measured = Measured::default();
+        for &(images, millis, mebibytes) in rows {
+            measured.push(Measurement {
+                images,
+                encode: Duration::from_millis(millis),
+                bytes: mebibytes << 20,
+            });
+        }
+        measured
+    }
+
+    #[test]
+    fn a_batch_grows_while_it_pays() {
+        // 10, 8, 7.5, 7.45 ms an image: the last step gains less than the noise.
+        assert_eq!(
+            measured(&[(1, 10, 0), (2, 16, 0), (4, 30, 0), (20, 149, 0)]).images_worthwhile(),
+            4
+        );
+        assert_eq!(
+            measured(&[(1, 10, 0), (2, 20, 0), (3, 30, 0)]).images_worthwhile(),
+            1
+        );
+        assert_eq!(
+            measured(&[(1, 10, 0), (2, 11, 0), (3, 12, 0)]).images_worthwhile(),
+            3
+        );
+        assert_eq!(measured(&[]).images_worthwhile(), 1);
+    }
+
+    #[test]
+    fn a_batch_fits_into_what_is_held_and_free() {
+        let table = measured(&[(1, 1, 100), (2, 1, 200), (3, 1, 300), (4, 1, 400)]);
+        let fitting = |held: u64, free: u64| table.images_fitting(held << 20, free << 20, 50 << 20);
+        assert_eq!(fitting(0, 1000), 4);
+        assert_eq!(fitting(0, 350), 3);
+        assert_eq!(fitting(0, 349), 2, "the headroom is kept");
+        assert_eq!(fitting(200, 0), 2, "what the allocator holds stays usable");
+        assert_eq!(fitting(200, 150), 3);
+        assert_eq!(fitting(0, 0), 1, "one image is tried in any case");
+    }
+
+    #[test]
+    fn out_of_memory_lowers_the_ceiling_for_good() {
+        let mut ceiling = Ceiling::new(Measured::default(), 32);
+        assert_eq!(
+            ceiling.images_max(true, 8),
+            8,
+            "nothing was measured: the setting holds"
+        );
+        ceiling.lower_below(8);
+        assert_eq!(ceiling.images_max(true, 8), 4);
+        ceiling.lower_below(16);
+        assert_eq!(ceiling.images_max(true, 8), 4, "it only falls");
+        ceiling.lower_below(1);
+        assert_eq!(ceiling.images_max(true, 8), 1);
+    }
+
+    #[test]
+    fn dynamic_scaling_goes_by_measurement_and_else_by_the_setting() {
+        let ceiling = Ceiling::new(measured(&[(1, 10, 0), (16, 40, 0), (32, 60, 0)]), 32);
+        assert_eq!(ceiling.images_max(true, 8), 32);
+        assert_eq!(ceiling.images_max(false, 8), 8);
+        assert_eq!(
+            Ceiling::new(Measured::default(), 4).images_max(false, 8),
+            4,
+            "the model's own bound holds"
+        );
+    }
+
+    #[test]
+    fn what_others_take_of_the_card_shrinks_the_batch_until_they_leave() {
+        let see = |ceiling: &mut Ceiling, free: u64| {
+            ceiling.see(MemoryNow {
+                total_bytes: 16 << 30,
+                free_bytes: free << 20,
+            });
+            ceiling.images_max(true, 8)
+        };
+        let mut ceiling = Ceiling::new(
+            measured(&[(1, 10, 100), (2, 11, 2000), (4, 12, 4000), (8, 13, 8000)]),
+            8,
+        );
+        assert_eq!(
+            see(&mut ceiling, 0),
+            8,
+            "the allocator holds what every size needs"
+        );
+        ceiling.lower_below(8);
+        assert_eq!(see(&mut ceiling, 9000), 4, "learned");
+        assert_eq!(see(&mut ceiling, 3000), 2, "by the free memory");
+        assert_eq!(see(&mut ceiling, 9000), 4);
+    }
+}

@@ -1,0 +1,323 @@
+//! What callers and executors share: the waiting work of all devices under one lock, held only for moments.
+
+use std::{
+    collections::VecDeque,
+    mem,
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use tokio::sync::oneshot;
+use tracing::Span;
+
+use super::{
+    backend::{FieldValues, Want},
+    batcher::{BatchLimits, Batcher, Decision, Pending, Situation, StopReason},
+    device::DeviceId,
+    error::EngineError,
+    handle::Codes,
+    memory::{Ceiling, MemoryNow},
+};
+
+/// The GPU batch that a conversion became part of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BatchStart {
+    /// Images in the batch.
+    pub images: usize,
+    /// Why there are no more.
+    pub stopped: StopReason,
+    /// How long this conversion waited for it.
+    pub waited: Duration,
+}
+
+/// An image to encode and whom to tell.
+#[derive(Debug)]
+pub struct EncodeJob {
+    pub model: usize,
+    pub image: Vec<f32>,
+    pub started: Option<oneshot::Sender<Result<BatchStart, EngineError>>>,
+    pub finished: oneshot::Sender<Result<Codes, EngineError>>,
+    pub span: Span,
+}
+
+impl EncodeJob {
+    /// Tells the caller that it has failed, whatever it waits for.
+    pub fn fail(self, error: EngineError) {
+        // The waiter may be gone, which is no concern of the engine's.
+        if let Some(started) = self.started {
+            let _ = started.send(Err(error.clone()));
+        }
+        let _ = self.finished.send(Err(error));
+    }
+}
+
+/// Points of one conversion to be asked of the field, in one pass or several.
+#[derive(Debug)]
+pub struct QueryJob {
+    pub model: usize,
+    pub codes: u64,
+    pub points: Vec<[f32; 3]>,
+    pub want: Want,
+    /// The answers so far; its logits count the points done.
+    pub values: FieldValues,
+    pub reply: oneshot::Sender<Result<FieldValues, EngineError>>,
+    pub span: Span,
+}
+
+/// An image whose object is to be told from its background.
+#[derive(Debug)]
+pub struct MatteJob {
+    pub model: usize,
+    pub image: Vec<f32>,
+    pub reply: oneshot::Sender<Result<Vec<f32>, EngineError>>,
+    pub span: Span,
+}
+
+/// Work that is bound to one device.
+#[derive(Debug)]
+pub enum Job {
+    Query(QueryJob),
+    Matte(MatteJob),
+}
+
+impl Job {
+    fn fail(self, error: EngineError) {
+        // The waiter may be gone, which is no concern of the engine's.
+        match self {
+            Self::Query(job) => drop(job.reply.send(Err(error))),
+            Self::Matte(job) => drop(job.reply.send(Err(error))),
+        }
+    }
+}
+
+/// One device's share of the queue, and what is known of it.
+#[derive(Debug)]
+pub struct DeviceQueue {
+    pub id: DeviceId,
+    pub name: String,
+    /// Served one pass at a time, in turn, so that a long query does not block short ones.
+    pub jobs: VecDeque<Job>,
+    /// Codes that nobody holds any more.
+    pub released: Vec<u64>,
+    /// Codes on the device.
+    pub codes: usize,
+    /// For each model.
+    pub ceilings: Vec<Ceiling>,
+    pub memory: Option<MemoryNow>,
+    pub lost: Option<String>,
+}
+
+impl DeviceQueue {
+    /// A device with no work yet.
+    #[must_use]
+    pub fn new(id: DeviceId, name: String, ceilings: Vec<Ceiling>) -> Self {
+        Self {
+            id,
+            name,
+            jobs: VecDeque::new(),
+            released: Vec::new(),
+            codes: 0,
+            ceilings,
+            memory: None,
+            lost: None,
+        }
+    }
+
+    fn lost_error(&self) -> Option<EngineError> {
+        let reason = self.lost.clone()?;
+        Some(EngineError::DeviceLost {
+            device: self.id,
+            reason,
+        })
+    }
+}
+
+/// All waiting work.
+#[derive(Debug)]
+pub struct State {
+    /// Any device may take these: whichever is free first does.
+    pub encodes: Batcher<EncodeJob>,
+    pub devices: Vec<DeviceQueue>,
+    pub limits: BatchLimits,
+    pub dynamic_scaling: bool,
+    /// Conversions in PREPARE.
+    pub on_their_way: usize,
+    pub stopping: bool,
+}
+
+impl State {
+    /// What the batcher says to `device`, which is free now; `idle` if it has nothing else to do.
+    pub fn decide(&mut self, device: usize, idle: bool, now: Instant) -> Decision<EncodeJob> {
+        // Whoever gave up must not count as company.
+        self.encodes.retain(|job| !job.finished.is_closed());
+        let mut limits = self.limits;
+        if let Some(model) = self.encodes.next_model(limits.wait_max, now) {
+            let ceiling = &self.devices[device].ceilings[model];
+            let images_max = ceiling.images_max(self.dynamic_scaling, limits.images_max.get());
+            limits.images_max = images_max.try_into().expect("a ceiling is at least 1");
+        }
+        let situation = Situation {
+            device_idle: idle,
+            on_their_way: self.on_their_way,
+        };
+        self.encodes.decide(&limits, situation, now)
+    }
+
+    /// Whether any device still works.
+    #[must_use]
+    pub fn any_device(&self) -> bool {
+        self.devices.iter().any(|device| device.lost.is_none())
+    }
+
+    fn refusal(&self) -> Option<EngineError> {
+        if self.stopping {
+            return Some(EngineError::Stopped);
+        }
+        if self.any_device() {
+            None
+        } else {
+            self.devices.first().and_then(DeviceQueue::lost_error)
+        }
+    }
+}
+
+impl Batcher<EncodeJob> {
+    /// The model of the batch that runs next.
+    fn next_model(&self, wait_max: Duration, now: Instant) -> Option<usize> {
+        self.next(wait_max, now)
+            .map(|pending| pending.payload.model)
+    }
+}
+
+/// The queue with its lock and its bell.
+#[derive(Debug)]
+pub struct Queue {
+    state: Mutex<State>,
+    /// Rung whenever an executor that waits might find something to do.
+    bell: Condvar,
+}
+
+impl Queue {
+    /// A queue for `devices`.
+    #[must_use]
+    pub fn new(state: State) -> Arc<Self> {
+        Arc::new(Self {
+            state: Mutex::new(state),
+            bell: Condvar::new(),
+        })
+    }
+
+    /// The state. A panic elsewhere leaves it whole, since every change is made in one step.
+    pub fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sleeps until the bell rings or `until`.
+    pub fn wait<'a>(
+        &self,
+        state: MutexGuard<'a, State>,
+        until: Option<Instant>,
+    ) -> MutexGuard<'a, State> {
+        match until {
+            None => self
+                .bell
+                .wait(state)
+                .unwrap_or_else(PoisonError::into_inner),
+            Some(until) => {
+                let left = until.saturating_duration_since(Instant::now());
+                self.bell
+                    .wait_timeout(state, left)
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .0
+            }
+        }
+    }
+
+    /// Changes the state and lets the executors look again.
+    pub fn change<R>(&self, change: impl FnOnce(&mut State) -> R) -> R {
+        let result = change(&mut self.lock());
+        self.bell.notify_all();
+        result
+    }
+
+    /// Puts an image into the batcher.
+    ///
+    /// # Errors
+    /// [`EngineError::Overloaded`], [`EngineError::Stopped`], or [`EngineError::DeviceLost`] if no device is left.
+    pub fn push_encode(&self, pending: Pending<EncodeJob>) -> Result<(), EngineError> {
+        self.change(|state| {
+            if let Some(error) = state.refusal() {
+                return Err(error);
+            }
+            let limits = state.limits;
+            // Those whose callers left make room first.
+            state.encodes.retain(|job| !job.finished.is_closed());
+            let overloaded = |_| EngineError::Overloaded {
+                pending_max: limits.pending_max.get(),
+            };
+            state.encodes.push(pending, &limits).map_err(overloaded)
+        })
+    }
+
+    /// Gives a job to a device, the least loaded one if `device` is `None`.
+    ///
+    /// # Errors
+    /// [`EngineError::Stopped`] and [`EngineError::DeviceLost`].
+    pub fn push_job(&self, device: Option<usize>, job: Job) -> Result<(), EngineError> {
+        self.change(|state| {
+            if let Some(error) = state.refusal() {
+                return Err(error);
+            }
+            let working = state
+                .devices
+                .iter_mut()
+                .filter(|queue| queue.lost.is_none());
+            let queue = match device {
+                Some(device) => &mut state.devices[device],
+                None => working
+                    .min_by_key(|queue| queue.jobs.len())
+                    .expect("a device is left, or it was refused"),
+            };
+            if let Some(error) = queue.lost_error() {
+                return Err(error);
+            }
+            queue.jobs.push_back(job);
+            Ok(())
+        })
+    }
+
+    /// Takes a device out of service: its jobs fail, and so do waiting images once no device is left.
+    pub fn lose(&self, device: usize, reason: &str) {
+        let (jobs, encodes, error) = self.change(|state| {
+            let queue = &mut state.devices[device];
+            queue.lost = Some(reason.to_owned());
+            queue.codes = 0;
+            let error = EngineError::DeviceLost {
+                device: queue.id,
+                reason: reason.to_owned(),
+            };
+            let jobs = mem::take(&mut queue.jobs);
+            let encodes = if state.any_device() {
+                Vec::new()
+            } else {
+                state.encodes.drain()
+            };
+            (jobs, encodes, error)
+        });
+        jobs.into_iter().for_each(|job| job.fail(error.clone()));
+        encodes
+            .into_iter()
+            .for_each(|pending| pending.payload.fail(error.clone()));
+    }
+
+    /// Refuses new work and hands waiting images back; jobs of running conversions are still served.
+    pub fn stop(&self) {
+        let waiting = self.change(|state| {
+            state.stopping = true;
+            state.encodes.drain()
+        });
+        waiting
+            .into_iter()
+            .for_each(|pending| pending.payload.fail(EngineError::Stopped));
+    }
+}

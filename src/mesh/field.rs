@@ -1,0 +1,444 @@
+//! Coarse-to-fine sampling of an implicit field: asks for points, takes logits, ends in a closed surface.
+//!
+//! The volume is `[-1, 1]³`, +Y up, the camera of the picture on +Z; inside is where the logit is above the iso level.
+//! The caller owns all waiting: [`FieldSampler::request`] says which points to evaluate, [`FieldSampler::supply`] takes
+//! their logits, in as many GPU passes as the caller likes, and the result does not depend on how they were cut.
+//!
+//! # What is found and what can be missed
+//! A coarse grid of about 32 cells an axis is evaluated whole. Cells with a change of sign, or so close to the surface
+//! that one may hide in them, are split in half until the finest grid is reached. There the surface is followed out of
+//! the cells evaluated so far until it closes. So the result is made of whole connected pieces of the surface that a
+//! dense evaluation would give, bit for bit, and is always closed. What can be missed is a whole piece that no coarse
+//! sample is inside of and none comes near: one that is thinner than a coarse cell and joined to nothing else, in a
+//! field that rises to it more steeply than [`FieldOptions::logit_slope`].
+
+use super::{
+    MeshError,
+    lattice::{Index3, Lattice, Slot, corner},
+    marching_cubes,
+    surface::Surface,
+};
+
+#[cfg(test)]
+mod tests;
+
+/// The coarse grid aims at this many cells an axis: 36 thousand points, 2% of a dense 128³, show whatever is thicker
+/// than a thirtieth of the volume.
+const COARSE_CELLS: f64 = 32.0;
+
+/// The side of the blocks of cells in which the surface is followed: each round of asking costs the caller a GPU pass,
+/// and a block of four quarters the rounds for a thin part at no more than 125 points.
+const FOLLOW_SIDE: usize = 4;
+
+/// Field samples along each axis, [`Resolution::MIN`] to [`Resolution::MAX`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Resolution(u32);
+
+impl Resolution {
+    /// The fewest samples along an axis.
+    pub const MIN: u32 = 32;
+    /// The most samples along an axis.
+    pub const MAX: u32 = 512;
+
+    /// Checks a number of samples along an axis.
+    ///
+    /// # Errors
+    /// [`MeshError::Resolution`] outside of the range.
+    pub fn new(samples: u32) -> Result<Self, MeshError> {
+        if (Self::MIN..=Self::MAX).contains(&samples) {
+            Ok(Self(samples))
+        } else {
+            Err(MeshError::Resolution {
+                samples,
+                min: Self::MIN,
+                max: Self::MAX,
+            })
+        }
+    }
+
+    /// Samples along an axis.
+    #[must_use]
+    pub fn samples(self) -> u32 {
+        self.0
+    }
+}
+
+/// What to sample.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct FieldOptions {
+    /// Samples along each axis of `[-1, 1]³`.
+    pub resolution: Resolution,
+    /// Points with a logit above it are inside. Finite.
+    pub iso: f32,
+    /// How steeply the field is trusted to rise towards a surface, in logits for a unit of length. A cell whose corners
+    /// are all farther from the iso level than this slope times half the cell's diagonal is taken to hold no surface.
+    /// Zero trusts the signs alone; more finds thinner free-standing parts for more points.
+    pub logit_slope: f32,
+    /// Samples that the surface may need before it is given up as [`MeshError::TooComplex`].
+    pub samples_max: usize,
+}
+
+impl FieldOptions {
+    /// A dense 256³, so that up to there any field is served. At 512 a surface takes about 2 million; what needs more
+    /// is noise and would only fill the memory.
+    pub const SAMPLES_MAX: usize = 256 * 256 * 256;
+
+    /// Twice what proved enough. The seed model was trained against `-sdf / 0.02`, 50 logits a unit, but what it
+    /// predicts is smoother: for 13 sample pictures at 128 the median slope at the surface lay between 4 and 14. With 3
+    /// no triangle of the dense surfaces was missed (of 537 thousand; with 0 there were 964), and with 6 a surface took
+    /// 7% of the dense grid's points in 3.1 requests, on average.
+    pub const LOGIT_SLOPE: f32 = 6.0;
+
+    /// The usual slope and bound.
+    #[must_use]
+    pub fn new(resolution: Resolution, iso: f32) -> Self {
+        Self {
+            resolution,
+            iso,
+            logit_slope: Self::LOGIT_SLOPE,
+            samples_max: Self::SAMPLES_MAX,
+        }
+    }
+}
+
+#[derive(Debug)]
+enum Phase {
+    /// The samples of the current level are being evaluated.
+    Level,
+    /// On the finest level: these cells, once evaluated, may lead on.
+    Follow(Vec<Slot>),
+    Done,
+}
+
+/// The sampling of one field, without waiting: ask, evaluate, supply, until nothing more is asked for.
+#[derive(Debug)]
+pub struct FieldSampler {
+    options: FieldOptions,
+    /// Coordinates of the finest grid along an axis.
+    axis: Vec<f32>,
+    lattice: Lattice,
+    phase: Phase,
+    /// Samples of the current level asked for, in the order asked.
+    pending: Vec<Slot>,
+    supplied: usize,
+    follow_rounds: u32,
+}
+
+impl FieldSampler {
+    /// Starts with the coarse grid.
+    ///
+    /// # Panics
+    /// If the iso level is not finite, or the slope not finite or below zero.
+    #[must_use]
+    pub fn new(options: FieldOptions) -> Self {
+        let FieldOptions {
+            resolution,
+            iso,
+            logit_slope,
+            samples_max: _,
+        } = options;
+        assert!(iso.is_finite(), "the iso level must be a number");
+        assert!(
+            logit_slope.is_finite() && logit_slope >= 0.0,
+            "the slope must be a number from zero up"
+        );
+        let samples = resolution.samples() as usize;
+        let mut sampler = Self {
+            options,
+            axis: axis(samples),
+            lattice: Lattice::new(samples, coarse_step(samples)),
+            phase: Phase::Level,
+            pending: Vec::new(),
+            supplied: 0,
+            follow_rounds: 0,
+        };
+        let cells = sampler.lattice.cells();
+        for z in 0..cells {
+            for y in 0..cells {
+                for x in 0..cells {
+                    sampler.lattice.add_cell([x, y, z]);
+                }
+            }
+        }
+        sampler.ask_corners_of_level(None);
+        sampler
+    }
+
+    /// The points to evaluate next, or none when the surface is complete. Asking again without supplying gives the
+    /// same points.
+    pub fn request(&mut self) -> Option<Vec<[f32; 3]>> {
+        if matches!(self.phase, Phase::Done) {
+            return None;
+        }
+        let points = self.pending.iter().map(|&slot| {
+            self.lattice
+                .at(slot)
+                .map(|along| self.axis[self.lattice.finest(along)])
+        });
+        Some(points.collect())
+    }
+
+    /// Takes the logits of the points of the last [`Self::request`], in its order.
+    ///
+    /// # Errors
+    /// [`MeshError::NonFinite`] if a logit is not a number or infinite, [`MeshError::TooComplex`] if the surface needs
+    /// too many samples. The sampler is of no more use then.
+    ///
+    /// # Panics
+    /// If there are not as many logits as points.
+    pub fn supply(&mut self, logits: &[f32]) -> Result<(), MeshError> {
+        assert_eq!(
+            logits.len(),
+            self.pending.len(),
+            "one logit for each point asked for"
+        );
+        if let Some(index) = logits.iter().position(|logit| !logit.is_finite()) {
+            return Err(MeshError::NonFinite {
+                index: self.supplied + index,
+            });
+        }
+        for (slot, &logit) in std::mem::take(&mut self.pending).into_iter().zip(logits) {
+            let on_border = self.lattice.on_border(self.lattice.at(slot));
+            self.lattice.set(
+                slot,
+                if on_border {
+                    self.outside(logit)
+                } else {
+                    logit
+                },
+            );
+        }
+        self.supplied += logits.len();
+        self.advance();
+        let (needed, allowed) = (self.supplied + self.pending.len(), self.options.samples_max);
+        if needed > allowed {
+            return Err(MeshError::TooComplex {
+                what: "samples",
+                needed,
+                allowed,
+            });
+        }
+        Ok(())
+    }
+
+    /// How much of the sampling is done, 0 to 1, never falling. An estimate: how much there is to evaluate shows only
+    /// on the way.
+    #[must_use]
+    pub fn fraction(&self) -> f32 {
+        let samples = self.options.resolution.samples() as usize;
+        // A dense coarse level, then six samples for each square of the finer grids: about what a round body takes.
+        let cost = |step: usize| {
+            let side = (samples / step) as f32;
+            if step == coarse_step(samples) {
+                side.powi(3)
+            } else {
+                6.0 * side.powi(2)
+            }
+        };
+        let steps = || {
+            std::iter::successors(Some(coarse_step(samples)), |step| {
+                (step % 2 == 0).then_some(step / 2)
+            })
+        };
+        let total: f32 = steps().map(cost).sum();
+        let done: f32 = steps()
+            .filter(|&step| step > self.lattice.step())
+            .map(cost)
+            .sum();
+        match self.phase {
+            Phase::Done => 1.0,
+            Phase::Level => 0.95 * done / total,
+            Phase::Follow(_) => 1.0 - 0.05 / (1.0 + self.follow_rounds as f32),
+        }
+    }
+
+    /// Points evaluated so far.
+    #[must_use]
+    pub fn points_supplied(&self) -> usize {
+        self.supplied
+    }
+
+    /// Extracts the closed surface.
+    ///
+    /// # Errors
+    /// [`MeshError::Empty`] if the field has no surface, [`MeshError::TooComplex`] if it has too many triangles.
+    ///
+    /// # Panics
+    /// If points are still asked for.
+    pub fn into_surface(self) -> Result<Surface, MeshError> {
+        assert!(
+            matches!(self.phase, Phase::Done),
+            "every point asked for must be supplied first"
+        );
+        marching_cubes::extract(&self.lattice, &self.axis, self.options.iso)
+    }
+
+    /// A sample on the border of the volume counts as outside, so that a body that touches the border is closed there:
+    /// a logit of the inside is mirrored at the iso level.
+    fn outside(&self, logit: f32) -> f32 {
+        let iso = self.options.iso;
+        if logit > iso {
+            (2.0 * iso - logit).clamp(f32::MIN, iso)
+        } else {
+            logit
+        }
+    }
+
+    /// Moves on as far as possible without further samples.
+    fn advance(&mut self) {
+        while self.pending.is_empty() {
+            match std::mem::replace(&mut self.phase, Phase::Done) {
+                Phase::Level if self.lattice.step() > 1 => {
+                    self.refine();
+                    self.phase = Phase::Level;
+                }
+                Phase::Level => {
+                    let cells = self.lattice.cells_in_order().collect();
+                    self.follow(cells);
+                }
+                Phase::Follow(cells) => self.follow(cells),
+                Phase::Done => return,
+            }
+        }
+    }
+
+    /// Replaces the level by the next finer one, which holds the halves of all cells that the surface may pass.
+    fn refine(&mut self) {
+        let FieldOptions {
+            resolution,
+            iso,
+            logit_slope,
+            samples_max: _,
+        } = self.options;
+        let step = self.lattice.step() / 2;
+        let coarse = std::mem::replace(
+            &mut self.lattice,
+            Lattice::new(resolution.samples() as usize, step),
+        );
+        let width = 2.0 * coarse.step() as f32 / (resolution.samples() - 1) as f32;
+        let margin = logit_slope * width * 3f32.sqrt() / 2.0;
+        for cell in coarse.cells_in_order() {
+            let values = coarse.corner_values(cell);
+            if crosses(&values, iso) || values.iter().any(|value| (value - iso).abs() < margin) {
+                for half in 0..8 {
+                    let child = corner(coarse.at(cell).map(|along| 2 * along), half);
+                    if child.iter().all(|&along| along < self.lattice.cells()) {
+                        self.lattice.add_cell(child);
+                    }
+                }
+            }
+        }
+        self.ask_corners_of_level(Some(&coarse));
+    }
+
+    /// Asks for the corners of all cells of the level that the next coarser one did not know.
+    fn ask_corners_of_level(&mut self, coarse: Option<&Lattice>) {
+        for slot in self.lattice.corners_in_order() {
+            let sample = self.lattice.at(slot);
+            match coarse.and_then(|coarse| self.coarse_value(coarse, sample)) {
+                Some(value) => self.lattice.set(slot, value),
+                None => self.ask(sample),
+            }
+        }
+    }
+
+    /// The value of a sample that the next coarser level knew already.
+    fn coarse_value(&self, coarse: &Lattice, sample: Index3) -> Option<f32> {
+        let mut parent = [0; 3];
+        for (along, parent) in sample.into_iter().zip(&mut parent) {
+            *parent = along.div_ceil(2);
+            if coarse.finest(*parent) != self.lattice.finest(along) {
+                return None;
+            }
+        }
+        coarse.value(parent)
+    }
+
+    /// Adds the neighbours into which the surface leaves `cells`, until they need samples that are not known.
+    fn follow(&mut self, mut cells: Vec<Slot>) {
+        self.follow_rounds += 1;
+        while !cells.is_empty() && self.pending.is_empty() {
+            let mut next = Vec::new();
+            for cell in cells {
+                let values = self.lattice.corner_values(cell);
+                if crosses(&values, self.options.iso) {
+                    for face in 0..6 {
+                        self.follow_face(self.lattice.at(cell), face, &values, &mut next);
+                    }
+                }
+            }
+            cells = next;
+        }
+        self.phase = if cells.is_empty() {
+            Phase::Done
+        } else {
+            Phase::Follow(cells)
+        };
+    }
+
+    /// Adds the block of cells behind a face through which the surface passes, if the neighbour there is missing.
+    fn follow_face(&mut self, cell: Index3, face: usize, values: &[f32; 8], added: &mut Vec<Slot>) {
+        let (axis, side) = (face / 2, face % 2);
+        let on_face = (0..8).filter(|index| index >> axis & 1 == side);
+        if !crosses_any(on_face.map(|index| values[index]), self.options.iso) {
+            return;
+        }
+        let mut neighbour = cell;
+        // The border is outside all over, so the surface never leaves the volume.
+        neighbour[axis] = if side == 1 {
+            cell[axis] + 1
+        } else {
+            cell[axis] - 1
+        };
+        if self.lattice.has_cell(neighbour) {
+            return;
+        }
+        let origin = neighbour.map(|along| along / FOLLOW_SIDE * FOLLOW_SIDE);
+        for offset in 0..FOLLOW_SIDE.pow(3) {
+            let near = [
+                origin[0] + offset % FOLLOW_SIDE,
+                origin[1] + offset / FOLLOW_SIDE % FOLLOW_SIDE,
+                origin[2] + offset / (FOLLOW_SIDE * FOLLOW_SIDE),
+            ];
+            if near.iter().all(|&along| along < self.lattice.cells())
+                && let Some(slot) = self.lattice.add_cell(near)
+            {
+                added.push(slot);
+                (0..8).for_each(|index| self.ask(corner(near, index)));
+            }
+        }
+    }
+
+    fn ask(&mut self, sample: Index3) {
+        self.pending.extend(self.lattice.ask(sample));
+    }
+}
+
+/// Sample `i` lies at `-1 + 2 i / (samples - 1)`.
+fn axis(samples: usize) -> Vec<f32> {
+    (0..samples)
+        .map(|index| (-1.0 + 2.0 * index as f64 / (samples - 1) as f64) as f32)
+        .collect()
+}
+
+/// The power of two that leaves nearest to [`COARSE_CELLS`] cells along an axis.
+fn coarse_step(samples: usize) -> usize {
+    let halvings = ((samples - 1) as f64 / COARSE_CELLS)
+        .log2()
+        .round()
+        .max(0.0);
+    1 << halvings as usize
+}
+
+fn crosses(values: &[f32; 8], iso: f32) -> bool {
+    crosses_any(values.iter().copied(), iso)
+}
+
+fn crosses_any(values: impl Iterator<Item = f32>, iso: f32) -> bool {
+    let (mut inside, mut outside) = (false, false);
+    for value in values {
+        inside |= value > iso;
+        outside |= value <= iso;
+    }
+    inside && outside
+}

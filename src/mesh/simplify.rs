@@ -1,0 +1,319 @@
+//! Fewer triangles for the same shape.
+
+use meshopt::{SimplifyOptions, VertexDataAdapter};
+
+use super::{
+    Mesh,
+    surface::{Surface, compact},
+    topology::Topology,
+};
+
+/// How a simplification went.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct SimplifyReport {
+    /// Triangles before.
+    pub triangles_before: usize,
+    /// Triangles after. More than asked for if no closed mesh with fewer was found.
+    pub triangles_after: usize,
+    /// How far the surface moved, as a share of the mesh's longest side: the simplifier's own estimate, summed over
+    /// its stages.
+    pub error: f32,
+}
+
+/// The colour of a mesh weighs as much as this share of its size: a step from black to white may move by a twentieth
+/// of the size before it costs more than the shape.
+const COLOR_WEIGHT: f32 = 0.05;
+
+/// Tries to get an undamaged mesh before the one at hand is kept.
+const TRIES: usize = 8;
+
+/// Triangles of a stage for each one of the next: what is far too fine is simplified in stages, so that most of the
+/// faults are mended on a mesh that is quickly done anew.
+const STAGE_FACTOR: usize = 16;
+
+/// Around each fault of a try, so many rings of vertices of the mesh at hand are held fast in the next one: about as
+/// far as a triangle of the simplified mesh reaches.
+const HELD_RINGS: usize = 3;
+
+/// Simplifies a bare surface to at most `target_triangles`.
+///
+/// The result is as closed and as manifold as the input, has the same parts and the same bounding box; if that can't be
+/// had with so few triangles it has more, at worst as many as before.
+#[must_use]
+pub fn simplify_surface(surface: Surface, target_triangles: usize) -> (Surface, SimplifyReport) {
+    let (positions, triangles) = surface.into_parts();
+    let (simplified, report) = simplify_triangles(&positions, None, triangles, target_triangles);
+    let compacted = compact(positions.len(), &simplified);
+    let positions = compacted
+        .kept
+        .iter()
+        .map(|&vertex| positions[vertex as usize])
+        .collect();
+    let surface = Surface::new(positions, compacted.triangles)
+        .expect("a part of the triangles of a surface is one");
+    (surface, report)
+}
+
+/// Simplifies a mesh to at most `target_triangles`, keeping the edges of its colours; vertices keep their colours, and
+/// normals are made anew.
+///
+/// The result is as closed and as manifold as the input, has the same parts and the same bounding box; if that can't be
+/// had with so few triangles it has more, at worst as many as before.
+#[must_use]
+pub fn simplify(mesh: Mesh, target_triangles: usize) -> (Mesh, SimplifyReport) {
+    let Mesh {
+        positions,
+        normals: _,
+        colors,
+        triangles,
+    } = mesh;
+    let (simplified, report) =
+        simplify_triangles(&positions, colors.as_deref(), triangles, target_triangles);
+    let compacted = compact(positions.len(), &simplified);
+    let positions = compacted
+        .kept
+        .iter()
+        .map(|&vertex| positions[vertex as usize])
+        .collect();
+    let colors = colors.map(|colors| {
+        compacted
+            .kept
+            .iter()
+            .map(|&vertex| colors[vertex as usize])
+            .collect()
+    });
+    let surface = Surface::new(positions, compacted.triangles)
+        .expect("a part of the triangles of a mesh is a surface");
+    let mesh = Mesh::from_surface(surface, colors)
+        .expect("positions and colours are of the same vertices");
+    (mesh, report)
+}
+
+fn simplify_triangles(
+    positions: &[[f32; 3]],
+    colors: Option<&[[u8; 3]]>,
+    mut triangles: Vec<[u32; 3]>,
+    target_triangles: usize,
+) -> (Vec<[u32; 3]>, SimplifyReport) {
+    let mut report = SimplifyReport {
+        triangles_before: triangles.len(),
+        triangles_after: triangles.len(),
+        error: 0.0,
+    };
+    while triangles.len() > target_triangles {
+        let target = target_triangles.max(triangles.len() / STAGE_FACTOR);
+        match simplify_soundly(positions, colors, &triangles, target) {
+            Some((simplified, error)) if simplified.len() < triangles.len() => {
+                triangles = simplified;
+                report.error += error;
+            }
+            _ => break,
+        }
+        if target == target_triangles {
+            break;
+        }
+    }
+    report.triangles_after = triangles.len();
+    (triangles, report)
+}
+
+/// Simplified triangles that are as closed and manifold as before and of as many parts, and their error; none if there
+/// are no such ones to be had.
+fn simplify_soundly(
+    positions: &[[f32; 3]],
+    colors: Option<&[[u8; 3]]>,
+    triangles: &[[u32; 3]],
+    target_triangles: usize,
+) -> Option<(Vec<[u32; 3]>, f32)> {
+    let before = Topology::of(positions.len(), triangles);
+    let mut held = hold_extremes(positions, triangles, &before);
+    for _ in 0..TRIES {
+        let (simplified, error) = attempt(positions, colors, triangles, &held, target_triangles);
+        // meshopt does not look at what a collapse does to the sheet on the other side, so thin walls come back
+        // with flaps or edges of four triangles. There the surface is held fast, and all is done anew.
+        let after = Topology::of(positions.len(), &simplified);
+        let is_sound = after.faulty_vertices.len() <= before.faulty_vertices.len();
+        if is_sound && after.components == before.components {
+            return Some((simplified, error));
+        }
+        hold_around(&mut held, &after.faulty_vertices, triangles);
+    }
+    None
+}
+
+/// Marks the outermost vertices of each component along each axis: a small part does not vanish then, and the mesh
+/// keeps its bounding box.
+fn hold_extremes(positions: &[[f32; 3]], triangles: &[[u32; 3]], topology: &Topology) -> Vec<bool> {
+    // Outermost vertices of each component: the least and the greatest along x, y and z.
+    let mut extremes: Vec<Option<[[u32; 2]; 3]>> = vec![None; topology.components];
+    for (triangle, &component) in triangles.iter().zip(&topology.component_of_triangle) {
+        for &vertex in triangle {
+            let extremes = extremes[component as usize].get_or_insert([[vertex; 2]; 3]);
+            for (axis, [least, greatest]) in extremes.iter_mut().enumerate() {
+                let along = |vertex: u32| positions[vertex as usize][axis];
+                if along(vertex) < along(*least) {
+                    *least = vertex;
+                }
+                if along(vertex) > along(*greatest) {
+                    *greatest = vertex;
+                }
+            }
+        }
+    }
+    let mut held = vec![false; positions.len()];
+    for vertex in extremes.into_iter().flatten().flatten().flatten() {
+        held[vertex as usize] = true;
+    }
+    held
+}
+
+/// Marks `faulty` vertices and those within [`HELD_RINGS`] edges of them.
+fn hold_around(held: &mut [bool], faulty: &[u32], triangles: &[[u32; 3]]) {
+    let mut reached = vec![false; held.len()];
+    faulty
+        .iter()
+        .for_each(|&vertex| reached[vertex as usize] = true);
+    for _ in 0..HELD_RINGS {
+        let inner = reached.clone();
+        for triangle in triangles {
+            if triangle.iter().any(|&vertex| inner[vertex as usize]) {
+                triangle
+                    .iter()
+                    .for_each(|&vertex| reached[vertex as usize] = true);
+            }
+        }
+    }
+    held.iter_mut()
+        .zip(reached)
+        .for_each(|(held, reached)| *held |= reached);
+}
+
+fn attempt(
+    positions: &[[f32; 3]],
+    colors: Option<&[[u8; 3]]>,
+    triangles: &[[u32; 3]],
+    held: &[bool],
+    target_triangles: usize,
+) -> (Vec<[u32; 3]>, f32) {
+    let stride = 3 * size_of::<f32>();
+    let vertices = VertexDataAdapter::new(meshopt::typed_to_bytes(positions), stride, 0)
+        .expect("three coordinates for each vertex");
+    let attributes: Vec<f32> = colors
+        .unwrap_or_default()
+        .as_flattened()
+        .iter()
+        .map(|&channel| f32::from(channel) / 255.0)
+        .collect();
+    let weights: &[f32] = if colors.is_some() {
+        &[COLOR_WEIGHT; 3]
+    } else {
+        &[]
+    };
+    // Vertices that an earlier stage left unused would take time otherwise.
+    let options = if triangles.len() < positions.len() {
+        SimplifyOptions::Sparse
+    } else {
+        SimplifyOptions::None
+    };
+    // The number of triangles alone decides, so the error allowed is the whole size of the mesh.
+    let error_max = 1.0;
+    let mut error = 0.0;
+    let simplified = meshopt::simplify_with_attributes_and_locks(
+        triangles.as_flattened(),
+        &vertices,
+        &attributes,
+        weights,
+        stride,
+        held,
+        3 * target_triangles,
+        error_max,
+        options,
+        Some(&mut error),
+    );
+    let (triangles, rest) = simplified.as_chunks::<3>();
+    debug_assert!(rest.is_empty(), "the simplifier yields whole triangles");
+    (triangles.to_vec(), error)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mesh::fixtures;
+
+    fn assert_closed(vertices: usize, triangles: &[[u32; 3]]) {
+        let topology = Topology::of(vertices, triangles);
+        assert!(
+            topology.is_watertight() && topology.is_manifold(),
+            "{topology:?}"
+        );
+    }
+
+    #[test]
+    fn a_colored_mesh_keeps_its_shape_and_colors_with_a_tenth_of_the_triangles() {
+        let mesh = fixtures::colored(96, fixtures::torus());
+        let (before, bounds) = (mesh.triangles().len(), mesh.bounding_box());
+        let target = before / 10;
+        let (simplified, report) = simplify(mesh.clone(), target);
+        assert!(simplified.triangles().len() <= target);
+        assert_eq!(
+            (report.triangles_before, report.triangles_after),
+            (before, simplified.triangles().len())
+        );
+        assert_closed(simplified.positions().len(), simplified.triangles());
+        assert_eq!(simplified.bounding_box(), bounds);
+        let colors = simplified.colors().expect("colours stay");
+        for (position, color) in simplified.positions().iter().zip(colors) {
+            let old = mesh
+                .positions()
+                .iter()
+                .position(|old| old == position)
+                .expect("vertices are not moved");
+            assert_eq!(*color, mesh.colors().expect("has colours")[old]);
+        }
+    }
+
+    #[test]
+    fn thin_walls_and_small_parts_stay_closed_and_stay() {
+        let surface = fixtures::surface(96, fixtures::gyroid_in_sphere());
+        let (target, bounds) = (surface.triangles().len() / 8, surface.bounding_box());
+        let parts = Topology::of(surface.positions().len(), surface.triangles()).components;
+        assert!(parts > 1, "the field has crumbs at its rim");
+        let (simplified, report) = simplify_surface(surface, target);
+        assert_eq!(report.triangles_after, simplified.triangles().len());
+        assert!(report.triangles_after <= target);
+        assert_closed(simplified.positions().len(), simplified.triangles());
+        assert_eq!(
+            Topology::of(simplified.positions().len(), simplified.triangles()).components,
+            parts
+        );
+        assert_eq!(simplified.bounding_box(), bounds);
+        assert_eq!(
+            compact(simplified.positions().len(), simplified.triangles())
+                .kept
+                .len(),
+            simplified.positions().len()
+        );
+    }
+
+    #[test]
+    fn a_target_that_is_met_already_changes_nothing() {
+        let mesh = fixtures::cube();
+        let (same, report) = simplify(mesh.clone(), 12);
+        assert_eq!(same, mesh);
+        assert_eq!(
+            (
+                report.triangles_before,
+                report.triangles_after,
+                report.error
+            ),
+            (12, 12, 0.0)
+        );
+    }
+
+    #[test]
+    fn what_cannot_be_had_leaves_a_closed_mesh() {
+        let (simplified, report) = simplify(fixtures::cube(), 1);
+        assert!(report.triangles_after >= 4);
+        assert_closed(simplified.positions().len(), simplified.triangles());
+    }
+}

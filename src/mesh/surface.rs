@@ -1,0 +1,111 @@
+//! A bare triangle surface: what extraction yields and clean-up works on, before normals and colours.
+
+use super::{BoundingBox, MeshError, vector};
+
+/// Positions and triangles without attributes.
+///
+/// A value of this type has at least one triangle, finite positions, indices in range and a positive extent.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Surface {
+    positions: Vec<[f32; 3]>,
+    triangles: Vec<[u32; 3]>,
+}
+
+impl Surface {
+    /// Checks and joins positions and triangles (counter-clockwise from outside).
+    ///
+    /// # Errors
+    /// [`MeshError::Empty`] without triangles, [`MeshError::NonFiniteVertex`], [`MeshError::IndexOutOfRange`], and
+    /// [`MeshError::NoExtent`] if all positions are the same.
+    pub fn new(positions: Vec<[f32; 3]>, triangles: Vec<[u32; 3]>) -> Result<Self, MeshError> {
+        check(&positions, &triangles)?;
+        Ok(Self {
+            positions,
+            triangles,
+        })
+    }
+
+    /// One point for each vertex: where colours are to be sampled.
+    #[must_use]
+    pub fn positions(&self) -> &[[f32; 3]] {
+        &self.positions
+    }
+
+    /// Three vertex indices for each triangle.
+    #[must_use]
+    pub fn triangles(&self) -> &[[u32; 3]] {
+        &self.triangles
+    }
+
+    /// Positions and triangles.
+    #[must_use]
+    pub fn into_parts(self) -> (Vec<[f32; 3]>, Vec<[u32; 3]>) {
+        (self.positions, self.triangles)
+    }
+
+    /// The box around the positions.
+    #[must_use]
+    pub fn bounding_box(&self) -> BoundingBox {
+        BoundingBox::around(&self.positions)
+    }
+}
+
+/// What holds for the positions and triangles of every surface and mesh.
+pub(super) fn check(positions: &[[f32; 3]], triangles: &[[u32; 3]]) -> Result<(), MeshError> {
+    if triangles.is_empty() {
+        return Err(MeshError::Empty);
+    }
+    if let Some(vertex) = positions
+        .iter()
+        .position(|position| !vector::is_finite(*position))
+    {
+        return Err(MeshError::NonFiniteVertex {
+            attribute: "position",
+            vertex,
+        });
+    }
+    let vertices = positions.len();
+    for (triangle, corners) in triangles.iter().enumerate() {
+        if let Some(&vertex) = corners.iter().find(|&&vertex| vertex as usize >= vertices) {
+            return Err(MeshError::IndexOutOfRange {
+                triangle,
+                vertex,
+                vertices,
+            });
+        }
+    }
+    if BoundingBox::around(positions).longest_side() > 0.0 {
+        Ok(())
+    } else {
+        Err(MeshError::NoExtent)
+    }
+}
+
+/// The vertices that `triangles` use, in their old order, and the triangles renumbered to them.
+pub(super) struct Compaction {
+    /// Old index of each kept vertex.
+    pub(super) kept: Vec<u32>,
+    /// Over the kept vertices.
+    pub(super) triangles: Vec<[u32; 3]>,
+}
+
+/// Drops vertices that no triangle uses.
+pub(super) fn compact(vertices: usize, triangles: &[[u32; 3]]) -> Compaction {
+    const UNUSED: u32 = u32::MAX;
+    let mut new_of_old = vec![UNUSED; vertices];
+    for &vertex in triangles.iter().flatten() {
+        new_of_old[vertex as usize] = 0;
+    }
+    let mut kept = Vec::new();
+    for (old, new) in new_of_old.iter_mut().enumerate() {
+        if *new != UNUSED {
+            *new = kept.len() as u32;
+            kept.push(old as u32);
+        }
+    }
+    let triangles = triangles
+        .iter()
+        .map(|triangle| triangle.map(|vertex| new_of_old[vertex as usize]))
+        .collect();
+    Compaction { kept, triangles }
+}

@@ -1,0 +1,355 @@
+//! The path of one conversion, from a picture's bytes to mesh files. It knows no database: the server's worker and
+//! the command line drive it alike, each with a [`stage::Reporter`] of its own.
+//!
+//! decode → frame → encode (in a GPU batch) → sample the field, coarse to fine → extract → colour → write.
+//! Waiting is asynchronous; whatever computes runs on the decoder's processes, the engine's threads or the blocking
+//! pool, so that conversions overlap.
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use tokio::task::JoinError;
+
+use crate::{
+    conversion::{
+        Stage,
+        options::{ConversionOptions, MeshFormat, TextureMode},
+    },
+    decoder::DecoderPool,
+    image::{
+        ImageLimits, InputImage,
+        frame::{AlphaSource, FrameOptions, Framed, frame},
+        matte::{matte_alpha, matte_input},
+        pixels::Pixels,
+    },
+    inference::{
+        backend::Want,
+        engine::{EncodeRequest, Engine},
+        handle::Codes,
+        manifest::Manifest,
+    },
+    mesh::{
+        clean::{CleanOptions, CleanReport, drop_specks},
+        field::{FieldOptions, FieldSampler, Resolution},
+        preview::PreviewOptions,
+        quality::Quality,
+        simplify::simplify_surface,
+        surface::Surface,
+    },
+};
+
+use self::{
+    error::PipelineError,
+    stage::{Reporter, StageGuard, Stages},
+};
+
+pub mod error;
+pub mod export;
+pub mod stage;
+
+/// Pictures are decoded to at most this many pixels a side: five times what the models look at, so that cutting the
+/// object out leaves detail enough.
+const DECODED_SIDE_MAX: u32 = 1024;
+
+/// What conversions are made with; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Tools {
+    pub engine: Engine,
+    pub decoder: DecoderPool,
+    pub image_limits: ImageLimits,
+}
+
+/// One conversion to be done.
+#[derive(Debug, Clone)]
+pub struct Job {
+    /// The picture's file.
+    pub picture: Bytes,
+    pub model: String,
+    pub options: ConversionOptions,
+    /// Among those that wait for a GPU batch, the smaller goes first.
+    pub rank: i64,
+    /// Written into files that can hold it.
+    pub name: Option<String>,
+}
+
+/// A file of the result.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MeshFile {
+    pub format: MeshFormat,
+    pub bytes: Bytes,
+}
+
+/// What a conversion has made.
+#[derive(Debug, Clone)]
+pub struct Product {
+    pub files: Vec<MeshFile>,
+    pub triangles: usize,
+    pub vertices: usize,
+    /// A PNG of [`PreviewOptions`]' default size.
+    pub preview: Bytes,
+    pub preview_side: u32,
+    /// Of the mesh in the scene's frame.
+    pub quality: Quality,
+    pub gpu_batch_size: usize,
+    /// Time in each stage entered.
+    pub timings: Vec<(Stage, Duration)>,
+}
+
+/// A picture ready for the model.
+struct Prepared {
+    framed: Framed,
+    manifest: Arc<Manifest>,
+}
+
+/// Does one conversion.
+///
+/// # Errors
+/// [`PipelineError`]; its [`PipelineError::failure`] is what the owner reads.
+pub async fn convert(
+    tools: &Tools,
+    job: Job,
+    reporter: &impl Reporter,
+) -> Result<Product, PipelineError> {
+    let mut stages = Stages::new(reporter);
+    let on_its_way = tools.engine.on_their_way();
+    let prepared = prepare(&stages.enter(Stage::Prepare).await?, tools, &job).await?;
+
+    let touches_border = prepared.framed.touches_border;
+    let manifest = prepared.manifest;
+    let resolution = Resolution::new(
+        job.options
+            .resolution
+            .unwrap_or(manifest.resolution.default),
+    )?;
+    let request = EncodeRequest {
+        model: job.model.clone(),
+        resolution: resolution.samples(),
+        rank: job.rank,
+        image: prepared.framed.rgb,
+    };
+    let mut ticket = tools.engine.enqueue(request)?;
+    drop(on_its_way);
+    let (codes, gpu_batch_size) = {
+        let _stage = stages.enter(Stage::Encode).await?;
+        let batch = ticket.started().await?;
+        (ticket.finished().await?, batch.images)
+    };
+    reporter.encoded();
+
+    let field = FieldOptions::new(resolution, manifest.field.iso_level);
+    let sampler = reconstruct(
+        &stages.enter(Stage::Reconstruct).await?,
+        &tools.engine,
+        &codes,
+        field,
+    )
+    .await?;
+    let (surface, cleaned) = extract(
+        &stages.enter(Stage::Mesh).await?,
+        sampler,
+        job.options.target_triangles,
+    )
+    .await?;
+    let colors = match job.options.texture {
+        TextureMode::None => None,
+        TextureMode::VertexColor => Some(
+            paint(
+                &stages.enter(Stage::Texture).await?,
+                &tools.engine,
+                &codes,
+                &surface,
+            )
+            .await?,
+        ),
+    };
+    // The field is no longer needed: its memory on the device goes to those who wait.
+    drop(codes);
+    let finished = export(
+        &stages.enter(Stage::Export).await?,
+        surface,
+        colors,
+        job.options,
+        job.name,
+    )
+    .await?;
+    let export::Exported {
+        files,
+        mesh,
+        preview,
+        mut quality,
+    } = finished;
+    quality.warnings.extend(warnings(touches_border, cleaned));
+    Ok(Product {
+        files,
+        triangles: mesh.triangles().len(),
+        vertices: mesh.positions().len(),
+        preview: preview.into(),
+        preview_side: PreviewOptions::default().side_px,
+        quality,
+        gpu_batch_size,
+        timings: stages.into_timings(),
+    })
+}
+
+fn warnings(touches_border: bool, cleaned: CleanReport) -> impl Iterator<Item = String> {
+    let border = touches_border.then(|| {
+        "The object reaches the picture's border; what lies beyond is guessed.".to_owned()
+    });
+    let dropped = (cleaned.components_dropped > 0).then(|| {
+        let CleanReport {
+            components_dropped,
+            volume_share_dropped,
+            ..
+        } = cleaned;
+        format!(
+            "{components_dropped} loose specks ({:.2}% of the volume) were removed.",
+            volume_share_dropped * 100.0
+        )
+    });
+    border.into_iter().chain(dropped)
+}
+
+async fn prepare<R: Reporter>(
+    stage: &StageGuard<'_, R>,
+    tools: &Tools,
+    job: &Job,
+) -> Result<Prepared, PipelineError> {
+    let manifest = tools.engine.manifest(&job.model)?;
+    let picture = InputImage::parse(job.picture.clone(), &tools.image_limits)?;
+    let pixels = tools.decoder.decode(&picture, DECODED_SIDE_MAX).await?;
+    stage.fraction(0.5);
+    let side = manifest.input.width;
+    let options = FrameOptions {
+        side,
+        background: manifest.input.background,
+        fill: manifest.input.fill,
+    };
+    if !matte_wanted(&pixels, &manifest, job.options.remove_background)? {
+        return framed(pixels, None, options, manifest).await;
+    }
+    let (pixels, input) = blocking(move || {
+        let input = matte_input(&pixels, side);
+        (pixels, input)
+    })
+    .await?;
+    let matte = tools.engine.matte(&job.model, input).await?;
+    framed(pixels, Some(matte), options, manifest).await
+}
+
+/// Whether the model must tell the object from its background: for pictures without transparency, unless told not to.
+fn matte_wanted(
+    pixels: &Pixels,
+    manifest: &Manifest,
+    asked: Option<bool>,
+) -> Result<bool, PipelineError> {
+    match asked {
+        _ if pixels.has_transparency() => Ok(false),
+        Some(true) if !manifest.matte => Err(PipelineError::NoMatte {
+            model: manifest.name.clone(),
+        }),
+        Some(wanted) => Ok(wanted),
+        None => Ok(manifest.matte),
+    }
+}
+
+async fn framed(
+    pixels: Pixels,
+    matte: Option<Vec<f32>>,
+    options: FrameOptions,
+    manifest: Arc<Manifest>,
+) -> Result<Prepared, PipelineError> {
+    let framed = blocking(move || match matte {
+        Some(matte) => {
+            let alpha = matte_alpha(&pixels, &matte, options.side)?;
+            frame(&pixels, AlphaSource::Matte(&alpha), &options)
+        }
+        None if pixels.has_transparency() => frame(&pixels, AlphaSource::Picture, &options),
+        None => frame(&pixels, AlphaSource::Whole, &options),
+    })
+    .await??;
+    Ok(Prepared { framed, manifest })
+}
+
+async fn reconstruct<R: Reporter>(
+    stage: &StageGuard<'_, R>,
+    engine: &Engine,
+    codes: &Codes,
+    field: FieldOptions,
+) -> Result<FieldSampler, PipelineError> {
+    let mut sampler = FieldSampler::new(field);
+    loop {
+        let (returned, points) = blocking(move || {
+            let points = sampler.request();
+            (sampler, points)
+        })
+        .await?;
+        sampler = returned;
+        let Some(points) = points else {
+            return Ok(sampler);
+        };
+        stage.check()?;
+        let values = engine.query(codes, points, Want::Logits).await?;
+        sampler = blocking(move || sampler.supply(&values.logits).map(|()| sampler)).await??;
+        stage.fraction(sampler.fraction());
+    }
+}
+
+async fn extract<R: Reporter>(
+    _stage: &StageGuard<'_, R>,
+    sampler: FieldSampler,
+    target_triangles: Option<u32>,
+) -> Result<(Surface, CleanReport), PipelineError> {
+    let extracted = blocking(move || {
+        let (surface, cleaned) = drop_specks(sampler.into_surface()?, CleanOptions::default());
+        let surface = match target_triangles {
+            Some(target) => simplify_surface(surface, target as usize).0,
+            None => surface,
+        };
+        Ok::<_, PipelineError>((surface, cleaned))
+    });
+    extracted.await?
+}
+
+/// The field's colour at each vertex, as sRGB bytes.
+async fn paint<R: Reporter>(
+    _stage: &StageGuard<'_, R>,
+    engine: &Engine,
+    codes: &Codes,
+    surface: &Surface,
+) -> Result<Vec<[u8; 3]>, PipelineError> {
+    let values = engine
+        .query(codes, surface.positions().to_vec(), Want::LogitsAndColors)
+        .await?;
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "clamped to a byte's range"
+    )]
+    let byte = |value: f32| (value.clamp(0.0, 1.0) * 255.0).round() as u8;
+    Ok(values
+        .rgb
+        .into_iter()
+        .map(|color| color.map(byte))
+        .collect())
+}
+
+async fn export<R: Reporter>(
+    _stage: &StageGuard<'_, R>,
+    surface: Surface,
+    colors: Option<Vec<[u8; 3]>>,
+    options: ConversionOptions,
+    name: Option<String>,
+) -> Result<export::Exported, PipelineError> {
+    blocking(move || export::export(surface, colors, &options, name.as_deref())).await?
+}
+
+/// Runs work on the blocking pool; a panic there becomes an error of this conversion alone.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, PipelineError> {
+    tokio::task::spawn_blocking(work)
+        .await
+        .map_err(|error: JoinError| PipelineError::Panicked {
+            reason: error.to_string(),
+        })
+}

@@ -1,0 +1,136 @@
+//! Stages that report by themselves.
+//!
+//! A stage is entered through [`Stages::enter`] and nowhere else; the work of a stage takes its [`StageGuard`] as an
+//! argument, so it can't begin unreported, and dropping the guard measures it.
+
+use std::{
+    sync::{Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use crate::conversion::Stage;
+
+/// Why a conversion is to stop where it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Interrupt {
+    /// Its owner called it off.
+    #[error("its owner called it off")]
+    Canceled,
+    /// The row belongs to another attempt now.
+    #[error("another attempt has taken over")]
+    Lost,
+    /// The node is stopping.
+    #[error("the node is stopping")]
+    Stopping,
+    /// The stage could not be recorded.
+    #[error("the database did not answer")]
+    Unrecorded,
+}
+
+/// Where a conversion's progress goes.
+pub trait Reporter: Sync {
+    /// Records that a stage begins.
+    ///
+    /// # Errors
+    /// [`Interrupt`] when the conversion is not to go on.
+    fn enter(&self, stage: Stage) -> impl Future<Output = Result<(), Interrupt>> + Send;
+
+    /// Notes how far the present stage is, 0..=1. Cheap: called as often as there is news.
+    fn fraction(&self, stage: Stage, value: f32);
+
+    /// The model has encoded the picture: another one may be prepared in its place.
+    fn encoded(&self) {}
+
+    /// Whether the conversion is to stop between two steps of a stage.
+    ///
+    /// # Errors
+    /// [`Interrupt`] when it is.
+    fn check(&self) -> Result<(), Interrupt> {
+        Ok(())
+    }
+}
+
+/// The stages of one conversion, each at most once, in order.
+#[derive(Debug)]
+pub struct Stages<'a, R> {
+    reporter: &'a R,
+    last: Option<Stage>,
+    timings: Mutex<Vec<(Stage, Duration)>>,
+}
+
+impl<'a, R: Reporter> Stages<'a, R> {
+    /// No stage entered yet.
+    #[must_use]
+    pub fn new(reporter: &'a R) -> Self {
+        Self {
+            reporter,
+            last: None,
+            timings: Mutex::default(),
+        }
+    }
+
+    /// Enters the next stage; the one before must have ended, which the borrow sees to.
+    ///
+    /// # Errors
+    /// [`Interrupt`] when the conversion is not to go on.
+    ///
+    /// # Panics
+    /// If the stages go backwards.
+    pub async fn enter(&mut self, stage: Stage) -> Result<StageGuard<'_, R>, Interrupt> {
+        assert!(
+            self.last.is_none_or(|last| last < stage),
+            "stages follow each other in their order"
+        );
+        self.last = Some(stage);
+        let started = Instant::now();
+        self.reporter.enter(stage).await?;
+        Ok(StageGuard {
+            stages: self,
+            stage,
+            started,
+        })
+    }
+
+    /// Time in each stage that was entered, in order.
+    #[must_use]
+    pub fn into_timings(self) -> Vec<(Stage, Duration)> {
+        self.timings
+            .into_inner()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A stage in progress.
+#[derive(Debug)]
+pub struct StageGuard<'a, R> {
+    stages: &'a Stages<'a, R>,
+    stage: Stage,
+    started: Instant,
+}
+
+impl<R: Reporter> StageGuard<'_, R> {
+    /// Notes how far the stage is, 0..=1.
+    pub fn fraction(&self, value: f32) {
+        self.stages.reporter.fraction(self.stage, value);
+    }
+
+    /// Whether to stop between two steps.
+    ///
+    /// # Errors
+    /// [`Interrupt`] when the conversion is not to go on.
+    pub fn check(&self) -> Result<(), Interrupt> {
+        self.stages.reporter.check()
+    }
+}
+
+impl<R> Drop for StageGuard<'_, R> {
+    fn drop(&mut self) {
+        let took = self.started.elapsed();
+        metrics::histogram!("orfeas_stage_seconds", "stage" => self.stage.as_str()).record(took);
+        self.stages
+            .timings
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push((self.stage, took));
+    }
+}

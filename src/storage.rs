@@ -1,0 +1,197 @@
+//! Asset bytes by key, in a folder or an S3-compatible bucket.
+
+use std::{path::Path, sync::Arc};
+
+use bytes::Bytes;
+use object_store::{GetResult, ObjectStore, ObjectStoreExt, PutPayload, path::Path as Key};
+use url::Url;
+
+/// Why bytes could not be kept or brought.
+#[derive(Debug, thiserror::Error)]
+pub enum StorageError {
+    /// The setting names no usable place.
+    #[error("`{url}` is no place for assets: use file:///folder or s3://bucket/prefix")]
+    Location {
+        url: String,
+        source: Option<object_store::Error>,
+    },
+    #[error("could not write the asset {key}")]
+    Write {
+        key: String,
+        source: object_store::Error,
+    },
+    #[error("could not read the asset {key}")]
+    Read {
+        key: String,
+        source: object_store::Error,
+    },
+    #[error("could not delete the asset {key}")]
+    Delete {
+        key: String,
+        source: object_store::Error,
+    },
+    #[error("could not make the folder for assets")]
+    Folder(#[source] std::io::Error),
+}
+
+/// The shared store; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Storage {
+    store: Arc<dyn ObjectStore>,
+    prefix: Key,
+}
+
+impl Storage {
+    /// Opens `file:///folder` (made when missing) or `s3://bucket/prefix`; S3 takes its credentials from `AWS_…`
+    /// variables handed over as `options`.
+    ///
+    /// # Errors
+    /// [`StorageError::Location`] when the URL is of another kind or lacks something.
+    pub fn open(
+        url: &str,
+        options: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, StorageError> {
+        let location = |source| StorageError::Location {
+            url: url.to_owned(),
+            source,
+        };
+        let parsed = Url::parse(url).map_err(|_| location(None))?;
+        if parsed.scheme() == "file" {
+            let folder = parsed.to_file_path().map_err(|()| location(None))?;
+            std::fs::create_dir_all(&folder).map_err(StorageError::Folder)?;
+        } else if parsed.scheme() != "s3" {
+            return Err(location(None));
+        }
+        let (store, prefix) = object_store::parse_url_opts(&parsed, options)
+            .map_err(|source| location(Some(source)))?;
+        Ok(Self {
+            store: Arc::from(store),
+            prefix,
+        })
+    }
+
+    /// Opens a folder.
+    ///
+    /// # Errors
+    /// As [`Storage::open`].
+    pub fn open_folder(folder: &Path) -> Result<Self, StorageError> {
+        let location = || StorageError::Location {
+            url: folder.display().to_string(),
+            source: None,
+        };
+        std::fs::create_dir_all(folder).map_err(StorageError::Folder)?;
+        let absolute = folder.canonicalize().map_err(StorageError::Folder)?;
+        Self::open(
+            Url::from_directory_path(absolute)
+                .map_err(|()| location())?
+                .as_str(),
+            [],
+        )
+    }
+
+    fn key(&self, key: &str) -> Key {
+        self.prefix.parts().chain(Key::from(key).parts()).collect()
+    }
+
+    /// Keeps bytes under a key. Keys are never reused: they carry the asset's id and, for results, the attempt.
+    ///
+    /// # Errors
+    /// [`StorageError::Write`].
+    pub async fn put(&self, key: &str, bytes: Bytes) -> Result<(), StorageError> {
+        match self
+            .store
+            .put(&self.key(key), PutPayload::from_bytes(bytes))
+            .await
+        {
+            Ok(_) => Ok(()),
+            Err(source) => Err(StorageError::Write {
+                key: key.to_owned(),
+                source,
+            }),
+        }
+    }
+
+    /// All bytes under a key.
+    ///
+    /// # Errors
+    /// [`StorageError::Read`], also when there are none.
+    pub async fn get(&self, key: &str) -> Result<Bytes, StorageError> {
+        let read = |source| StorageError::Read {
+            key: key.to_owned(),
+            source,
+        };
+        self.open_asset(key).await?.bytes().await.map_err(read)
+    }
+
+    /// The bytes under a key as a stream.
+    ///
+    /// # Errors
+    /// [`StorageError::Read`], also when there are none.
+    pub async fn open_asset(&self, key: &str) -> Result<GetResult, StorageError> {
+        self.store
+            .get(&self.key(key))
+            .await
+            .map_err(|source| StorageError::Read {
+                key: key.to_owned(),
+                source,
+            })
+    }
+
+    /// Removes the bytes under a key; none being there is fine.
+    ///
+    /// # Errors
+    /// [`StorageError::Delete`].
+    pub async fn delete(&self, key: &str) -> Result<(), StorageError> {
+        match self.store.delete(&self.key(key)).await {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+            Err(source) => Err(StorageError::Delete {
+                key: key.to_owned(),
+                source,
+            }),
+        }
+    }
+
+    /// Whether the store can be written and read, by doing both.
+    ///
+    /// # Errors
+    /// [`StorageError`] naming what failed.
+    pub async fn check(&self) -> Result<(), StorageError> {
+        let key = format!("checks/{}", uuid::Uuid::now_v7());
+        self.put(&key, Bytes::from_static(b"orfeas")).await?;
+        self.get(&key).await?;
+        self.delete(&key).await
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn bytes_come_back_until_deleted() {
+        let folder = tempfile::tempdir().expect("a temp folder");
+        let storage = Storage::open_folder(&folder.path().join("deep/assets")).expect("opens");
+        storage
+            .put("a/b.glb", Bytes::from_static(b"mesh"))
+            .await
+            .expect("writes");
+        assert_eq!(storage.get("a/b.glb").await.expect("reads"), "mesh");
+        assert!(
+            folder.path().join("deep/assets/a/b.glb").exists(),
+            "inside the folder asked for"
+        );
+        storage.delete("a/b.glb").await.expect("deletes");
+        storage.delete("a/b.glb").await.expect("twice is fine");
+        assert!(matches!(
+            storage.get("a/b.glb").await,
+            Err(StorageError::Read { .. })
+        ));
+        storage.check().await.expect("works");
+    }
+
+    #[test]
+    fn other_places_are_refused_with_advice() {
+        let error = Storage::open("ftp://host/x", []).expect_err("no such store");
+        assert!(error.to_string().contains("s3://"), "{error}");
+    }
+}

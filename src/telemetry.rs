@@ -1,0 +1,130 @@
+//! Logs and metrics: where they go, and what every metric is called.
+
+use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
+use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitExt};
+
+/// What can keep telemetry from starting.
+#[derive(Debug, thiserror::Error)]
+pub enum TelemetryError {
+    #[error("ORFEAS_LOG can't be used")]
+    Filter(#[from] tracing_subscriber::filter::ParseError),
+    #[error("logs are already set up in this process")]
+    Subscriber(#[from] tracing_subscriber::util::TryInitError),
+    #[error("metrics can't be recorded")]
+    Metrics(#[from] metrics_exporter_prometheus::BuildError),
+}
+
+/// Starts logging to standard error: `filter` in `EnvFilter`'s syntax, as text or as one JSON object a line.
+///
+/// # Errors
+/// [`TelemetryError::Filter`] and [`TelemetryError::Subscriber`].
+pub fn init_logs(filter: &str, json: bool) -> Result<(), TelemetryError> {
+    let filter = EnvFilter::try_new(filter)?;
+    let registry = tracing_subscriber::registry().with(filter);
+    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    if json {
+        registry.with(layer.json()).try_init()?;
+    } else {
+        registry.with(layer.compact()).try_init()?;
+    }
+    Ok(())
+}
+
+/// Seconds: from a cached GPU batch to a queue at its limits.
+const SECONDS: [f64; 14] = [
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0, 120.0,
+];
+/// Images in a GPU batch.
+const IMAGES: [f64; 8] = [1.0, 2.0, 3.0, 4.0, 8.0, 16.0, 32.0, 64.0];
+
+/// Starts recording metrics for the whole process; the handle renders them.
+///
+/// # Errors
+/// [`TelemetryError::Metrics`] when a recorder is installed already.
+pub fn init_metrics() -> Result<PrometheusHandle, TelemetryError> {
+    let handle = PrometheusBuilder::new()
+        .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &SECONDS)?
+        .set_buckets_for_metric(Matcher::Suffix("_images".into()), &IMAGES)?
+        .install_recorder()?;
+    describe();
+    Ok(handle)
+}
+
+fn describe() {
+    describe_histogram!(
+        "orfeas_conversion_seconds",
+        Unit::Seconds,
+        "From submission to success."
+    );
+    describe_histogram!(
+        "orfeas_stage_seconds",
+        Unit::Seconds,
+        "Time in a stage of a conversion, by stage."
+    );
+    describe_histogram!(
+        "orfeas_graphql_request_seconds",
+        Unit::Seconds,
+        "GraphQL requests over HTTP, by outcome."
+    );
+    describe_histogram!(
+        "orfeas_gpu_batch_images",
+        Unit::Count,
+        "Images that shared a forward pass."
+    );
+    describe_histogram!(
+        "orfeas_gpu_batch_wait_seconds",
+        Unit::Seconds,
+        "How long an image waited for its forward pass."
+    );
+    describe_histogram!(
+        "orfeas_engine_seconds",
+        Unit::Seconds,
+        "Time of one pass on a device, by operation."
+    );
+    describe_counter!(
+        "orfeas_gpu_batches_total",
+        Unit::Count,
+        "Forward passes, by the reason why they took no more images."
+    );
+    describe_counter!(
+        "orfeas_engine_query_points_total",
+        Unit::Count,
+        "Points of the field that were asked for."
+    );
+    describe_counter!(
+        "orfeas_claimed_total",
+        Unit::Count,
+        "Conversions that this node took from the queue."
+    );
+    describe_counter!(
+        "orfeas_attempts_total",
+        Unit::Count,
+        "Attempts at conversions that ended on this node, by outcome."
+    );
+    describe_counter!(
+        "orfeas_rescued_total",
+        Unit::Count,
+        "Conversions that this node took back from silent nodes."
+    );
+    describe_counter!(
+        "orfeas_listen_reconnects_total",
+        Unit::Count,
+        "Times that the LISTEN connection was lost."
+    );
+    describe_counter!(
+        "orfeas_http_panics_total",
+        Unit::Count,
+        "Requests whose handler panicked."
+    );
+    describe_gauge!(
+        "orfeas_websockets",
+        Unit::Count,
+        "Open WebSocket connections."
+    );
+    describe_gauge!(
+        "orfeas_queue_conversions",
+        Unit::Count,
+        "Conversions in the database, by status (queued, running)."
+    );
+}

@@ -1,0 +1,411 @@
+//! One attempt at one conversion, from its row to its end.
+
+use std::{
+    panic::AssertUnwindSafe,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use futures_util::FutureExt;
+use sha2::{Digest, Sha256};
+use time::OffsetDateTime;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tracing::{error, info, warn};
+
+use super::{Worker, active::Signal, progress::Progress};
+use crate::{
+    conversion::{AfterFailure, AssetId, Failure, Stage, after_failure},
+    db::{
+        Database, DatabaseError,
+        conversions::{Attempt, Entered},
+        entities::{
+            asset,
+            conversion::{Model, Quality, Timings, Warnings},
+        },
+        listen::Fraction,
+    },
+    error_chain::chain,
+    pipeline::{
+        self, Job, Product,
+        error::PipelineError,
+        stage::{Interrupt, Reporter},
+    },
+    storage::StorageError,
+};
+
+/// A verdict on a conversion is worth this many tries to write down; a node that can't write it for longer loses the
+/// lease, and another one finds its own.
+const WRITE_TRIES: u32 = 6;
+
+/// What a conversion in hand holds of the node's capacity.
+#[derive(Debug)]
+pub struct Slot {
+    /// Given back when the picture is encoded.
+    ahead: Mutex<Option<OwnedSemaphorePermit>>,
+    _memory: OwnedSemaphorePermit,
+}
+
+impl Slot {
+    /// Takes capacity that is known to be free.
+    ///
+    /// # Panics
+    /// If it is not: the claimer asks for no more than there is, and nobody else takes any.
+    #[must_use]
+    pub fn take(ahead: &Arc<Semaphore>, memory: &Arc<Semaphore>) -> Self {
+        let take = |semaphore: &Arc<Semaphore>| {
+            Arc::clone(semaphore)
+                .try_acquire_owned()
+                .expect("no more is claimed than there are permits")
+        };
+        Self {
+            ahead: Mutex::new(Some(take(ahead))),
+            _memory: take(memory),
+        }
+    }
+
+    fn encoded(&self) {
+        drop(
+            self.ahead
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take(),
+        );
+    }
+}
+
+/// Why an attempt did not succeed.
+#[derive(Debug, thiserror::Error)]
+enum RunError {
+    #[error(transparent)]
+    Pipeline(#[from] PipelineError),
+    #[error("the store failed")]
+    Storage(#[from] StorageError),
+    #[error("the database failed")]
+    Database(#[from] DatabaseError),
+    #[error("the picture is gone")]
+    NoSource,
+}
+
+impl RunError {
+    fn interrupt(&self) -> Option<Interrupt> {
+        match self {
+            Self::Pipeline(PipelineError::Interrupted(interrupt)) => Some(*interrupt),
+            Self::Database(DatabaseError::Lost) => Some(Interrupt::Lost),
+            _ => None,
+        }
+    }
+
+    fn failure(&self) -> Failure {
+        match self {
+            Self::Pipeline(error) => error.failure(),
+            Self::Storage(_) | Self::Database(_) => Failure {
+                code: "INTERNAL",
+                message: "The server could not read or keep the files of this conversion. Retry it later.".into(),
+                retryable: true,
+            },
+            Self::NoSource => Failure {
+                code: "NOT_FOUND",
+                message: "The picture has been deleted.".into(),
+                retryable: false,
+            },
+        }
+    }
+}
+
+/// Reports to the database and to subscribers.
+struct RowReporter<'a> {
+    database: &'a Database,
+    progress: &'a Progress,
+    row: &'a Model,
+    attempt: Attempt,
+    signal: &'a Signal,
+    slot: &'a Slot,
+}
+
+impl Reporter for RowReporter<'_> {
+    async fn enter(&self, stage: Stage) -> Result<(), Interrupt> {
+        self.signal.check()?;
+        if stage == Stage::Prepare {
+            // The claim has entered it.
+            return Ok(());
+        }
+        match self.database.enter_stage(self.attempt, stage).await {
+            Ok(Entered::Yes) => Ok(()),
+            Ok(Entered::CancelRequested) => Err(Interrupt::Canceled),
+            Err(DatabaseError::Lost) => Err(Interrupt::Lost),
+            Err(error) => {
+                warn!(cause = %chain(&error), "Could not record a stage");
+                Err(Interrupt::Unrecorded)
+            }
+        }
+    }
+
+    fn fraction(&self, stage: Stage, value: f32) {
+        self.progress.note(Fraction {
+            conversion: self.row.id,
+            batch: self.row.batch_id,
+            attempt: self.attempt.number,
+            stage,
+            value,
+        });
+    }
+
+    fn encoded(&self) {
+        self.slot.encoded();
+    }
+
+    fn check(&self) -> Result<(), Interrupt> {
+        self.signal.check()
+    }
+}
+
+impl Worker {
+    /// Runs one claimed conversion to its end, whatever that is.
+    pub async fn run_one(self, row: Model, slot: Slot) {
+        let attempt = Attempt {
+            conversion: row.id,
+            number: row.attempt,
+        };
+        let entry = self.active.enter(attempt);
+        let done = AssertUnwindSafe(self.attempt(&row, attempt, &entry.signal, &slot))
+            .catch_unwind()
+            .await;
+        let outcome = match done {
+            Ok(Ok(())) => "succeeded",
+            Ok(Err(error)) => self.settle(&row, attempt, &error).await,
+            Err(_) => {
+                error!("The worker panicked over conversion {}", row.id);
+                let panicked = RunError::Pipeline(PipelineError::Panicked {
+                    reason: "see the log".into(),
+                });
+                self.settle(&row, attempt, &panicked).await
+            }
+        };
+        metrics::counter!("orfeas_attempts_total", "outcome" => outcome).increment(1);
+        // Only now: until the end is written, the lease must be renewed.
+        drop(entry);
+    }
+
+    async fn attempt(
+        &self,
+        row: &Model,
+        attempt: Attempt,
+        signal: &Signal,
+        slot: &Slot,
+    ) -> Result<(), RunError> {
+        let claimed_at = OffsetDateTime::now_utc();
+        let source = self
+            .database
+            .asset(row.source_asset_id)
+            .await?
+            .ok_or(RunError::NoSource)?;
+        let picture = self.storage.get(&source.storage_key).await?;
+        let reporter = RowReporter {
+            database: &self.database,
+            progress: &self.progress,
+            row,
+            attempt,
+            signal,
+            slot,
+        };
+        let job = Job {
+            picture,
+            model: row.model.clone(),
+            options: row.options.clone(),
+            rank: i64::try_from(row.rank.unix_timestamp_nanos() / 1_000).unwrap_or(i64::MAX),
+            name: Some(row.id.to_string()),
+        };
+        let product = pipeline::convert(&self.tools, job, &reporter).await?;
+        let queued = claimed_at - row.created_at;
+        let timings = timings(
+            &product,
+            i64::try_from(queued.whole_milliseconds()).unwrap_or(0),
+        );
+        let quality = quality(&product);
+        let assets = self.keep(row, attempt, product).await?;
+        let entered = retrying(|| {
+            self.database
+                .succeed(attempt, assets.clone(), timings.clone(), quality.clone())
+        })
+        .await?;
+        if entered == Entered::CancelRequested {
+            return Err(PipelineError::Interrupted(Interrupt::Canceled).into());
+        }
+        let seconds = (OffsetDateTime::now_utc() - row.created_at).as_seconds_f64();
+        metrics::histogram!("orfeas_conversion_seconds").record(seconds);
+        info!(
+            seconds,
+            gpu_batch_size = timings.gpu_batch_size,
+            "Conversion {} succeeded",
+            row.id
+        );
+        Ok(())
+    }
+
+    /// Stores what was made. The keys carry the attempt, so that a late writer overwrites nothing.
+    async fn keep(
+        &self,
+        row: &Model,
+        attempt: Attempt,
+        product: Product,
+    ) -> Result<Vec<asset::Model>, StorageError> {
+        let folder = format!("conversions/{}/{}", row.id, attempt.number);
+        let mut assets = Vec::new();
+        let count = |value: usize| Some(i32::try_from(value).unwrap_or(i32::MAX));
+        for file in product.files {
+            let file_name = format!("{}.{}", row.id, file.format.extension());
+            let media_type = file.format.media_type();
+            let mut kept = new_asset(row, attempt, &folder, file_name, media_type, &file.bytes);
+            kept.format = Some(file.format);
+            kept.triangles = count(product.triangles);
+            kept.vertices = count(product.vertices);
+            self.storage.put(&kept.storage_key, file.bytes).await?;
+            assets.push(kept);
+        }
+        let mut preview = new_asset(
+            row,
+            attempt,
+            &folder,
+            "preview.png".into(),
+            "image/png",
+            &product.preview,
+        );
+        preview.kind = asset::Kind::Preview;
+        preview.width = i32::try_from(product.preview_side).ok();
+        preview.height = preview.width;
+        self.storage
+            .put(&preview.storage_key, product.preview)
+            .await?;
+        assets.push(preview);
+        Ok(assets)
+    }
+
+    /// Writes down how an attempt ended that did not succeed, and says which word counts it.
+    async fn settle(&self, row: &Model, attempt: Attempt, error: &RunError) -> &'static str {
+        let (outcome, written) = match error.interrupt() {
+            Some(Interrupt::Lost) => {
+                warn!("Conversion {} belongs to another attempt now", row.id);
+                return "lost";
+            }
+            Some(Interrupt::Canceled) => (
+                "canceled",
+                retrying(|| self.database.cancel_attempt(attempt)).await,
+            ),
+            Some(Interrupt::Stopping | Interrupt::Unrecorded) => (
+                "handed_back",
+                retrying(|| self.database.hand_back(attempt)).await,
+            ),
+            None => {
+                let failure = error.failure();
+                let after = after_failure(failure.retryable, row.failures + 1);
+                warn!(cause = %chain(error), code = failure.code, ?after, "Conversion {} failed", row.id);
+                let outcome = if after == AfterFailure::Fail {
+                    "failed"
+                } else {
+                    "retried"
+                };
+                (
+                    outcome,
+                    retrying(|| self.database.fail(attempt, &failure, after)).await,
+                )
+            }
+        };
+        match written {
+            Ok(()) => outcome,
+            Err(DatabaseError::Lost) => "lost",
+            Err(error) => {
+                error!(cause = %chain(&error), "Could not write down how conversion {} ended; its lease will run out", row.id);
+                "unwritten"
+            }
+        }
+    }
+}
+
+/// Tries a write again while the database does not answer, at growing distances, for about six seconds in all.
+async fn retrying<T, F: Future<Output = Result<T, DatabaseError>>>(
+    mut write: impl FnMut() -> F,
+) -> Result<T, DatabaseError> {
+    let mut delay = Duration::from_millis(200);
+    for _ in 1..WRITE_TRIES {
+        match write().await {
+            Err(DatabaseError::Statement(error)) if is_passing(&error) => {
+                warn!(%error, "A write failed; trying again");
+                tokio::time::sleep(delay).await;
+                delay *= 2;
+            }
+            settled => return settled,
+        }
+    }
+    write().await
+}
+
+/// Whether a statement may succeed on another try: the connection failed, not the statement.
+fn is_passing(error: &sea_orm::DbErr) -> bool {
+    matches!(
+        error,
+        sea_orm::DbErr::Conn(_) | sea_orm::DbErr::ConnectionAcquire(_)
+    ) || error.sql_err().is_none()
+}
+
+fn new_asset(
+    row: &Model,
+    attempt: Attempt,
+    folder: &str,
+    file_name: String,
+    media_type: &str,
+    bytes: &Bytes,
+) -> asset::Model {
+    asset::Model {
+        id: AssetId::new(),
+        owner: row.owner.clone(),
+        kind: asset::Kind::Mesh,
+        conversion_id: Some(row.id),
+        attempt: Some(attempt.number),
+        storage_key: format!("{folder}/{file_name}"),
+        file_name,
+        media_type: media_type.to_owned(),
+        format: None,
+        bytes: i64::try_from(bytes.len()).unwrap_or(i64::MAX),
+        sha256: Sha256::digest(bytes).to_vec(),
+        width: None,
+        height: None,
+        triangles: None,
+        vertices: None,
+        created_at: OffsetDateTime::now_utc(),
+    }
+}
+
+fn timings(product: &Product, queued_ms: i64) -> Timings {
+    let of = |wanted: Stage| {
+        let took = product
+            .timings
+            .iter()
+            .find(|(stage, _)| *stage == wanted)
+            .map(|(_, took)| *took);
+        i64::try_from(took.unwrap_or_default().as_millis()).unwrap_or(i64::MAX)
+    };
+    Timings {
+        queued_ms: queued_ms.max(0),
+        prepare_ms: of(Stage::Prepare),
+        encode_ms: of(Stage::Encode),
+        reconstruct_ms: of(Stage::Reconstruct),
+        mesh_ms: of(Stage::Mesh),
+        texture_ms: of(Stage::Texture),
+        export_ms: of(Stage::Export),
+        gpu_batch_size: i32::try_from(product.gpu_batch_size).unwrap_or(i32::MAX),
+    }
+}
+
+fn quality(product: &Product) -> Quality {
+    let quality = &product.quality;
+    Quality {
+        watertight: quality.watertight,
+        manifold: quality.manifold,
+        volume: quality.volume,
+        surface_area: quality.surface_area,
+        bounding_box: quality.bounding_box.size(),
+        components: i32::try_from(quality.components).unwrap_or(i32::MAX),
+        warnings: Warnings(quality.warnings.clone()),
+    }
+}

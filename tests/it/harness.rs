@@ -1,0 +1,178 @@
+//! What tests stand on: one Postgres for the whole run with a database for each test, one engine shared by the nodes
+//! of this process, and nodes as processes of their own where a test must kill them.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use orfeas::{
+    app::{self, App, AppOptions},
+    config::{Role, Settings},
+    db::embedded::{Embedded, EmbeddedOptions},
+    inference::engine::Engine,
+};
+use tokio::sync::OnceCell;
+
+pub mod client;
+pub mod pictures;
+pub mod process;
+pub mod socket;
+
+/// The binary under test.
+pub const PROGRAM: &str = env!("CARGO_BIN_EXE_orfeas");
+/// The key that all nodes of the tests share.
+pub const MASTER_KEYS: &str =
+    "test:000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
+
+struct Shared {
+    embedded: Embedded,
+    folder: tempfile::TempDir,
+}
+
+static SHARED: OnceCell<Shared> = OnceCell::const_new();
+static ENGINE: OnceCell<Engine> = OnceCell::const_new();
+static NUMBER: AtomicU32 = AtomicU32::new(1);
+
+async fn shared() -> &'static Shared {
+    SHARED
+        .get_or_init(|| async {
+            // Root's Postgres runs as another user, who must be able to pass through.
+            let passable = std::os::unix::fs::PermissionsExt::from_mode(0o711);
+            let folder = tempfile::Builder::new()
+                .prefix("orfeas-it-")
+                .permissions(passable)
+                .tempdir()
+                .unwrap();
+            let options = EmbeddedOptions {
+                data_dir: folder.path().join("data"),
+                postgres_dir: None,
+                helper_program: PathBuf::from(PROGRAM),
+                settings: vec![
+                    ("max_connections".into(), "300".into()),
+                    // The tests kill nodes, not Postgres: what a power cut would lose is not at stake.
+                    ("fsync".into(), "off".into()),
+                ],
+            };
+            Shared {
+                embedded: Embedded::start_or_join(options).await.unwrap(),
+                folder,
+            }
+        })
+        .await
+}
+
+/// A database of its own and a folder for assets, for one test; nodes are started on them.
+pub struct World {
+    pub database_url: String,
+    pub assets: PathBuf,
+}
+
+impl World {
+    /// An empty world.
+    pub async fn new() -> Self {
+        let shared = shared().await;
+        let name = format!("test_{}", NUMBER.fetch_add(1, Ordering::Relaxed));
+        shared.embedded.create_database(&name, None).await.unwrap();
+        let assets = shared.folder.path().join(&name);
+        Self {
+            database_url: shared.embedded.url_of(&name),
+            assets,
+        }
+    }
+
+    /// Settings of a node in this world.
+    pub fn settings(&self) -> Settings {
+        Settings {
+            database_url: Some(self.database_url.clone()),
+            orfeas_storage: Some(url::Url::from_directory_path(&self.assets).unwrap().into()),
+            orfeas_data_dir: self.assets.join("data"),
+            orfeas_listen: loopback(),
+            orfeas_metrics_listen: loopback(),
+            orfeas_master_keys: Some(MASTER_KEYS.into()),
+            orfeas_models_dir: Some(Path::new(env!("CARGO_MANIFEST_DIR")).join("models")),
+            orfeas_device: "cpu".into(),
+            ..Settings::default()
+        }
+    }
+
+    /// A node of this process that does everything.
+    pub async fn node(&self) -> Node {
+        self.node_with(self.settings()).await
+    }
+
+    /// A node of this process that only answers clients.
+    pub async fn api_node(&self) -> Node {
+        self.node_with(Settings {
+            orfeas_role: Role::Api,
+            ..self.settings()
+        })
+        .await
+    }
+
+    /// A node of this process with other settings.
+    pub async fn node_with(&self, settings: Settings) -> Node {
+        let engine = if settings.orfeas_role.computes() {
+            Some(engine(&settings).await)
+        } else {
+            None
+        };
+        let options = AppOptions {
+            settings,
+            program: PathBuf::from(PROGRAM),
+            engine,
+            metrics: None,
+        };
+        Node {
+            app: App::start(options).await.unwrap(),
+        }
+    }
+
+    /// A connection for looking behind the API.
+    pub async fn database(&self) -> orfeas::db::Database {
+        let options = orfeas::db::DatabaseOptions {
+            url: self.database_url.clone(),
+            connections_max: 4,
+            acquire_max: std::time::Duration::from_secs(30),
+        };
+        orfeas::db::Database::connect(options).await.unwrap()
+    }
+}
+
+/// The engine that all nodes of this process share; its threads live as long as the process.
+pub async fn engine(settings: &Settings) -> Engine {
+    ENGINE
+        .get_or_init(|| async { app::open_engine(settings).await.unwrap() })
+        .await
+        .clone()
+}
+
+fn loopback() -> SocketAddr {
+    SocketAddr::from(([127, 0, 0, 1], 0))
+}
+
+/// A node in this process.
+pub struct Node {
+    pub app: App,
+}
+
+impl Node {
+    /// A client signed in as this person.
+    pub fn client(&self, user: &str) -> client::Client {
+        self.client_with(user, &[])
+    }
+
+    /// A client signed in as an admin.
+    pub fn admin(&self) -> client::Client {
+        self.client_with("root", &["admin".to_owned()])
+    }
+
+    fn client_with(&self, user: &str, roles: &[String]) -> client::Client {
+        let token = self
+            .app
+            .tokens
+            .issue(user, roles, std::time::Duration::from_secs(600));
+        client::Client::new(self.app.api.unwrap(), Some(token))
+    }
+}

@@ -1,0 +1,82 @@
+//! Nodes as processes of their own, to be killed, stopped and continued.
+
+use std::{
+    io::{BufRead, BufReader},
+    net::SocketAddr,
+    process::{Child, Command, Stdio},
+};
+
+use orfeas::config::Settings;
+
+use super::{PROGRAM, World};
+
+/// A node in a process of its own; killed when dropped.
+pub struct NodeProcess {
+    child: Child,
+    pub api: SocketAddr,
+}
+
+impl NodeProcess {
+    /// Starts a node and waits until it serves.
+    pub fn start(world: &World) -> Self {
+        let Settings {
+            database_url,
+            orfeas_storage,
+            orfeas_data_dir,
+            orfeas_master_keys,
+            orfeas_models_dir,
+            ..
+        } = world.settings();
+        let mut child = Command::new(PROGRAM)
+            .arg("serve")
+            .env("DATABASE_URL", database_url.unwrap())
+            .env("ORFEAS_STORAGE", orfeas_storage.unwrap())
+            .env("ORFEAS_DATA_DIR", orfeas_data_dir)
+            .env("ORFEAS_MASTER_KEYS", orfeas_master_keys.unwrap())
+            .env("ORFEAS_MODELS_DIR", orfeas_models_dir.unwrap())
+            .env("ORFEAS_LISTEN", "127.0.0.1:0")
+            .env("ORFEAS_METRICS_LISTEN", "127.0.0.1:0")
+            .env("ORFEAS_DEVICE", "cpu")
+            .env("ORFEAS_LOG", "warn")
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let address = lines.map(Result::unwrap).find_map(|line| {
+            let rest = line
+                .strip_prefix("API")?
+                .trim()
+                .strip_prefix("http://")?
+                .to_owned();
+            rest.strip_suffix("/graphql").map(str::to_owned)
+        });
+        let api = address
+            .expect("the node prints where its API is")
+            .parse()
+            .unwrap();
+        Self { child, api }
+    }
+
+    /// SIGKILL: no good-bye.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        let id = rustix::process::Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
+        rustix::process::kill_process(id, signal).unwrap();
+    }
+
+    pub fn wait(&mut self) -> std::process::ExitStatus {
+        self.child.wait().unwrap()
+    }
+}
+
+impl Drop for NodeProcess {
+    fn drop(&mut self) {
+        // It may have ended already; a test that cares asks before.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}

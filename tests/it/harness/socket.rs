@@ -1,0 +1,111 @@
+//! A raw `graphql-transport-ws` client.
+
+use std::{net::SocketAddr, time::Duration};
+
+use futures_util::{SinkExt, StreamExt};
+use serde_json::{Value, json};
+use tokio::net::TcpStream;
+use tokio_tungstenite::{
+    MaybeTlsStream, WebSocketStream, connect_async,
+    tungstenite::{Message, client::IntoClientRequest, http::HeaderValue},
+};
+
+pub struct Socket {
+    inner: WebSocketStream<MaybeTlsStream<TcpStream>>,
+    next_id: u32,
+}
+
+/// What comes over the socket.
+#[derive(Debug)]
+pub enum Received {
+    Message(Value),
+    Closed(Option<u16>),
+}
+
+impl Socket {
+    /// Connects without signing in.
+    pub async fn connect(api: SocketAddr) -> Self {
+        let mut request = format!("ws://{api}/graphql").into_client_request().unwrap();
+        request.headers_mut().insert(
+            "Sec-WebSocket-Protocol",
+            HeaderValue::from_static("graphql-transport-ws"),
+        );
+        let (inner, _) = connect_async(request).await.unwrap();
+        Self { inner, next_id: 1 }
+    }
+
+    /// Connects and signs in.
+    pub async fn open(api: SocketAddr, token: Option<&str>) -> Self {
+        let mut socket = Self::connect(api).await;
+        let payload = token.map(|token| json!({ "authorization": format!("Bearer {token}") }));
+        socket
+            .send(json!({ "type": "connection_init", "payload": payload }))
+            .await;
+        match socket.receive().await {
+            Received::Message(message) => {
+                assert_eq!(message["type"], "connection_ack", "{message}")
+            }
+            closed @ Received::Closed(_) => panic!("{closed:?}"),
+        }
+        socket
+    }
+
+    pub async fn send(&mut self, message: Value) {
+        self.inner
+            .send(Message::text(message.to_string()))
+            .await
+            .unwrap();
+    }
+
+    pub async fn receive(&mut self) -> Received {
+        loop {
+            let message = tokio::time::timeout(Duration::from_secs(60), self.inner.next())
+                .await
+                .expect("a message within a minute");
+            match message {
+                Some(Ok(Message::Text(text))) => {
+                    return Received::Message(serde_json::from_str(&text).unwrap());
+                }
+                Some(Ok(Message::Close(frame))) => {
+                    return Received::Closed(frame.map(|frame| frame.code.into()));
+                }
+                Some(Ok(_)) => {}
+                Some(Err(_)) | None => return Received::Closed(None),
+            }
+        }
+    }
+
+    pub async fn subscribe(&mut self, query: &str, variables: Value) -> String {
+        let id = self.next_id.to_string();
+        self.next_id += 1;
+        let payload = json!({ "query": query, "variables": variables });
+        self.send(json!({ "id": id, "type": "subscribe", "payload": payload }))
+            .await;
+        id
+    }
+
+    /// The next event of the only subscription; `None` when it is complete.
+    pub async fn event(&mut self) -> Option<Value> {
+        match self.receive().await {
+            Received::Message(mut message) => match message["type"].as_str() {
+                Some("next") => {
+                    assert!(message["payload"].get("errors").is_none(), "{message}");
+                    Some(message["payload"]["data"].take())
+                }
+                Some("complete") => None,
+                _ => panic!("unexpected: {message}"),
+            },
+            closed @ Received::Closed(_) => panic!("{closed:?}"),
+        }
+    }
+
+    /// All events until the subscription is complete.
+    pub async fn events(&mut self, query: &str, variables: Value) -> Vec<Value> {
+        self.subscribe(query, variables).await;
+        let mut events = Vec::new();
+        while let Some(event) = self.event().await {
+            events.push(event);
+        }
+        events
+    }
+}
