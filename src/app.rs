@@ -9,7 +9,7 @@ use tracing::{info, warn};
 
 use crate::{
     auth::{jwt::Tokens, link::Links},
-    config::{ConfigError, Settings, s3_options},
+    config::{ConfigError, Settings, loader_environment, s3_options},
     conversion::NodeId,
     db::{
         Database, DatabaseError, DatabaseOptions,
@@ -99,7 +99,7 @@ const DRAIN: Duration = Duration::from_secs(10);
 /// How long a picture may take to decode, and a caller to wait for a free process.
 const DECODE_MAX: Duration = Duration::from_secs(15);
 /// What a decoder process may allocate, at the pixel limit's worst.
-const DECODE_BYTES_A_PIXEL: u64 = 10;
+const DECODE_BYTES_A_PIXEL: u64 = 12;
 
 /// The database of the settings: the one named, or the embedded one, started or joined.
 ///
@@ -153,11 +153,11 @@ pub fn open_storage(settings: &Settings) -> Result<Storage, AppError> {
 pub fn open_decoder(settings: &Settings, program: PathBuf) -> Result<DecoderPool, AppError> {
     let processes_max = std::thread::available_parallelism()
         .map_or(2, usize::from)
-        .clamp(2, 16);
+        .clamp(2, 8);
     Ok(DecoderPool::new(DecoderOptions {
         program,
         args: vec![OsString::from(crate::cli::DECODE_CHILD)],
-        environment: Vec::new(),
+        environment: loader_environment(),
         processes_max,
         wait_max: DECODE_MAX,
         time_max: DECODE_MAX,
@@ -193,6 +193,15 @@ fn batch_limits(settings: &Settings) -> BatchLimits {
         wait_max: settings.batch_timeout(),
         ..BatchLimits::default()
     }
+}
+
+/// Where a client on this machine reaches a listener that may listen on all addresses.
+fn reachable(listening: SocketAddr) -> String {
+    let mut address = listening;
+    if listening.ip().is_unspecified() {
+        address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
+    }
+    format!("http://{address}")
 }
 
 impl App {
@@ -253,7 +262,7 @@ impl App {
             let public_url = settings.orfeas_public_url.clone();
             let images_max = settings.agent_max_batch_size as usize;
             let routes = |address: SocketAddr| {
-                let base_url = public_url.unwrap_or_else(|| format!("http://{address}"));
+                let base_url = public_url.unwrap_or_else(|| reachable(address));
                 let links = Links::new(keyring, &base_url);
                 let services = Services {
                     database: database.clone(),

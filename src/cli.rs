@@ -1,6 +1,6 @@
 //! The command line: one file per subcommand.
 
-use std::{os::unix::process::CommandExt, path::PathBuf, process::ExitCode};
+use std::{os::unix::process::CommandExt, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Parser, Subcommand};
 
@@ -25,6 +25,9 @@ pub mod token;
 
 /// The hidden subcommand that decodes pictures in a process of its own.
 pub const DECODE_CHILD: &str = "decode-child";
+
+/// How long the end of the program waits for threads that wait for the system.
+const BLOCKED_MAX: Duration = Duration::from_secs(5);
 
 /// What a subcommand ends with when it fails.
 pub type CommandError = Box<dyn std::error::Error + Send + Sync>;
@@ -130,7 +133,7 @@ fn run(command: Command, settings: Settings) -> Result<ExitCode, CommandError> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         match command {
             Command::Serve => serve::run(settings).await,
             Command::Demo(options) => demo::run(settings, options).await,
@@ -143,7 +146,10 @@ fn run(command: Command, settings: Settings) -> Result<ExitCode, CommandError> {
             Command::Bench(options) => bench::run(settings, options).await,
             Command::Doctor => doctor::run(settings).await,
         }
-    })
+    });
+    // A read that hangs in a dead store must not keep the process: its rows have been handed back.
+    runtime.shutdown_timeout(BLOCKED_MAX);
+    ended
 }
 
 /// This program's own file, for the processes that it starts.

@@ -1,6 +1,7 @@
 //! Every setting, read once and checked once. Nothing else reads the environment.
 
 use std::{
+    ffi::OsString,
     net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
@@ -323,6 +324,18 @@ pub const OPENMP_WAITING: &str = "OMP_WAIT_POLICY";
 )]
 pub fn is_openmp_configured() -> bool {
     std::env::var_os(OPENMP_WAITING).is_some()
+}
+
+/// What a process of this program needs of the environment to find its libraries, where its own place does not tell.
+#[must_use]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the place that reads the environment"
+)]
+pub fn loader_environment() -> Vec<(OsString, OsString)> {
+    std::env::vars_os()
+        .filter(|(name, _)| name == "LD_LIBRARY_PATH")
+        .collect()
 }
 
 /// What the environment says about the S3 store: the `AWS_…` variables, for [`crate::storage::Storage::open`].

@@ -50,6 +50,10 @@ pub struct Database {
     connect: PgConnectOptions,
 }
 
+/// A node that freezes between two statements of a transaction keeps its rows and batches locked, and the rescuer out,
+/// no longer than this. Less than the 10 s within which a dead node's conversions must be back.
+const IDLE_IN_TRANSACTION_MAX: &str = "8s";
+
 /// Serialises migrations of nodes that start at once; any constant will do that no other program uses.
 const MIGRATION_LOCK: i64 = 0x6f72_6665_6173;
 
@@ -65,7 +69,10 @@ impl Database {
             acquire_max,
         } = options;
         let connect: PgConnectOptions = url.parse().map_err(DatabaseError::Connect)?;
-        let connect = connect.application_name("orfeas");
+        let connect = connect.application_name("orfeas").options([(
+            "idle_in_transaction_session_timeout",
+            IDLE_IN_TRANSACTION_MAX,
+        )]);
         let pool = PgPoolOptions::new()
             .max_connections(connections_max)
             .acquire_timeout(acquire_max)

@@ -96,7 +96,6 @@ impl UploadLimits {
 pub const BODY_MAX: Duration = Duration::from_secs(120);
 
 /// The public routes.
-#[must_use]
 pub fn router(state: HttpState) -> Router {
     let request_id = HeaderName::from_static("x-request-id");
     let limit = state.0.uploads.multipart_bytes_max();

@@ -6,6 +6,7 @@
 use std::{error, io};
 
 pub mod clean;
+mod color;
 pub mod field;
 pub mod glb;
 mod lattice;

@@ -115,6 +115,7 @@ pub async fn convert(
     let prepared = prepare(&stages.enter(Stage::Prepare).await?, tools, &job).await?;
 
     let touches_border = prepared.framed.touches_border;
+    let target_triangles = job.options.target_triangles;
     let manifest = prepared.manifest;
     let resolution = Resolution::new(
         job.options
@@ -179,9 +180,15 @@ pub async fn convert(
         mut quality,
     } = finished;
     quality.warnings.extend(warnings(touches_border, cleaned));
+    let triangles = mesh.triangles().len();
+    if let Some(target) = target_triangles.filter(|&target| triangles > target as usize) {
+        quality.warnings.push(format!(
+            "It has {triangles} triangles where {target} were asked for: with fewer it would not stay whole."
+        ));
+    }
     Ok(Product {
         files,
-        triangles: mesh.triangles().len(),
+        triangles,
         vertices: mesh.positions().len(),
         preview: preview.into(),
         preview_side: PreviewOptions::default().side_px,

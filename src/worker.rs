@@ -30,6 +30,9 @@ const RESCUE_EVERY: Duration = Duration::from_secs(2);
 /// How long running conversions may go on after the node was asked to stop, before they are handed back.
 const GRACE: Duration = Duration::from_secs(20);
 
+/// How long after that the attempts have to come to a boundary and hand themselves back.
+const BOUNDARY_MAX: Duration = Duration::from_secs(4);
+
 /// What a worker is made of.
 #[derive(Debug, Clone)]
 pub struct Worker {
@@ -57,7 +60,7 @@ impl Worker {
         }
     }
 
-    /// Works until `stop`; then claims nothing more, gives what runs [`GRACE`] to end, and hands the rest back.
+    /// Works until `stop`; then claims nothing more, gives what runs 20 s to end, and hands the rest back.
     pub async fn run(self, stop: CancellationToken) {
         let end = CancellationToken::new();
         let mut helpers = JoinSet::new();
@@ -75,13 +78,31 @@ impl Worker {
             conversions = runs.len(),
             "No more claims; finishing what runs"
         );
-        let finish = async { while runs.join_next().await.is_some() {} };
-        if tokio::time::timeout(GRACE, finish).await.is_err() {
+        if tokio::time::timeout(GRACE, join_all(&mut runs))
+            .await
+            .is_err()
+        {
             self.active.stop_all();
-            while runs.join_next().await.is_some() {}
+            if tokio::time::timeout(BOUNDARY_MAX, join_all(&mut runs))
+                .await
+                .is_err()
+            {
+                self.abandon(&mut runs).await;
+            }
         }
         end.cancel();
         while helpers.join_next().await.is_some() {}
+    }
+
+    /// Hands back, over their heads, the attempts that came to no boundary: the store hangs, or a step takes long.
+    async fn abandon(&self, runs: &mut JoinSet<()>) {
+        for attempt in self.active.attempts() {
+            warn!(conversion.id = %attempt.conversion, "Handing back conversion {} in the middle of a stage", attempt.conversion);
+            if let Err(error) = self.database.hand_back(attempt).await {
+                warn!(cause = %chain(&error), "Could not hand back a conversion; its lease will run out");
+            }
+        }
+        runs.shutdown().await;
     }
 
     /// Claims as much as the engine will soon take, and not more: what waits here could run on another node.
@@ -222,6 +243,10 @@ impl Worker {
             }
         }
     }
+}
+
+async fn join_all(runs: &mut JoinSet<()>) {
+    while runs.join_next().await.is_some() {}
 }
 
 /// Conversions that a node has in hand at once, in any stage.

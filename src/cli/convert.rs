@@ -1,6 +1,7 @@
 //! `orfeas convert`: the pipeline without a server.
 
 use std::{
+    collections::HashSet,
     path::{Path, PathBuf},
     process::ExitCode,
     sync::Mutex,
@@ -79,6 +80,19 @@ pub struct Options {
 pub async fn run(settings: Settings, options: Options) -> Result<ExitCode, CommandError> {
     if options.output.is_some() && options.images.len() > 1 {
         return Err("-o names one file: use -d FOLDER for several pictures".into());
+    }
+    let mut stems = HashSet::new();
+    if let Some(twin) = options
+        .images
+        .iter()
+        .find(|image| !stems.insert(image.file_stem()))
+    {
+        let advice = "give one of them another name, or convert them one by one with -o";
+        return Err(format!(
+            "{}: another picture has this name, so their meshes would, too: {advice}",
+            twin.display()
+        )
+        .into());
     }
     let formats = formats(&options)?;
     let conversion = ConversionOptions {

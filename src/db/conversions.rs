@@ -18,6 +18,7 @@ use super::{
 };
 use crate::conversion::{
     AfterFailure, AssetId, BatchId, ConversionId, FAILURES_MAX, Failure, NodeId, Owner, Stage,
+    Status,
 };
 
 /// How long a node's claim holds without a sign of life. Three heartbeats fit in.
@@ -52,6 +53,11 @@ pub enum Canceled {
 #[derive(Debug, FromQueryResult)]
 struct CancelState {
     wanted: bool,
+}
+
+#[derive(Debug, FromQueryResult)]
+struct Asked {
+    status: Status,
 }
 
 impl Database {
@@ -173,7 +179,8 @@ impl Database {
         Ok(Entered::Yes)
     }
 
-    /// Ends an attempt in failure: back to the queue with a delay, or failed for good.
+    /// Ends an attempt in failure: back to the queue with a delay (unless it was called off: then that is its end), or
+    /// failed for good.
     ///
     /// # Errors
     /// [`DatabaseError::Lost`] when the attempt no longer holds the row.
@@ -186,8 +193,10 @@ impl Database {
         let changed = match after {
             AfterFailure::Retry { delay } => {
                 self.execute(
-                    "UPDATE conversion SET status = 'queued', stage = NULL, lease_until = NULL, node_id = NULL,
-                         failures = failures + 1, run_at = now() + make_interval(secs => $3)
+                    "UPDATE conversion SET status = CASE WHEN cancel_requested_at IS NULL THEN 'queued' ELSE 'canceled' END,
+                         stage = NULL, lease_until = NULL, node_id = NULL,
+                         failures = failures + 1, run_at = now() + make_interval(secs => $3),
+                         finished_at = CASE WHEN cancel_requested_at IS NOT NULL THEN now() END
                      WHERE id = $1 AND attempt = $2 AND status = 'running'",
                     [attempt.conversion.into(), attempt.number.into(), delay.as_secs_f64().into()],
                 )
@@ -236,13 +245,16 @@ impl Database {
         }
     }
 
-    /// Returns a running attempt to the queue without counting a failure: the node is stopping.
+    /// Returns a running attempt to the queue without counting a failure: the node is stopping. One that was called
+    /// off ends here.
     ///
     /// # Errors
     /// [`DatabaseError`] when the statement fails; the rescuer will return it then.
     pub async fn hand_back(&self, attempt: Attempt) -> Result<(), DatabaseError> {
         self.execute(
-            "UPDATE conversion SET status = 'queued', stage = NULL, lease_until = NULL, node_id = NULL, run_at = now()
+            "UPDATE conversion SET status = CASE WHEN cancel_requested_at IS NULL THEN 'queued' ELSE 'canceled' END,
+                 stage = NULL, lease_until = NULL, node_id = NULL, run_at = now(),
+                 finished_at = CASE WHEN cancel_requested_at IS NOT NULL THEN now() END
              WHERE id = $1 AND attempt = $2 AND status = 'running'",
             [attempt.conversion.into(), attempt.number.into()],
         )
@@ -281,30 +293,31 @@ impl Database {
     /// # Errors
     /// [`DatabaseError`] when a statement fails.
     pub async fn cancel(&self, id: ConversionId) -> Result<Canceled, DatabaseError> {
-        let canceled = self
-            .execute(
-                "UPDATE conversion SET status = 'canceled', cancel_requested_at = now(), finished_at = now()
-                 WHERE id = $1 AND status = 'queued'",
+        // One statement for both cases: between two, a row could pass from the one to the other unseen.
+        let asked = self
+            .one::<Asked>(
+                "UPDATE conversion SET status = CASE WHEN status = 'queued' THEN 'canceled' ELSE status END,
+                     cancel_requested_at = coalesce(cancel_requested_at, now()),
+                     finished_at = CASE WHEN status = 'queued' THEN now() END
+                 WHERE id = $1 AND status IN ('queued', 'running') RETURNING status",
                 [id.into()],
             )
             .await?;
-        if canceled == 1 {
-            return Ok(Canceled::Now);
+        match asked {
+            None => Ok(Canceled::AlreadyEnded),
+            Some(Asked {
+                status: Status::Running,
+            }) => {
+                // For speed: the next stage's boundary asks the row itself.
+                self.execute(
+                    "SELECT pg_notify('orfeas_cancel', $1)",
+                    [id.0.to_string().into()],
+                )
+                .await?;
+                Ok(Canceled::Requested)
+            }
+            Some(_) => Ok(Canceled::Now),
         }
-        // Whoever claimed it between the two statements is caught by the second one.
-        let requested = self
-            .execute(
-                "WITH asked AS (UPDATE conversion SET cancel_requested_at = coalesce(cancel_requested_at, now())
-                     WHERE id = $1 AND status = 'running' RETURNING id)
-                 SELECT pg_notify('orfeas_cancel', id::text) FROM asked",
-                [id.into()],
-            )
-            .await?;
-        Ok(if requested == 1 {
-            Canceled::Requested
-        } else {
-            Canceled::AlreadyEnded
-        })
     }
 
     /// The conversions of a batch, in the order of submission.

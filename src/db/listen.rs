@@ -35,6 +35,8 @@ const PING_EVERY: Duration = Duration::from_secs(4);
 /// A connection silent for this long is given up: two pings were lost. With reconnecting, less than the 15 s
 /// within which a broken connection must be noticed.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
+/// For how long the last percentage of a stage is remembered; a stage seldom takes longer without a new one.
+const FRACTION_KEPT: Duration = Duration::from_secs(120);
 /// Wakes kept for a slow waiter; one that falls further behind is told to read everything again.
 const WAKES_MAX: usize = 64;
 
@@ -77,7 +79,7 @@ pub struct Hub(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     topics: Mutex<HashMap<Topic, broadcast::Sender<Wake>>>,
-    latest: Mutex<HashMap<ConversionId, Fraction>>,
+    latest: Mutex<HashMap<ConversionId, (Instant, Fraction)>>,
     queue: Notify,
     cancels: broadcast::Sender<ConversionId>,
     heard: Mutex<Option<Instant>>,
@@ -139,8 +141,8 @@ impl Hub {
         let latest = lock(&self.0.latest);
         latest
             .get(&id)
-            .filter(|known| known.attempt == attempt && known.stage == stage)
-            .map(|known| known.value)
+            .filter(|(_, known)| known.attempt == attempt && known.stage == stage)
+            .map(|(_, known)| known.value)
     }
 
     /// Whether the LISTEN connection is up and was heard lately.
@@ -201,7 +203,13 @@ impl Hub {
 
     fn hear_progress(&self, steps: Vec<Fraction>) {
         for step in steps {
-            lock(&self.0.latest).insert(step.conversion, step);
+            let mut latest = lock(&self.0.latest);
+            // A step may come after the transition that made it stale. Swept when the map has doubled.
+            if latest.len().is_power_of_two() {
+                latest.retain(|_, (heard, _)| heard.elapsed() < FRACTION_KEPT);
+            }
+            latest.insert(step.conversion, (Instant::now(), step));
+            drop(latest);
             self.wake(Topic::Conversion(step.conversion), Wake::Fraction(step));
             if let Some(batch) = step.batch {
                 self.wake(Topic::Batch(batch), Wake::Fraction(step));
@@ -241,15 +249,11 @@ impl Database {
     }
 
     async fn try_listen(&self, hub: &Hub, node: NodeId) -> Result<ListenEnd, sqlx::Error> {
-        let connecting = sqlx::postgres::PgPoolOptions::new()
-            .max_connections(1)
-            .connect_with(self.connect.clone());
-        let Ok(pool) = tokio::time::timeout(SILENCE_MAX / 2, connecting).await else {
+        // A connection can fall silent at any step, LISTEN itself included.
+        let Ok(listener) = tokio::time::timeout(SILENCE_MAX / 2, self.listener()).await else {
             return Ok(ListenEnd::Silent);
         };
-        let mut listener = PgListener::connect_with(&pool?).await?;
-        listener.ignore_pool_close_event(true);
-        listener.listen_all(CHANNELS).await?;
+        let mut listener = listener?;
         *lock(&hub.0.heard) = Some(Instant::now());
         // What happened before LISTEN took effect was not heard.
         hub.wake_all();
@@ -259,10 +263,14 @@ impl Database {
         loop {
             let silent_at = lock(&hub.0.heard).unwrap_or_else(Instant::now) + SILENCE_MAX;
             tokio::select! {
+                // In this order: what has arrived counts before the silence, and the silence before another ping,
+                // which may hang on the same broken network.
+                biased;
                 heard = listener.try_recv() => match heard? {
                     Some(notification) => hub.hear(&notification),
                     None => return Ok(ListenEnd::Closed),
                 },
+                () = tokio::time::sleep_until(silent_at.into()) => return Ok(ListenEnd::Silent),
                 _ = ping.tick() => {
                     // On a connection of its own, so that a dead one shows here within the silence that it causes.
                     let sent = tokio::time::timeout(PING_EVERY, self.ping_listeners(&mut pinger, node)).await;
@@ -270,9 +278,19 @@ impl Database {
                         pinger = None;
                     }
                 }
-                () = tokio::time::sleep_until(silent_at.into()) => return Ok(ListenEnd::Silent),
             }
         }
+    }
+
+    async fn listener(&self) -> Result<PgListener, sqlx::Error> {
+        let pool = sqlx::postgres::PgPoolOptions::new()
+            .max_connections(1)
+            .connect_with(self.connect.clone())
+            .await?;
+        let mut listener = PgListener::connect_with(&pool).await?;
+        listener.ignore_pool_close_event(true);
+        listener.listen_all(CHANNELS).await?;
+        Ok(listener)
     }
 
     async fn ping_listeners(

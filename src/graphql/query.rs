@@ -99,6 +99,10 @@ impl Query {
     }
 
     /// Your conversions, newest first.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "the connection specification names them"
+    )]
     #[graphql(
         guard = "Require(Permission::Read)",
         complexity = "page_cost(first, last) * child_complexity"
@@ -260,6 +264,11 @@ async fn page(
     last: Option<usize>,
 ) -> Result<Connection<String, Conversion, EmptyFields, EmptyFields>> {
     use conversion::Column::Id;
+    if first.is_some() && last.is_some() {
+        return Err(
+            ApiError::invalid("last", "Ask for the first or for the last, not both.").into(),
+        );
+    }
     let count = first.or(last).unwrap_or(PAGE_DEFAULT);
     if count > PAGE_MAX {
         let field = if first.is_some() { "first" } else { "last" };

@@ -186,30 +186,23 @@ fn follow_batch(
             let conversions = rows.iter().map(|row| states[&row.id]).collect();
             yield summary(&services, id, seen, &rows, conversions);
         }
-        if seen >= snapshot_sequence && BatchCounts::of(&rows).is_done() {
-            return;
-        }
+        // Known before the events are read: then what they hold is the last there will be.
+        let mut is_done = BatchCounts::of(&rows).is_done();
         loop {
             let events = services.database.events_of_batch(id, seen).await.map_err(ApiError::from)?;
-            if !events.is_empty() {
-                let rows = services.database.conversions_of_batch(id).await.map_err(ApiError::from)?;
-                let last = events.last().and_then(|event| event.batch_sequence);
-                for event in &events {
-                    let state = ConversionProgress::of_event(event);
-                    states.insert(state.conversion, state);
-                    seen = event.batch_sequence.unwrap_or(seen);
-                    yield summary(&services, id, seen, &rows, vec![state]);
-                }
-                // The rows were read after the events: done and nothing newer means that the last event was said.
-                if BatchCounts::of(&rows).is_done() {
-                    let (newest, _) = services.database.batch_snapshot(id).await.map_err(ApiError::from)?;
-                    if Some(newest) == last {
-                        return;
-                    }
-                }
-                if events.len() as u64 == crate::db::events::PAGE {
-                    continue;
-                }
+            if events.is_empty() && is_done {
+                return;
+            }
+            let rows = services.database.conversions_of_batch(id).await.map_err(ApiError::from)?;
+            for event in &events {
+                let state = ConversionProgress::of_event(event);
+                states.insert(state.conversion, state);
+                seen = event.batch_sequence.unwrap_or(seen);
+                yield summary(&services, id, seen, &rows, vec![state]);
+            }
+            is_done = BatchCounts::of(&rows).is_done();
+            if is_done || events.len() as u64 == crate::db::events::PAGE {
+                continue;
             }
             while let Some(step) = next_wake(&mut wakes).await {
                 let Some(further) = states.get(&step.conversion).and_then(|state| state.advanced(&step)) else { continue };

@@ -176,8 +176,9 @@ async fn read(state: &HttpState, request: axum::extract::Request) -> Result<Requ
     let reader =
         tokio_util::io::StreamReader::new(body.into_data_stream().map_err(std::io::Error::other))
             .compat();
+    // A file over the picture's limit is that picture's error alone, found when it is read; this bounds the whole.
     let multipart = MultipartOptions::default()
-        .max_file_size(usize::try_from(limits.image_bytes_max).unwrap_or(usize::MAX))
+        .max_file_size(bytes_max)
         .max_num_files(limits.images_max);
     receive_body(content_type, reader, multipart)
         .await

@@ -13,7 +13,6 @@ struct Parts {
 }
 
 /// The routes of the operators' listener.
-#[must_use]
 pub fn router(handle: PrometheusHandle, database: Database, hub: Hub) -> Router {
     let ready = |State(parts): State<Parts>| async move { ready(parts).await };
     Router::new()

@@ -1,6 +1,12 @@
 //! GraphQL over WebSocket, `graphql-transport-ws`: signed in by `connection_init`, closed when the token expires.
 
-use std::time::Duration;
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use async_graphql::{
     Data,
@@ -25,6 +31,7 @@ const MESSAGE_BYTES_MAX: usize = 1 << 20;
 
 /// The close codes of the protocol.
 const BAD_REQUEST: u16 = 4400;
+const UNAUTHORIZED: u16 = 4401;
 const FORBIDDEN: u16 = 4403;
 const INIT_TIMEOUT: u16 = 4408;
 
@@ -50,8 +57,13 @@ async fn serve(state: HttpState, socket: WebSocket) {
             })
         });
     let schema = state.0.schema.clone();
-    let init =
-        move |payload: serde_json::Value| async move { sign_in(&state, &payload, &signed_in) };
+    let refused = Arc::new(AtomicBool::new(false));
+    let refusing = refused.clone();
+    let init = move |payload: serde_json::Value| async move {
+        let data = sign_in(&state, &payload, &signed_in);
+        refusing.store(data.is_err(), Ordering::Relaxed);
+        data
+    };
     let mut replies = Protocol::new(schema, messages, WebSocketProtocols::GraphQLWS)
         .on_connection_init(init)
         .boxed();
@@ -62,7 +74,7 @@ async fn serve(state: HttpState, socket: WebSocket) {
         let message = tokio::select! {
             reply = replies.next() => match reply {
                 Some(WsMessage::Text(text)) => Message::Text(text.into()),
-                Some(WsMessage::Close(code, reason)) => close(protocol_code(code, expires.borrow().is_some()), reason),
+                Some(WsMessage::Close(code, reason)) => close(protocol_code(code, refused.load(Ordering::Relaxed)), reason),
                 None => break,
             },
             _ = ping.tick() => Message::Ping(Vec::new().into()),
@@ -102,10 +114,12 @@ fn close_at(
 }
 
 /// The library closes with codes of the WebSocket protocol itself; clients wait for those of the sub-protocol.
-fn protocol_code(code: u16, signed_in: bool) -> u16 {
+/// It has one code for what it can't read and for whom `sign_in` turns away, and one for operations before that.
+fn protocol_code(code: u16, refused: bool) -> u16 {
     match code {
+        1002 if refused => FORBIDDEN,
         1002 => BAD_REQUEST,
-        1011 if !signed_in => FORBIDDEN,
+        1011 => UNAUTHORIZED,
         code => code,
     }
 }

@@ -19,12 +19,11 @@ use super::{
     surface::Surface,
 };
 
+use grid::{axis, coarse_step, crosses, crosses_any};
+
+mod grid;
 #[cfg(test)]
 mod tests;
-
-/// The coarse grid aims at this many cells an axis: 36 thousand points, 2% of a dense 128³, show whatever is thicker
-/// than a thirtieth of the volume.
-const COARSE_CELLS: f64 = 32.0;
 
 /// The side of the blocks of cells in which the surface is followed: each round of asking costs the caller a GPU pass,
 /// and a block of four quarters the rounds for a thin part at no more than 125 points.
@@ -412,33 +411,4 @@ impl FieldSampler {
     fn ask(&mut self, sample: Index3) {
         self.pending.extend(self.lattice.ask(sample));
     }
-}
-
-/// Sample `i` lies at `-1 + 2 i / (samples - 1)`.
-fn axis(samples: usize) -> Vec<f32> {
-    (0..samples)
-        .map(|index| (-1.0 + 2.0 * index as f64 / (samples - 1) as f64) as f32)
-        .collect()
-}
-
-/// The power of two that leaves nearest to [`COARSE_CELLS`] cells along an axis.
-fn coarse_step(samples: usize) -> usize {
-    let halvings = ((samples - 1) as f64 / COARSE_CELLS)
-        .log2()
-        .round()
-        .max(0.0);
-    1 << halvings as usize
-}
-
-fn crosses(values: &[f32; 8], iso: f32) -> bool {
-    crosses_any(values.iter().copied(), iso)
-}
-
-fn crosses_any(values: impl Iterator<Item = f32>, iso: f32) -> bool {
-    let (mut inside, mut outside) = (false, false);
-    for value in values {
-        inside |= value > iso;
-        outside |= value <= iso;
-    }
-    inside && outside
 }

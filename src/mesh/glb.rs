@@ -12,7 +12,7 @@ use gltf_json::{
 };
 use serde_json::json;
 
-use super::{Mesh, WriteError};
+use super::{Mesh, WriteError, color::linear_of_srgb};
 
 /// What the file says about itself.
 #[derive(Debug, Clone, Copy, Default)]
@@ -156,18 +156,6 @@ fn material(has_colors: bool) -> Material {
         },
         ..Material::default()
     }
-}
-
-/// The linear value of each sRGB byte, 0 to 1 (IEC 61966-2-1).
-pub(super) fn linear_of_srgb() -> [f32; 256] {
-    std::array::from_fn(|byte| {
-        let encoded = byte as f32 / 255.0;
-        if encoded <= 0.04045 {
-            encoded / 12.92
-        } else {
-            ((encoded + 0.055) / 1.055).powf(2.4)
-        }
-    })
 }
 
 /// Appends data to the file's one buffer and describes it.
@@ -383,16 +371,5 @@ mod tests {
             u32::from_le_bytes([file[8], file[9], file[10], file[11]]) as usize,
             file.len()
         );
-    }
-
-    #[test]
-    fn srgb_is_made_linear() {
-        let linear = linear_of_srgb();
-        assert_eq!((linear[0], linear[255]), (0.0, 1.0));
-        assert!(
-            (linear[188] - 0.5029).abs() < 1e-4,
-            "the middle grey of sRGB"
-        );
-        assert!(linear.is_sorted());
     }
 }

@@ -6,9 +6,13 @@ use image::{ExtendedColorType, ImageEncoder, codecs::png::PngEncoder};
 
 use super::{
     Mesh, WriteError,
-    glb::linear_of_srgb,
+    color::{SrgbEncoder, linear_of_srgb},
     vector::{self, Vector},
 };
+
+use canvas::{Canvas, NO_TRIANGLE, Projected, weights};
+
+mod canvas;
 
 /// How to look at a mesh.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -79,7 +83,13 @@ pub fn render(mesh: &Mesh, options: &PreviewOptions) -> Vec<u8> {
             index as u32,
         );
     }
-    canvas.shade(mesh, &projected, &Light::of(&camera))
+    let shader = Shader {
+        mesh,
+        projected: &projected,
+        light: &Light::of(&camera),
+        linear: linear_of_srgb(),
+    };
+    shader.pixels(&canvas)
 }
 
 /// Draws a mesh as a PNG file.
@@ -108,16 +118,6 @@ struct Camera {
     up: Vector,
     /// From the mesh to the camera.
     back: Vector,
-}
-
-/// A vertex on the canvas.
-#[derive(Debug, Clone, Copy)]
-struct Projected {
-    /// Right and down, in samples.
-    x: f32,
-    y: f32,
-    /// One over the distance along the camera's axis: greater is nearer, and linear over the canvas.
-    nearness: f32,
 }
 
 impl Camera {
@@ -176,122 +176,6 @@ impl Camera {
     }
 }
 
-/// What is nearest at each sample.
-struct Canvas {
-    side: usize,
-    nearness: Vec<f32>,
-    triangle: Vec<u32>,
-}
-
-const NO_TRIANGLE: u32 = u32::MAX;
-
-/// Twice the signed area of a triangle on the canvas, positive if it faces the camera (y points down).
-fn signed_area(a: Projected, b: Projected, c: Projected) -> f32 {
-    (c.x - a.x) * (b.y - a.y) - (b.x - a.x) * (c.y - a.y)
-}
-
-/// The weights of a triangle's corners at a point of the canvas, unnormalised.
-fn weights(corners: [Projected; 3], x: f32, y: f32) -> [f32; 3] {
-    let at = Projected {
-        x,
-        y,
-        nearness: 0.0,
-    };
-    let [a, b, c] = corners;
-    [
-        signed_area(at, b, c),
-        signed_area(a, at, c),
-        signed_area(a, b, at),
-    ]
-}
-
-impl Canvas {
-    fn new(side: usize) -> Self {
-        Self {
-            side,
-            nearness: vec![0.0; side * side],
-            triangle: vec![NO_TRIANGLE; side * side],
-        }
-    }
-
-    fn draw(&mut self, corners: [Projected; 3], index: u32) {
-        let [a, b, c] = corners;
-        let area = signed_area(a, b, c);
-        if area <= 0.0 {
-            return;
-        }
-        // Samples lie in the middle of their squares.
-        let range = |least: f32, greatest: f32| {
-            let first = (least - 0.5).ceil().max(0.0) as usize;
-            let end = (greatest - 0.5).floor() + 1.0;
-            first..(end.max(0.0) as usize).min(self.side)
-        };
-        let columns = range(a.x.min(b.x).min(c.x), a.x.max(b.x).max(c.x));
-        let rows = range(a.y.min(b.y).min(c.y), a.y.max(b.y).max(c.y));
-        // From one sample to the next in a row, each weight changes by the height of the side it is taken over.
-        let steps = [c.y - b.y, a.y - c.y, b.y - a.y];
-        let nearness_of =
-            |[u, v, w]: [f32; 3]| (u * a.nearness + v * b.nearness + w * c.nearness) / area;
-        let nearness_step = nearness_of(steps);
-        for row in rows {
-            let start = weights(corners, columns.start as f32 + 0.5, row as f32 + 0.5);
-            let nearness_start = nearness_of(start);
-            for column in columns.clone() {
-                let along = (column - columns.start) as f32;
-                if (0..3).any(|side| start[side] + along * steps[side] < 0.0) {
-                    continue;
-                }
-                let nearness = nearness_start + along * nearness_step;
-                let sample = row * self.side + column;
-                if nearness > self.nearness[sample] {
-                    self.nearness[sample] = nearness;
-                    self.triangle[sample] = index;
-                }
-            }
-        }
-    }
-
-    /// Lights the samples and averages those of each pixel.
-    fn shade(&self, mesh: &Mesh, projected: &[Projected], light: &Light) -> Vec<u8> {
-        let side_px = self.side / SAMPLES;
-        let shader = Shader {
-            mesh,
-            projected,
-            light,
-            linear: linear_of_srgb(),
-        };
-        let encode = SrgbEncoder::new();
-        let mut pixels = vec![0; 4 * side_px * side_px];
-        for (index, pixel) in pixels.as_chunks_mut::<4>().0.iter_mut().enumerate() {
-            let (row, column) = (SAMPLES * (index / side_px), SAMPLES * (index % side_px));
-            let (mut sum, mut covered) = ([0.0; 3], 0u32);
-            // The samples of one triangle within a pixel look alike, so it is lit once.
-            let mut lit = (NO_TRIANGLE, [0.0; 3]);
-            for offset in 0..SAMPLES * SAMPLES {
-                let (row, column) = (row + offset / SAMPLES, column + offset % SAMPLES);
-                let triangle = self.triangle[row * self.side + column];
-                if triangle != NO_TRIANGLE {
-                    if triangle != lit.0 {
-                        let (x, y) = (column as f32 + 0.5, row as f32 + 0.5);
-                        lit = (triangle, shader.color(triangle as usize, x, y));
-                    }
-                    sum.iter_mut()
-                        .zip(lit.1)
-                        .for_each(|(sum, channel)| *sum += channel);
-                    covered += 1;
-                }
-            }
-            if covered > 0 {
-                let [red, green, blue] =
-                    sum.map(|channel: f32| encode.byte(channel / covered as f32));
-                let alpha = (255 * covered as usize / (SAMPLES * SAMPLES)) as u8;
-                *pixel = [red, green, blue, alpha];
-            }
-        }
-        pixels
-    }
-}
-
 /// A soft studio: a key light above and left of the camera, a fill light at its right, light from the sky.
 struct Light {
     key: [f32; 3],
@@ -340,6 +224,40 @@ struct Shader<'a> {
 }
 
 impl Shader<'_> {
+    /// Lights the samples and averages those of each pixel.
+    fn pixels(&self, canvas: &Canvas) -> Vec<u8> {
+        let side_px = canvas.side() / SAMPLES;
+        let encode = SrgbEncoder::new();
+        let mut pixels = vec![0; 4 * side_px * side_px];
+        for (index, pixel) in pixels.as_chunks_mut::<4>().0.iter_mut().enumerate() {
+            let (row, column) = (SAMPLES * (index / side_px), SAMPLES * (index % side_px));
+            let (mut sum, mut covered) = ([0.0; 3], 0u32);
+            // The samples of one triangle within a pixel look alike, so it is lit once.
+            let mut lit = (NO_TRIANGLE, [0.0; 3]);
+            for offset in 0..SAMPLES * SAMPLES {
+                let (row, column) = (row + offset / SAMPLES, column + offset % SAMPLES);
+                let triangle = canvas.triangle(column, row);
+                if triangle != NO_TRIANGLE {
+                    if triangle != lit.0 {
+                        let (x, y) = (column as f32 + 0.5, row as f32 + 0.5);
+                        lit = (triangle, self.color(triangle as usize, x, y));
+                    }
+                    sum.iter_mut()
+                        .zip(lit.1)
+                        .for_each(|(sum, channel)| *sum += channel);
+                    covered += 1;
+                }
+            }
+            if covered > 0 {
+                let [red, green, blue] =
+                    sum.map(|channel: f32| encode.byte(channel / covered as f32));
+                let alpha = (255 * covered as usize / (SAMPLES * SAMPLES)) as u8;
+                *pixel = [red, green, blue, alpha];
+            }
+        }
+        pixels
+    }
+
     /// The linear colour of a triangle at a point of the canvas.
     fn color(&self, triangle: usize, x: f32, y: f32) -> [f32; 3] {
         let vertices = self.mesh.triangles()[triangle].map(|vertex| vertex as usize);
@@ -375,35 +293,6 @@ impl Shader<'_> {
 
 fn dot(a: [f32; 3], b: [f32; 3]) -> f32 {
     a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
-}
-
-/// Linear to sRGB by table: a power for each channel of each pixel would take longer than drawing.
-struct SrgbEncoder {
-    bytes: Vec<u8>,
-}
-
-impl SrgbEncoder {
-    /// Steps of the table: fine enough that the darkest shades, 12.92 · 255 / 16384 = 0.2 bytes a step, come out right.
-    const STEPS: usize = 16_384;
-
-    fn new() -> Self {
-        let byte = |step: usize| {
-            let linear = step as f32 / Self::STEPS as f32;
-            let encoded = if linear <= 0.003_130_8 {
-                12.92 * linear
-            } else {
-                1.055 * linear.powf(1.0 / 2.4) - 0.055
-            };
-            (255.0 * encoded).round() as u8
-        };
-        Self {
-            bytes: (0..=Self::STEPS).map(byte).collect(),
-        }
-    }
-
-    fn byte(&self, linear: f32) -> u8 {
-        self.bytes[(linear.clamp(0.0, 1.0) * Self::STEPS as f32).round() as usize]
-    }
 }
 
 #[cfg(test)]

@@ -4,9 +4,13 @@
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU32, Ordering},
+    sync::{
+        OnceLock,
+        atomic::{AtomicU32, Ordering},
+    },
 };
 
+use metrics_exporter_prometheus::PrometheusHandle;
 use orfeas::{
     app::{self, App, AppOptions},
     config::{Role, Settings},
@@ -16,8 +20,11 @@ use orfeas::{
 use tokio::sync::OnceCell;
 
 pub mod client;
+pub mod meshes;
 pub mod pictures;
 pub mod process;
+pub mod proxy;
+pub mod seed;
 pub mod socket;
 
 /// The binary under test.
@@ -129,6 +136,13 @@ impl World {
         }
     }
 
+    /// A client of a node of this world, signed in as this person.
+    pub fn client(&self, api: SocketAddr, user: &str) -> client::Client {
+        let tokens = orfeas::auth::jwt::Tokens::new(&self.settings().keyring().unwrap());
+        let token = tokens.issue(user, &[], std::time::Duration::from_secs(600));
+        client::Client::new(api, Some(token))
+    }
+
     /// A connection for looking behind the API.
     pub async fn database(&self) -> orfeas::db::Database {
         let options = orfeas::db::DatabaseOptions {
@@ -145,6 +159,14 @@ pub async fn engine(settings: &Settings) -> Engine {
     ENGINE
         .get_or_init(|| async { app::open_engine(settings).await.unwrap() })
         .await
+        .clone()
+}
+
+/// The recorder of this process, of which there can be one.
+pub fn metrics() -> PrometheusHandle {
+    static METRICS: OnceLock<PrometheusHandle> = OnceLock::new();
+    METRICS
+        .get_or_init(|| orfeas::telemetry::init_metrics().unwrap())
         .clone()
 }
 

@@ -10,7 +10,22 @@
 
 mod harness;
 
+mod access;
+mod bad_input;
 mod batch;
+mod cli;
 mod conversion;
 mod embedded;
+mod http;
+mod idempotency;
+mod invariance;
+mod listen;
+mod listing;
+mod meshes;
+mod migrations;
+mod mutations;
+mod nodes;
+mod queue;
 mod schema;
+mod subscriptions;
+mod transitions;

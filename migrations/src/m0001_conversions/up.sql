@@ -144,6 +144,7 @@ CREATE INDEX idempotency_age ON idempotency (created_at);
 CREATE FUNCTION conversion_check_transition() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     IF (NEW.status, NEW.stage, NEW.attempt) IS NOT DISTINCT FROM (OLD.status, OLD.stage, OLD.attempt) THEN
+        NEW.sequence := OLD.sequence;
         RETURN NEW;
     END IF;
     IF NEW.status <> OLD.status AND NOT (

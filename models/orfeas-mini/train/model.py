@@ -8,6 +8,8 @@ where the predicted camera sees it. The box spans ±1 in x and y (the crop) and 
 """
 
 import argparse
+import io
+import pathlib
 from typing import Final, Tuple
 
 import torch
@@ -183,11 +185,17 @@ class Core(nn.Module):
         return y[:, :, 0], y[:, :, 1:]
 
     def forward(self, images: torch.Tensor, points: torch.Tensor, true_camera: torch.Tensor):
-        """Training: half of the batch projects with the true camera [B, 2], half with the predicted one."""
+        """Training: the true shape [B, 2: elevation, s] is taken as the predicted camera would have it.
+
+        A picture doesn't tell its perspective well. Points keep their pixel and depth and move to where the predicted
+        camera puts them; so the features along a pixel's ray stay those of the picture, and nothing is blurred.
+        """
         planes, pixel_map, camera, mask = self.features(images)
-        half = images.shape[0] // 2
-        used = torch.cat([true_camera[:half], camera[half:, :2].detach()])
-        logits, colours = self.decode(planes, pixel_map, used, points)
+        used = camera[:, :2].detach()
+        z = points[:, :, 2] * self.depth_half
+        ratio = (1.0 - z * used[:, 1:2].clamp(0.05, 0.6)).clamp(min=0.15) / (1.0 - z * true_camera[:, 1:2]).clamp(min=0.15)
+        moved = torch.cat([points[:, :, :2] * ratio[:, :, None], points[:, :, 2:]], 2)
+        logits, colours = self.decode(planes, pixel_map, used, moved)
         return logits, colours, camera, mask
 
 
@@ -260,13 +268,17 @@ def _translate(name):
 
 
 def load_weights(core, path):
-    """Fills the core from an exported model (ours or the first one) or from a checkpoint's weights."""
+    """Fills the core from an exported model (ours or the first one), or from a checkpoint, whole or in parts."""
+    path = pathlib.Path(path)
+    parts = [path] if path.exists() else sorted(path.parent.glob(path.name + ".*"))
+    if not parts:
+        raise FileNotFoundError(path)
+    whole = b"".join(part.read_bytes() for part in parts)
     try:
-        state = torch.jit.load(str(path), map_location="cpu").state_dict()
+        state = torch.jit.load(io.BytesIO(whole), map_location="cpu").state_dict()
         state = {k.removeprefix("core."): v for k, v in state.items()}
     except RuntimeError:
-        state = torch.load(str(path), map_location="cpu", weights_only=True)
-        state = state.get("weights", state)
+        state = torch.load(io.BytesIO(whole), map_location="cpu", weights_only=True)["weights"]
     if "pos" in state:
         state = {_translate(k): v for k, v in state.items()}
     for key in [k for k in state if k.endswith(".scale")]:

@@ -331,8 +331,27 @@ def on_grey(rgba):
     return (rgba[:, :3] + (1 - rgba[:, 3:]) * 0.5).clamp(0, 1)
 
 
-NEAR, ON, SEEN, SPREAD = 1024, 512, 1024, 1536   # points a scene by kind
+NEAR, ON, SEEN, SPREAD = 768, 512, 1024, 768     # points a scene by kind
+RAYS_ON, RAYS_OFF, RAY_STEPS = 40, 24, 40         # camera rays through the object and past it, and points on each
 COLOURED = ON + NEAR // 3                         # the first so many carry a colour
+
+
+def _rays(scenes, alpha, g):
+    """Points on camera rays, ray by ray: first rays through the object (thin parts oftener), then close misses."""
+    b, d = scenes.batch, alpha.device
+    around = F.avg_pool2d(alpha[:, None], 17, 1, 8)[:, 0]
+    through = (alpha > 0.9).float() / (around + 0.05)
+    past = ((alpha == 0) & (around > 0)).float()
+    pick = lambda weight, n: torch.multinomial(weight.flatten(1) + 1e-9, n, replacement=True, generator=g)
+    pixel = torch.cat([pick(through, RAYS_ON), pick(past, RAYS_OFF)], 1)
+    u = ((pixel % IMAGE) + 0.5) * (2 / IMAGE) - 1
+    v = (torch.div(pixel, IMAGE, rounding_mode="floor") + 0.5) * (2 / IMAGE) - 1
+    n = RAYS_ON + RAYS_OFF
+    share = (torch.arange(RAY_STEPS, device=d) + torch.rand(b, n, RAY_STEPS, device=d, generator=g)) / RAY_STEPS
+    low, high = scenes.low[:, 2, None, None] - 0.05, scenes.high[:, 2, None, None] + 0.05
+    z = low + (high - low) * share
+    w = 1 - scenes.s[:, None, None] * z
+    return torch.stack([u[..., None] * w, -v[..., None] * w, z], 3).view(b, n * RAY_STEPS, 3)
 
 
 def training_batch(bank, p, g):
@@ -362,7 +381,8 @@ def training_batch(bank, p, g):
     wide = (rand(b, SPREAD // 2, 3) * 2 - 1) * box
     low, high = scenes.low[:, None] - 0.1, scenes.high[:, None] + 0.1
     tight = low + (high - low) * rand(b, SPREAD - SPREAD // 2, 3)
-    points = torch.cat([near, seen, wide, tight], 1)
+    rays = _rays(scenes, rgba[:, 3], g)
+    points = torch.cat([near, seen, wide, tight, rays], 1)
     distance = scenes.distance(points)
     target = torch.where(distance.abs() > 0.9, (distance < 0).float(), torch.sigmoid(-distance / SOFTNESS))
     return {"image": compose(g, rgba), "mask": F.avg_pool2d(rgba[:, 3:], 2), "points": points / box, "target": target,

@@ -2,7 +2,7 @@
 
     python train.py --packs DIR --init FIRST_OR_CHECKPOINT --out DIR --minutes 9 --steps 9000
     python train.py --packs DIR --resume DIR/full.pt --out DIR --minutes 9 --steps 9000
-    python train.py --packs DIR --out DIR --smoke
+    python train.py --out DIR --smoke
 
 Step n's scenes depend on the seed and n alone. `full.pt` resumes with the optimiser's state; `half.pt` holds the averaged
 weights in half precision and the step, and resumes with a fresh optimiser (the metrics come back, not the bits).
@@ -24,7 +24,10 @@ import render
 import shapes
 
 WARMUP_STEPS = 200
-MASK_WEIGHT, COLOUR_WEIGHT, CAMERA_WEIGHT = 0.1, 0.7, 0.3
+MASK_WEIGHT, COLOUR_WEIGHT, CAMERA_WEIGHT, RAY_WEIGHT = 0.1, 0.7, 0.3, 0.15
+# A ray through the object must meet a logit of this much, one past it none above its negative. It keeps thin parts,
+# whose depth is uncertain: occupancy alone spreads them until nothing reaches the surface's level.
+RAY_MARGIN = 0.7
 # Rare categories are drawn more often than their share, by this power of their size.
 BALANCE = -0.3
 PART_BYTES = 15 << 20
@@ -38,7 +41,7 @@ class Picker:
         procedural = np.array([r["pack"] == "procedural" for r in records])
         names, inverse, counts = np.unique(categories, return_inverse=True, return_counts=True)
         weight = np.where(procedural, 1.0, counts[inverse].astype(float) ** BALANCE)
-        if procedural.any():
+        if procedural.any() and not procedural.all():
             weight[procedural] *= procedural_share / weight[procedural].sum()
             weight[~procedural] *= (1 - procedural_share) / weight[~procedural].sum()
         self.cumulative = np.cumsum(weight / weight.sum())
@@ -56,8 +59,11 @@ def losses(core, batch):
     colour = ((some - batch["colour"]).abs() * weight).sum() / (3 * weight.sum() + 1)
     silhouette = F.binary_cross_entropy_with_logits(mask.float(), batch["mask"])
     pose = (camera[:, :2] - batch["camera"]).abs().mean()
-    total = occupancy + COLOUR_WEIGHT * colour + MASK_WEIGHT * silhouette + CAMERA_WEIGHT * pose
-    return total, torch.stack([occupancy, colour, silhouette, pose]).detach()
+    on, off = render.RAYS_ON, render.RAYS_OFF
+    greatest = logits[:, -(on + off) * render.RAY_STEPS:].view(len(logits), on + off, render.RAY_STEPS).amax(2)
+    rays = F.relu(RAY_MARGIN - greatest[:, :on]).mean() + F.relu(RAY_MARGIN + greatest[:, on:]).mean()
+    total = RAY_WEIGHT * rays + occupancy + COLOUR_WEIGHT * colour + MASK_WEIGHT * silhouette + CAMERA_WEIGHT * pose
+    return total, torch.stack([occupancy, colour, silhouette, pose, rays]).detach()
 
 
 class Trainer:
@@ -80,7 +86,7 @@ class Trainer:
         self.optimiser = torch.optim.AdamW(self.parameters, lr=self.rate, betas=(0.9, 0.98), weight_decay=0.03, fused=True, capturable=self.cuda)
         self.began_at = self.step
         self.graph, self.batch, self.ahead = None, None, []
-        self.parts = torch.zeros(4, device=device)
+        self.parts = torch.zeros(5, device=device)
         self.norm = torch.zeros((), device=device)
         if args.resume:
             self._restore(args.resume)
@@ -203,15 +209,17 @@ class Feeder:
 
 
 def make_bank(args, device):
-    """The training bank: the packs' training split (a few models when smoking) and procedural models."""
-    packs = data.read_packs(args.packs)
-    packs = packs.pick(data.splits(packs)["train"][:args.models or None])
+    """The training bank: the packs' training split and procedural models."""
+    sources = []
+    if args.packs:
+        packs = data.read_packs(args.packs)
+        sources.append(packs.pick(data.splits(packs)["train"][:args.models or None]))
     if args.procedural:
-        extra = shapes.make_meshes(args.procedural, args.seed)
-        cut = lambda m: [(m.verts[a:b], m.colours[a:b], m.faces[c:d]) for a, b, c, d in zip(m.v_off, m.v_off[1:], m.f_off, m.f_off[1:])]
-        packs = data.join(cut(packs) + cut(extra), packs.records + extra.records)
+        sources.append(shapes.make_meshes(args.procedural, args.seed))
+    cut = lambda m: [(m.verts[a:b], m.colours[a:b], m.faces[c:d]) for a, b, c, d in zip(m.v_off, m.v_off[1:], m.f_off, m.f_off[1:])]
+    meshes = data.join([part for m in sources for part in cut(m)], [r for m in sources for r in m.records])
     sizes = {"side": 32, "views": 24, "size": 96, "samples": 256} if args.smoke else {}
-    return data.Bank(packs, device, **sizes)
+    return data.Bank(meshes, device, **sizes)
 
 
 def run(args, device):
@@ -220,7 +228,7 @@ def run(args, device):
     out.mkdir(parents=True, exist_ok=True)
     bank = make_bank(args, device)
     trainer = Trainer(args, device)
-    feeder = Feeder(bank, Picker([r for r in bank.meshes.records], args.procedural_share), args, device)
+    feeder = Feeder(bank, Picker(bank.meshes.records, args.procedural_share), args, device)
     if trainer.cuda:
         torch.cuda.synchronize()
     print(f"ready after {time.time() - started:.1f} s: {len(bank.meshes.records)} models, from step {trainer.step}", flush=True)
@@ -234,7 +242,7 @@ def run(args, device):
             parts = trainer.parts.tolist()
             now = time.time()
             row = {"step": trainer.step, "seconds": round(now - started, 1), "samples_per_second": round((trainer.step - mark) * args.batch / (now - marked)),
-                   "rate": float(trainer.rate), "norm": float(trainer.norm), **dict(zip(("occupancy", "colour", "mask", "camera"), parts))}
+                   "rate": float(trainer.rate), "norm": float(trainer.norm), **dict(zip(("occupancy", "colour", "mask", "camera", "rays"), parts))}
             marked, mark = now, trainer.step
             log.write(json.dumps(row) + "\n")
             log.flush()
@@ -255,7 +263,7 @@ def run(args, device):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--packs", required=True)
+    parser.add_argument("--packs", help="the folder of the artists' models; without it procedural ones alone")
     parser.add_argument("--out", required=True, help="log and half-precision checkpoint")
     parser.add_argument("--init", help="an exported model or half.pt to start from")
     parser.add_argument("--first-step", type=int, default=0, help="with --init: where the schedule goes on")
@@ -275,7 +283,7 @@ def main():
     parser.add_argument("--smoke", action="store_true", help="two tiny steps, to see that everything runs")
     args = parser.parse_args()
     if args.smoke:
-        args.models, args.procedural, args.batch, args.steps, args.log_every = 6, 3, 2, 2, 1
+        args.models, args.procedural, args.batch, args.steps, args.log_every = 4, 4, 2, 2, 1
     torch.backends.cuda.matmul.allow_tf32 = True
     torch.backends.cudnn.allow_tf32 = True
     run(args, "cuda" if torch.cuda.is_available() else "cpu")

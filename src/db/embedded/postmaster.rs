@@ -60,7 +60,7 @@ pub struct LaunchOptions {
     pub installation: Installation,
     /// Our executable, which becomes Postgres.
     pub helper_program: PathBuf,
-    /// Settings beyond [`DEFAULT_SETTINGS`], which they override.
+    /// Settings beyond the defaults, which they override.
     pub settings: Vec<(String, String)>,
     /// How long Postgres may take until it accepts connections.
     pub ready_wait_max: Duration,

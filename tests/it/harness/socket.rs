@@ -50,6 +50,45 @@ impl Socket {
         socket
     }
 
+    /// Asks for another sub-protocol; whether the server takes the connection.
+    pub async fn is_taken(api: SocketAddr, protocol: &str) -> bool {
+        let mut request = format!("ws://{api}/graphql").into_client_request().unwrap();
+        request.headers_mut().insert(
+            "Sec-WebSocket-Protocol",
+            HeaderValue::from_str(protocol).unwrap(),
+        );
+        connect_async(request).await.is_ok()
+    }
+
+    /// Sends text that need not be a message of the protocol.
+    pub async fn send_text(&mut self, text: &str) {
+        self.inner
+            .send(Message::text(text.to_owned()))
+            .await
+            .unwrap();
+    }
+
+    /// The code that the server closes with; what else comes before is skipped.
+    pub async fn closed(&mut self) -> Option<u16> {
+        loop {
+            if let Received::Closed(code) = self.receive().await {
+                return code;
+            }
+        }
+    }
+
+    /// The code of the error that a subscription is refused with.
+    pub async fn refusal(&mut self, query: &str, variables: Value) -> String {
+        self.subscribe(query, variables).await;
+        let Received::Message(message) = self.receive().await else {
+            panic!("closed");
+        };
+        super::client::check_errors(&message["payload"]);
+        let code = message["payload"]["errors"][0]["extensions"]["code"].as_str();
+        code.unwrap_or_else(|| panic!("no error with a code: {message}"))
+            .to_owned()
+    }
+
     pub async fn send(&mut self, message: Value) {
         self.inner
             .send(Message::text(message.to_string()))

@@ -1,0 +1,210 @@
+//! What every mesh file that a test gets must pass.
+
+use std::{
+    collections::HashSet,
+    io::{Cursor, Write},
+    path::Path,
+    process::Command,
+    sync::Once,
+};
+
+use serde_json::Value;
+use threemf2::package::ThreemfPackage;
+
+/// Corners of a mesh, and how many triangles join them.
+#[derive(Debug)]
+pub struct Shape {
+    pub positions: Vec<[f32; 3]>,
+    pub triangles: usize,
+    pub has_colors: bool,
+}
+
+impl Shape {
+    /// The least and the greatest coordinate along an axis.
+    fn bounds(&self, axis: usize) -> (f32, f32) {
+        let along = self.positions.iter().map(|position| position[axis]);
+        along.fold((f32::MAX, f32::MIN), |(low, high), value| {
+            (low.min(value), high.max(value))
+        })
+    }
+
+    fn longest_side(&self) -> f32 {
+        let side = |axis| {
+            let (low, high) = self.bounds(axis);
+            high - low
+        };
+        (0..3).map(side).fold(0.0, f32::max)
+    }
+
+    /// Centred on its bounding box, and so long.
+    pub fn assert_centred(&self, longest: f32) {
+        self.assert_longest(longest);
+        for axis in 0..3 {
+            let (low, high) = self.bounds(axis);
+            assert!(
+                (low + high).abs() < 1e-3 * longest,
+                "axis {axis} goes from {low} to {high}"
+            );
+        }
+    }
+
+    /// Standing on z = 0 above the origin, and so long.
+    pub fn assert_stands(&self, longest: f32) {
+        self.assert_longest(longest);
+        let (bottom, _) = self.bounds(2);
+        assert!(bottom.abs() < 1e-3 * longest, "it stands on z = {bottom}");
+        for axis in 0..2 {
+            let (low, high) = self.bounds(axis);
+            assert!(
+                (low + high).abs() < 1e-3 * longest,
+                "axis {axis} goes from {low} to {high}"
+            );
+        }
+    }
+
+    fn assert_longest(&self, longest: f32) {
+        let found = self.longest_side();
+        assert!(
+            (found - longest).abs() < 1e-3 * longest,
+            "the longest side is {found}, not {longest}"
+        );
+    }
+}
+
+/// Reads a GLB as a client would, and has the Khronos validator look at it.
+pub fn glb(bytes: &[u8]) -> Shape {
+    assert_valid(bytes);
+    let (document, buffers, _) = gltf::import_slice(bytes).unwrap();
+    let meshes: Vec<_> = document.meshes().collect();
+    assert_eq!(meshes.len(), 1, "one picture, one mesh");
+    let primitives: Vec<_> = meshes[0].primitives().collect();
+    assert_eq!(primitives.len(), 1);
+    let reader = primitives[0].reader(|buffer| Some(&buffers[buffer.index()]));
+    let positions: Vec<[f32; 3]> = reader.read_positions().unwrap().collect();
+    let normals: Vec<[f32; 3]> = reader.read_normals().unwrap().collect();
+    let indices: Vec<u32> = reader.read_indices().unwrap().into_u32().collect();
+    assert_eq!(normals.len(), positions.len());
+    assert_eq!(indices.len() % 3, 0);
+    assert!(
+        indices
+            .iter()
+            .all(|&index| (index as usize) < positions.len())
+    );
+    Shape {
+        triangles: indices.len() / 3,
+        has_colors: reader.read_colors(0).is_some(),
+        positions,
+    }
+}
+
+/// The two chunks of a GLB: the description, and the numbers.
+pub fn glb_chunks(bytes: &[u8]) -> (Value, Vec<u8>) {
+    let file = gltf::binary::Glb::from_slice(bytes).unwrap();
+    let description = serde_json::from_slice(&file.json).unwrap();
+    (description, file.bin.unwrap().into_owned())
+}
+
+/// Reads an STL; its corners come once for each triangle.
+pub fn stl(bytes: &[u8]) -> Shape {
+    let mesh = stl_io::read_stl(&mut Cursor::new(bytes)).unwrap();
+    Shape {
+        triangles: mesh.faces.len(),
+        positions: mesh.vertices.iter().map(|vertex| vertex.0).collect(),
+        has_colors: false,
+    }
+}
+
+/// Reads a 3MF.
+pub fn three_mf(bytes: &[u8]) -> Shape {
+    let package =
+        ThreemfPackage::from_reader_with_memory_optimized_deserializer(Cursor::new(bytes), true)
+            .unwrap();
+    let mesh = package.root.resources.object[0].get_mesh().unwrap();
+    #[expect(clippy::cast_possible_truncation, reason = "lengths in millimetres")]
+    let position = |[x, y, z]: [f64; 3]| [x as f32, y as f32, z as f32];
+    let vertices = mesh.vertices.vertex.iter();
+    Shape {
+        triangles: mesh.triangles.triangle.len(),
+        positions: vertices
+            .map(|vertex| position([vertex.x.value(), vertex.y.value(), vertex.z.value()]))
+            .collect(),
+        has_colors: false,
+    }
+}
+
+/// Reads the corners of an OBJ, and counts its faces.
+pub fn obj(bytes: &[u8]) -> Shape {
+    let text = std::str::from_utf8(bytes).unwrap();
+    let mut positions = Vec::new();
+    let (mut triangles, mut has_colors) = (0, false);
+    for line in text.lines() {
+        if let Some(numbers) = line.strip_prefix("v ") {
+            let numbers: Vec<f32> = numbers
+                .split_whitespace()
+                .map(|number| number.parse().unwrap())
+                .collect();
+            has_colors |= numbers.len() == 6;
+            positions.push([numbers[0], numbers[1], numbers[2]]);
+        } else if line.starts_with("f ") {
+            triangles += 1;
+        }
+    }
+    Shape {
+        positions,
+        triangles,
+        has_colors,
+    }
+}
+
+/// How many vertices and faces the header of a PLY promises, and whether it has colours.
+pub fn ply(bytes: &[u8]) -> (usize, usize, bool) {
+    let end = bytes
+        .windows(10)
+        .position(|window| window == b"end_header")
+        .unwrap();
+    let header = std::str::from_utf8(&bytes[..end]).unwrap();
+    let count = |name: &str| {
+        let line = header.lines().find_map(|line| line.strip_prefix(name));
+        line.unwrap().trim().parse().unwrap()
+    };
+    let properties: HashSet<&str> = header.lines().collect();
+    (
+        count("element vertex"),
+        count("element face"),
+        properties.contains("property uchar red"),
+    )
+}
+
+static SKIPPED: Once = Once::new();
+
+/// Runs the Khronos validator, where it has been fetched.
+fn assert_valid(glb: &[u8]) {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let node = root.join(".deps/node/bin/node");
+    let packages = root.join(".deps/node/node_modules/gltf-validator/package.json");
+    if !node.exists() || !packages.exists() {
+        // Not by a macro: what those print is kept from whoever runs the tests.
+        SKIPPED.call_once(|| {
+            let _ = writeln!(
+                std::io::stderr().lock(),
+                "SKIPPED: the Khronos glTF validator is not there (make fetch-tests)"
+            );
+        });
+        return;
+    }
+    let mut file = tempfile::Builder::new().suffix(".glb").tempfile().unwrap();
+    file.write_all(glb).unwrap();
+    let output = Command::new(node)
+        .arg(root.join(".tools/node/validate-gltf.mjs"))
+        .arg(file.path())
+        .output()
+        .unwrap();
+    let told = String::from_utf8_lossy(&output.stdout);
+    let report: Value = serde_json::from_str(&told)
+        .unwrap_or_else(|_| panic!("{told}{}", String::from_utf8_lossy(&output.stderr)));
+    assert_eq!(
+        (report["errors"].as_u64(), report["warnings"].as_u64()),
+        (Some(0), Some(0)),
+        "{report:#}"
+    );
+}
