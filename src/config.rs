@@ -362,7 +362,7 @@ mod tests {
         );
         assert_eq!(
             names.len(),
-            22,
+            21,
             "a new optional setting must be listed in `names`, or the environment can't set it"
         );
     }

@@ -24,7 +24,9 @@ pub fn overall(status: Status, stage: Option<Stage>, fraction: f32) -> f32 {
         (_, None) => 0.0,
         (_, Some(stage)) => {
             let (from, to) = span(stage);
-            from + (to - from) * fraction.clamp(0.0, 1.0)
+            // In this form both ends are exact, so that stages join.
+            let fraction = fraction.clamp(0.0, 1.0);
+            from * (1.0 - fraction) + to * fraction
         }
     }
 }
