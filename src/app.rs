@@ -1,6 +1,6 @@
 //! One node: what it is made of, in which order it starts, and in which it stops.
 
-use std::{ffi::OsString, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
+use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::{net::TcpListener, task::JoinSet};
@@ -8,31 +8,40 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
-    auth::{jwt::Tokens, link::Links},
-    config::{ConfigError, Settings, loader_environment, s3_options},
+    auth::{jwks::source::JwksError, jwt::Tokens, keyring::Keyring, link::Links},
+    config::{ConfigError, Settings},
     conversion::NodeId,
     db::{
-        Database, DatabaseError, DatabaseOptions,
-        embedded::{Embedded, EmbeddedOptions, error::EmbeddedError},
+        Database, DatabaseError,
+        api_keys::RingError,
+        audit::{
+            self,
+            sealer::Sealer,
+            writer::{Auditor, AuditorOptions},
+        },
+        embedded::{Embedded, error::EmbeddedError},
+        entities::node::Devices,
         listen::Hub,
         nodes::NodeInfo,
     },
-    decoder::{DecoderOptions, DecoderPool, error::DecodeError},
+    decoder::error::DecodeError,
     error_chain::chain,
     graphql::{self, Services},
-    http::{self, HttpParts, HttpState, UploadLimits},
-    inference::{
-        batcher::BatchLimits,
-        engine::{Engine, EngineOptions},
-        error::EngineError,
+    http::{
+        self, HttpParts, HttpState, UploadLimits, gate::Gate, key_cache::KeyCache,
+        key_watch::KeyWatch,
     },
+    inference::{engine::Engine, error::EngineError},
     pipeline::Tools,
-    storage::{Storage, StorageError},
+    storage::StorageError,
     worker::Worker,
 };
 
 pub mod heartbeat;
+pub mod janitor;
 pub mod offer;
+pub mod open;
+pub mod sign_in;
 
 /// Why a node did not start.
 #[derive(Debug, thiserror::Error)]
@@ -43,10 +52,14 @@ pub enum AppError {
     Embedded(#[from] EmbeddedError),
     #[error("the database can't be used (DATABASE_URL)")]
     Database(#[from] DatabaseError),
+    #[error("the master keys can't be used here (ORFEAS_MASTER_KEYS)")]
+    Ring(#[from] RingError),
     #[error("the asset store can't be used (ORFEAS_STORAGE)")]
     Storage(#[from] StorageError),
     #[error("the engine did not start (ORFEAS_DEVICE, ORFEAS_MODELS_DIR)")]
     Engine(#[from] EngineError),
+    #[error("people can't sign in")]
+    Jwks(#[from] JwksError),
     #[error("pictures can't be decoded")]
     Decoder(#[from] DecodeError),
     #[error("the models can't be read (ORFEAS_MODELS_DIR)")]
@@ -81,7 +94,6 @@ pub struct App {
     pub node: NodeId,
     database: Database,
     embedded: Option<Embedded>,
-    engine: Option<Engine>,
     /// To be stopped with the node.
     own_engine: Option<Engine>,
     serving: JoinSet<()>,
@@ -90,109 +102,18 @@ pub struct App {
     stop_helping: CancellationToken,
 }
 
-/// Connections to Postgres of one node: enough for its handlers and its workers, few enough for many nodes.
-const CONNECTIONS_MAX: u32 = 16;
-/// How long a statement waits for a connection.
-const ACQUIRE_MAX: Duration = Duration::from_secs(10);
 /// How long open requests may take to end when the node stops.
 const DRAIN: Duration = Duration::from_secs(10);
-/// How long a picture may take to decode, and a caller to wait for a free process.
-const DECODE_MAX: Duration = Duration::from_secs(15);
-/// What a decoder process may allocate, at the pixel limit's worst.
-const DECODE_BYTES_A_PIXEL: u64 = 12;
 
-/// The database of the settings: the one named, or the embedded one, started or joined.
-///
-/// # Errors
-/// [`AppError::Embedded`] and [`AppError::Database`].
-pub async fn open_database(
-    settings: &Settings,
-    program: PathBuf,
-) -> Result<(Option<Embedded>, Database), AppError> {
-    let embedded = match &settings.database_url {
-        Some(_) => None,
-        None => Some(
-            Embedded::start_or_join(EmbeddedOptions {
-                data_dir: settings.orfeas_data_dir.clone(),
-                postgres_dir: settings.orfeas_postgres_dir.clone(),
-                helper_program: program,
-                settings: Vec::new(),
-            })
-            .await?,
-        ),
-    };
-    let url = settings
-        .database_url
-        .clone()
-        .or_else(|| embedded.as_ref().map(Embedded::url));
-    let options = DatabaseOptions {
-        url: url.expect("either the setting or the embedded one gives it"),
-        connections_max: CONNECTIONS_MAX,
-        acquire_max: ACQUIRE_MAX,
-    };
-    let database = Database::connect(options).await?;
-    database.migrate().await?;
-    Ok((embedded, database))
-}
-
-/// The asset store of the settings.
-///
-/// # Errors
-/// [`AppError::Storage`].
-pub fn open_storage(settings: &Settings) -> Result<Storage, AppError> {
-    Ok(match &settings.orfeas_storage {
-        Some(url) => Storage::open(url, s3_options())?,
-        None => Storage::open_folder(&settings.assets_dir())?,
-    })
-}
-
-/// The pool of decoder processes.
-///
-/// # Errors
-/// [`AppError::Decoder`].
-pub fn open_decoder(settings: &Settings, program: PathBuf) -> Result<DecoderPool, AppError> {
-    let processes_max = std::thread::available_parallelism()
-        .map_or(2, usize::from)
-        .clamp(2, 8);
-    Ok(DecoderPool::new(DecoderOptions {
-        program,
-        args: vec![OsString::from(crate::cli::DECODE_CHILD)],
-        environment: loader_environment(),
-        processes_max,
-        wait_max: DECODE_MAX,
-        time_max: DECODE_MAX,
-        memory_bytes_max: settings.orfeas_max_pixels * DECODE_BYTES_A_PIXEL + (64 << 20),
-        limits: settings.image_limits(),
-    })?)
-}
-
-/// Starts the engine of the settings, off the async threads.
-///
-/// # Errors
-/// [`AppError::Engine`] and [`AppError::Config`].
-pub async fn open_engine(settings: &Settings) -> Result<Engine, AppError> {
-    let options = EngineOptions {
-        models_dir: settings.models_dir()?,
-        default_model: Some(settings.orfeas_default_model.clone()),
-        device: settings.device()?,
-        limits: batch_limits(settings),
-        dynamic_scaling: settings.enable_dynamic_scaling,
-        // Its threads wait without spinning (see `cli::main`), so they may be as many as there are cores.
-        cpu_threads: std::thread::available_parallelism().ok().map(usize::from),
-    };
-    let started = tokio::task::spawn_blocking(move || Engine::start(options)).await;
-    Ok(started.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?)
-}
-
-fn batch_limits(settings: &Settings) -> BatchLimits {
-    let images =
-        |count: u32| std::num::NonZeroUsize::new(count as usize).expect("checked to be at least 1");
-    BatchLimits {
-        images_max: images(settings.batch_size_max),
-        images_aim: images(settings.batch_size_min),
-        wait_max: settings.batch_timeout(),
-        ..BatchLimits::default()
+/// Shows the node to the others and checks that its master keys fit theirs; strikes it off again when they don't. In
+/// this order, so that of two that start at once at least one sees the other.
+async fn join(database: &Database, keyring: &Keyring, node: &NodeInfo) -> Result<(), AppError> {
+    database.heartbeat(node, &Devices::default()).await?;
+    if let Err(error) = database.register_ring(keyring, node.id).await {
+        database.sign_off(node.id).await?;
+        return Err(error.into());
     }
+    Ok(())
 }
 
 /// Where a client on this machine reaches a listener that may listen on all addresses.
@@ -217,12 +138,20 @@ impl App {
             metrics,
         } = options;
         let keyring = settings.keyring()?;
-        let tokens = Tokens::new(&keyring);
-        let storage = open_storage(&settings)?;
-        let decoder = open_decoder(&settings, program.clone())?;
-        let (embedded, database) = open_database(&settings, program).await?;
+        let (tokens, keeper) = sign_in::tokens(&settings, &keyring).await?;
+        let storage = open::storage(&settings)?;
+        let decoder = open::decoder(&settings, program.clone())?;
+        let (embedded, database) = open::database(&settings, program).await?;
+        let node = NodeInfo {
+            id: NodeId::new(),
+            name: heartbeat::host_name(),
+            role: settings.orfeas_role.as_str(),
+            version: env!("CARGO_PKG_VERSION"),
+            master_keys: keyring.names().map(str::to_owned).collect(),
+        };
+        join(&database, &keyring, &node).await?;
         let own_engine = match &engine {
-            None if settings.orfeas_role.computes() => Some(open_engine(&settings).await?),
+            None if settings.orfeas_role.computes() => Some(open::engine(&settings).await?),
             _ => None,
         };
         let engine = engine.or_else(|| own_engine.clone());
@@ -230,10 +159,9 @@ impl App {
             api: None,
             metrics: None,
             tokens: tokens.clone(),
-            node: NodeId::new(),
+            node: node.id,
             database: database.clone(),
             embedded,
-            engine: engine.clone(),
             own_engine,
             serving: JoinSet::new(),
             helping: JoinSet::new(),
@@ -242,10 +170,30 @@ impl App {
         };
         let hub = Hub::default();
         let listening = database.clone();
-        let (listen_hub, node, stop) = (hub.clone(), app.node, app.stop_helping.clone());
+        let (listen_hub, id, stop) = (hub.clone(), app.node, app.stop_helping.clone());
         app.helping
-            .spawn(async move { listening.listen(listen_hub, node, stop).await });
-        app.spawn_heartbeat(&settings);
+            .spawn(async move { listening.listen(listen_hub, id, stop).await });
+        app.helping.spawn(heartbeat::beat(
+            database.clone(),
+            node,
+            engine.clone(),
+            app.stop_helping.clone(),
+        ));
+        if let Some(keeper) = keeper {
+            app.helping.spawn(keeper.run(app.stop_helping.clone()));
+        }
+        app.helping
+            .spawn(janitor::sweep(database.clone(), app.stop_helping.clone()));
+        let auditor = Auditor::new(database.clone(), app.node, AuditorOptions::default());
+        app.helping.spawn(audit::keep(
+            auditor.clone(),
+            Sealer {
+                database: database.clone(),
+                keyring: keyring.clone(),
+                retention_days: settings.orfeas_audit_retention_days,
+            },
+            app.stop_helping.clone(),
+        ));
         if let Some(handle) = metrics {
             let routes = http::metrics::router(handle, database.clone(), hub.clone());
             app.metrics = Some(
@@ -260,30 +208,53 @@ impl App {
         if settings.orfeas_role.serves() {
             let models = offer::models(&settings.models_dir()?, &settings.orfeas_default_model)?;
             let public_url = settings.orfeas_public_url.clone();
+            let keys = Arc::new(KeyCache::new(database.clone(), keyring.clone()));
+            let watch = KeyWatch::default();
+            app.helping.spawn(watch.clone().run(
+                database.clone(),
+                hub.clone(),
+                keys.clone(),
+                app.stop_helping.clone(),
+            ));
+            let gate = Gate {
+                tokens,
+                user_quotas: settings.user_quotas(),
+                keys: settings.enable_agent_api.then_some(keys),
+                public_url: settings.public_url()?,
+                proxies: settings.trusted_proxies()?,
+                database: database.clone(),
+                auditor,
+            };
             let images_max = settings.agent_max_batch_size as usize;
+            let origins = settings.cors_origins()?;
             let routes = |address: SocketAddr| {
                 let base_url = public_url.unwrap_or_else(|| reachable(address));
-                let links = Links::new(keyring, &base_url);
+                let links = Links::new(keyring.clone(), &base_url);
                 let services = Services {
                     database: database.clone(),
                     storage: storage.clone(),
                     hub: hub.clone(),
                     decoder: decoder.clone(),
                     links: links.clone(),
+                    keyring: keyring.clone(),
+                    agent_quotas: settings.agent_quotas(),
                     models: models.into(),
                     image_limits: settings.image_limits(),
                     batch_images_max: images_max,
+                    is_introspection_open: settings.orfeas_introspection,
                 };
                 let uploads = UploadLimits::new(settings.image_limits(), images_max);
                 let schema = graphql::schema(services);
                 let parts = HttpParts {
                     schema,
-                    tokens,
+                    gate,
+                    watch,
                     links,
                     database: database.clone(),
                     hub: hub.clone(),
                     storage: storage.clone(),
                     uploads,
+                    origins,
                 };
                 http::router(HttpState(Arc::new(parts)))
             };
@@ -318,7 +289,8 @@ impl App {
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let bound = listener.local_addr().map_err(failed)?;
         let stop = self.stop_serving.clone();
-        let server = axum::serve(listener, routes(bound))
+        let routes = routes(bound).into_make_service_with_connect_info::<SocketAddr>();
+        let server = axum::serve(listener, routes)
             .with_graceful_shutdown(async move { stop.cancelled().await });
         let stop = self.stop_serving.clone();
         self.serving.spawn(async move {
@@ -333,22 +305,6 @@ impl App {
             }
         });
         Ok(bound)
-    }
-
-    fn spawn_heartbeat(&mut self, settings: &Settings) {
-        let node = NodeInfo {
-            id: self.node,
-            name: heartbeat::host_name(),
-            role: settings.orfeas_role.as_str(),
-            version: env!("CARGO_PKG_VERSION"),
-        };
-        let beat = heartbeat::beat(
-            self.database.clone(),
-            node,
-            self.engine.clone(),
-            self.stop_helping.clone(),
-        );
-        self.helping.spawn(beat);
     }
 
     /// Stops in good order: no new work, what runs is finished or handed back, then everything else.

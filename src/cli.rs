@@ -5,22 +5,25 @@ use std::{os::unix::process::CommandExt, path::PathBuf, process::ExitCode, time:
 use clap::{Parser, Subcommand};
 
 use crate::{
-    config::{self, Settings},
+    config::{Settings, environment},
     db::embedded::exec_child,
     decoder,
     error_chain::chain,
     telemetry,
 };
 
+pub mod audit;
 pub mod bench;
 pub mod client;
 pub mod convert;
 pub mod demo;
 pub mod doctor;
+pub mod keys;
 pub mod models;
 pub mod output;
 pub mod schema;
 pub mod serve;
+pub mod sign;
 pub mod token;
 
 /// The hidden subcommand that decodes pictures in a process of its own.
@@ -60,6 +63,13 @@ enum Command {
     Config,
     /// Print a token for a person, on the last line.
     Token(token::Options),
+    /// Make, list, change, rotate or revoke the keys that programs sign with.
+    Keys(keys::Options),
+    /// Print the header fields that sign a request with a key.
+    Sign(sign::Options),
+    /// Verify the audit log, or print where its chain ends.
+    #[command(subcommand)]
+    Audit(audit::Command),
     /// List the models, or check one against its contract.
     Models(models::Options),
     /// Time each stage of conversions through a server of its own.
@@ -108,14 +118,14 @@ fn restart_with_passive_threads(command: &Command) -> Option<std::io::Error> {
             | Command::Models(_)
             | Command::Bench(_)
     );
-    if !computes || config::is_openmp_configured() {
+    if !computes || environment::is_openmp_configured() {
         return None;
     }
     let restart = |program: PathBuf| {
         let mut again = std::process::Command::new(program);
         again
             .args(std::env::args_os().skip(1))
-            .env(config::OPENMP_WAITING, "passive")
+            .env(environment::OPENMP_WAITING, "passive")
             .exec()
     };
     Some(std::env::current_exe().map_or_else(|error| error, restart))
@@ -142,6 +152,9 @@ fn run(command: Command, settings: Settings) -> Result<ExitCode, CommandError> {
             Command::Schema => schema::print(),
             Command::Config => schema::config(&settings),
             Command::Token(options) => token::run(&settings, options),
+            Command::Keys(options) => keys::run(settings, options).await,
+            Command::Sign(options) => sign::run(options),
+            Command::Audit(command) => audit::run(settings, command).await,
             Command::Models(options) => models::run(settings, options).await,
             Command::Bench(options) => bench::run(settings, options).await,
             Command::Doctor => doctor::run(settings).await,

@@ -1,11 +1,6 @@
 //! Every setting, read once and checked once. Nothing else reads the environment.
 
-use std::{
-    ffi::OsString,
-    net::SocketAddr,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{net::SocketAddr, path::PathBuf};
 
 use figment::{
     Figment,
@@ -13,11 +8,8 @@ use figment::{
 };
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    auth::keyring::Keyring,
-    image::ImageLimits,
-    inference::device::{DeviceChoice, DeviceChoiceError},
-};
+pub mod environment;
+mod values;
 
 /// What this process does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,8 +53,22 @@ impl Role {
 pub struct Settings {
     /// Let batches grow and shrink with measured memory, up to what the model allows.
     pub enable_dynamic_scaling: bool,
+    /// Let programs in that sign with API keys.
+    pub enable_agent_api: bool,
+    /// Requests a minute of a key for which nothing else was said.
+    pub agent_max_requests_per_minute: u32,
+    /// Conversions queued and running at a time of such a key.
+    pub agent_max_conversions_at_once: u32,
+    /// Conversions a UTC day of such a key.
+    pub agent_max_conversions_per_day: u32,
     /// Images in one submission at most.
     pub agent_max_batch_size: u32,
+    /// Submissions a minute of a person.
+    pub user_max_requests_per_minute: u32,
+    /// Conversions of a person queued and running at a time.
+    pub user_max_conversions_at_once: u32,
+    /// Conversions of a person a UTC day.
+    pub user_max_conversions_per_day: u32,
     /// What a GPU batch aims at while the GPU is busy.
     pub batch_size_min: u32,
     /// The largest GPU batch, unless dynamic scaling raises it.
@@ -94,6 +100,25 @@ pub struct Settings {
     /// `name:64 hex digits`, several by commas, the first signs; unset: made and kept in the data folder.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub orfeas_master_keys: Option<String>,
+    /// Who must have issued people's tokens (`iss`); unset: anybody whose key counts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub orfeas_jwt_issuer: Option<String>,
+    /// Whom tokens must be meant for (`aud`); unset: not looked at.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub orfeas_jwt_audience: Option<String>,
+    /// File or URL of the identity provider's keys (RFC 7517); unset: the server's own tokens alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub orfeas_jwt_jwks: Option<String>,
+    /// Origins whose pages may call the API, separated by commas; unset: none but the server's own.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub orfeas_cors_origins: Option<String>,
+    /// Networks of proxies whose `X-Forwarded-For` is believed, separated by commas.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub orfeas_trusted_proxies: Option<String>,
+    /// Whether everybody may read the schema from the server; else only admins.
+    pub orfeas_introspection: bool,
+    /// How long the audit log is kept, in days.
+    pub orfeas_audit_retention_days: u32,
     /// Bytes of one image at most.
     pub orfeas_max_upload_bytes: u64,
     /// Pixels of one image at most.
@@ -113,7 +138,14 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             enable_dynamic_scaling: true,
+            enable_agent_api: true,
+            agent_max_requests_per_minute: 100,
+            agent_max_conversions_at_once: 100,
+            agent_max_conversions_per_day: 10_000,
             agent_max_batch_size: 16,
+            user_max_requests_per_minute: 10,
+            user_max_conversions_at_once: 50,
+            user_max_conversions_per_day: 1_000,
             batch_size_min: 2,
             batch_size_max: 8,
             batch_timeout_seconds: 5.0,
@@ -127,6 +159,13 @@ impl Default for Settings {
             orfeas_models_dir: None,
             orfeas_default_model: "orfeas-mini".into(),
             orfeas_master_keys: None,
+            orfeas_jwt_issuer: None,
+            orfeas_jwt_audience: None,
+            orfeas_jwt_jwks: None,
+            orfeas_cors_origins: None,
+            orfeas_trusted_proxies: None,
+            orfeas_introspection: true,
+            orfeas_audit_retention_days: 400,
             orfeas_max_upload_bytes: 20 << 20,
             orfeas_max_pixels: 50_000_000,
             orfeas_metrics_listen: SocketAddr::from(([127, 0, 0, 1], 9464)),
@@ -177,6 +216,11 @@ impl Settings {
             orfeas_public_url: Some(String::new()),
             orfeas_models_dir: Some(PathBuf::new()),
             orfeas_master_keys: Some(String::new()),
+            orfeas_jwt_issuer: Some(String::new()),
+            orfeas_jwt_audience: Some(String::new()),
+            orfeas_jwt_jwks: Some(String::new()),
+            orfeas_cors_origins: Some(String::new()),
+            orfeas_trusted_proxies: Some(String::new()),
             orfeas_postgres_dir: Some(PathBuf::new()),
             ..Self::default()
         };
@@ -233,121 +277,6 @@ impl Settings {
         }
         toml::to_string(&shown).expect("plain data has a TOML form")
     }
-
-    /// The longest a conversion may wait for company.
-    #[must_use]
-    pub fn batch_timeout(&self) -> Duration {
-        Duration::from_secs_f64(self.batch_timeout_seconds)
-    }
-
-    /// What a picture may weigh.
-    #[must_use]
-    pub fn image_limits(&self) -> ImageLimits {
-        ImageLimits {
-            bytes_max: self.orfeas_max_upload_bytes,
-            pixels_max: self.orfeas_max_pixels,
-        }
-    }
-
-    /// What computes.
-    ///
-    /// # Errors
-    /// [`ConfigError::Value`].
-    pub fn device(&self) -> Result<DeviceChoice, ConfigError> {
-        let refused = |error: DeviceChoiceError| ConfigError::Value {
-            name: "ORFEAS_DEVICE",
-            message: error.to_string(),
-        };
-        self.orfeas_device.parse().map_err(refused)
-    }
-
-    /// Where assets are kept.
-    #[must_use]
-    pub fn assets_dir(&self) -> PathBuf {
-        self.orfeas_data_dir.join("assets")
-    }
-
-    /// The ring of master keys: from the setting, or from the data folder, made when missing.
-    ///
-    /// # Errors
-    /// [`ConfigError::Keys`].
-    pub fn keyring(&self) -> Result<Keyring, ConfigError> {
-        Ok(match &self.orfeas_master_keys {
-            Some(text) => text.parse()?,
-            None => Keyring::load_or_make(&self.orfeas_data_dir)?,
-        })
-    }
-
-    /// The folder of the models, or the places where none was found.
-    ///
-    /// # Errors
-    /// [`ConfigError::Value`].
-    pub fn models_dir(&self) -> Result<PathBuf, ConfigError> {
-        if let Some(dir) = &self.orfeas_models_dir {
-            return Ok(dir.clone());
-        }
-        let program = std::env::current_exe().unwrap_or_default();
-        // Beside an installed binary, in a checkout's target/<profile>/[deps/], or where one stands.
-        let candidates = program
-            .ancestors()
-            .skip(1)
-            .take(4)
-            .map(|folder| folder.join("models"));
-        candidates
-            .chain([PathBuf::from("models")])
-            .find(|dir| has_model(dir))
-            .ok_or_else(|| ConfigError::Value {
-                name: "ORFEAS_MODELS_DIR",
-                message:
-                    "no models folder was found beside the program or in the working folder: set it"
-                        .into(),
-            })
-    }
-}
-
-fn has_model(dir: &Path) -> bool {
-    std::fs::read_dir(dir).is_ok_and(|entries| {
-        entries
-            .filter_map(Result::ok)
-            .any(|entry| entry.path().join("model.toml").is_file())
-    })
-}
-
-/// How libgomp's threads wait for each other; see [`crate::cli::main`].
-pub const OPENMP_WAITING: &str = "OMP_WAIT_POLICY";
-
-/// Whether somebody has decided how libgomp's threads wait.
-#[must_use]
-#[expect(
-    clippy::disallowed_methods,
-    reason = "this is the place that reads the environment"
-)]
-pub fn is_openmp_configured() -> bool {
-    std::env::var_os(OPENMP_WAITING).is_some()
-}
-
-/// What a process of this program needs of the environment to find its libraries, where its own place does not tell.
-#[must_use]
-#[expect(
-    clippy::disallowed_methods,
-    reason = "this is the place that reads the environment"
-)]
-pub fn loader_environment() -> Vec<(OsString, OsString)> {
-    std::env::vars_os()
-        .filter(|(name, _)| name == "LD_LIBRARY_PATH")
-        .collect()
-}
-
-/// What the environment says about the S3 store: the `AWS_…` variables, for [`crate::storage::Storage::open`].
-#[must_use]
-#[expect(
-    clippy::disallowed_methods,
-    reason = "this is the place that reads the environment"
-)]
-pub fn s3_options() -> Vec<(String, String)> {
-    std::env::vars()
-        .filter(|(name, _)| name.starts_with("AWS_"))
-        .collect()
 }
 
 #[cfg(test)]
@@ -362,7 +291,7 @@ mod tests {
         );
         assert_eq!(
             names.len(),
-            21,
+            35,
             "a new optional setting must be listed in `names`, or the environment can't set it"
         );
     }

@@ -83,6 +83,10 @@ id_type!(
     /// One running server process.
     NodeId, "node", "nod_"
 );
+id_type!(
+    /// One event of the audit log.
+    AuditEventId, "audit event", "aud_"
+);
 
 /// Whose conversion it is: `user:<sub>` for people, `key:<id>` for agents.
 #[derive(
@@ -96,6 +100,12 @@ impl Owner {
     #[must_use]
     pub fn user(subject: &str) -> Self {
         Self(format!("user:{subject}"))
+    }
+
+    /// The owner that an API key stands for.
+    #[must_use]
+    pub fn key(id: &str) -> Self {
+        Self(format!("key:{id}"))
     }
 
     /// As it is stored.

@@ -9,7 +9,9 @@ use sea_orm::{
 };
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
+pub mod api_keys;
 pub mod assets;
+pub mod audit;
 pub mod conversions;
 pub mod embedded;
 pub mod entities;
@@ -17,6 +19,7 @@ pub mod events;
 pub mod listen;
 pub mod nodes;
 pub mod queue;
+pub mod quotas;
 pub mod submissions;
 
 /// Why the database did not do what was asked.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use async_graphql::dataloader::DataLoader;
 
 use crate::{
-    auth::link::Links,
+    auth::{keyring::Keyring, link::Links, principal::Quotas},
     conversion::options::RESOLUTION,
     db::{Database, listen::Hub},
     decoder::DecoderPool,
@@ -14,24 +14,26 @@ use crate::{
 };
 
 pub mod admission;
+pub mod cost;
 pub mod error;
 pub mod error_codes;
+pub mod execute;
 pub mod guard;
+pub mod keys;
 pub mod loader;
 pub mod mutation;
+pub mod operation;
 pub mod pace;
 pub mod query;
 pub mod subscription;
 pub mod types;
 
 /// The schema with its resolvers.
-pub type Schema =
-    async_graphql::Schema<query::Query, mutation::Mutation, subscription::Subscription>;
+pub type Schema = async_graphql::Schema<query::Query, Mutation, subscription::Subscription>;
 
-/// Selections deeper than this are refused; the deepest sensible one has about ten levels.
-const DEPTH_MAX: usize = 16;
-/// Fields selected, lists counted once; a full page with everything has about 60 fields an item.
-const COMPLEXITY_MAX: usize = 1_000;
+/// Write access.
+#[derive(Debug, Default, async_graphql::MergedObject)]
+pub struct Mutation(mutation::ConversionMutation, keys::KeyMutation);
 
 /// A model that conversions may name.
 #[derive(Debug, Clone, PartialEq)]
@@ -61,30 +63,49 @@ pub struct Services {
     pub hub: Hub,
     pub decoder: DecoderPool,
     pub links: Links,
+    /// Secrets of API keys come from it.
+    pub keyring: Keyring,
+    /// What a key may use for which nothing else is said.
+    pub agent_quotas: Quotas,
     pub models: Arc<[ModelCard]>,
     pub image_limits: ImageLimits,
     /// Images in one submission at most.
     pub batch_images_max: usize,
+    /// Whether everybody may ask for the schema; else only admins.
+    pub is_introspection_open: bool,
 }
 
 /// The schema over the given services.
 #[must_use]
 pub fn schema(services: Services) -> Schema {
     let loader = loader::Loader::new(services.database.clone());
-    builder()
+    let policy = execute::Policy {
+        limits: cost::CostLimits::default(),
+        shape: cost::shape::Shape::of(&sdl()),
+        is_introspection_open: services.is_introspection_open,
+    };
+    // A misspelt name is answered with the names that there are.
+    let builder = if policy.is_introspection_open {
+        builder()
+    } else {
+        builder().disable_suggestions()
+    };
+    builder
+        .data(policy)
         .data(DataLoader::new(loader, tokio::spawn))
         .data(pace::Pace::new(services.database.clone()))
         .data(services)
         .finish()
 }
 
-fn builder()
--> async_graphql::SchemaBuilder<query::Query, mutation::Mutation, subscription::Subscription> {
-    async_graphql::Schema::build(query::Query, mutation::Mutation, subscription::Subscription)
-        .extension(error_codes::ErrorCodes)
-        .limit_depth(DEPTH_MAX)
-        .limit_complexity(COMPLEXITY_MAX)
-        .register_output_type::<types::Node>()
+fn builder() -> async_graphql::SchemaBuilder<query::Query, Mutation, subscription::Subscription> {
+    async_graphql::Schema::build(
+        query::Query,
+        Mutation::default(),
+        subscription::Subscription,
+    )
+    .extension(error_codes::ErrorCodes)
+    .register_output_type::<types::Node>()
 }
 
 /// The schema's text, as `schema.graphql` holds it.

@@ -21,18 +21,26 @@ use tower_http::{
 use tracing::info_span;
 
 use crate::{
-    auth::{jwt::Tokens, link::Links},
+    auth::link::Links,
     db::{Database, listen::Hub},
     graphql::Schema,
     image::ImageLimits,
     storage::Storage,
 };
 
+pub mod answer;
 pub mod assets;
-pub mod authenticate;
+pub mod body;
+pub mod client_address;
+pub mod gate;
 pub mod graphql;
 pub mod health;
+pub mod key_cache;
+pub mod key_watch;
+pub mod linger;
 pub mod metrics;
+pub mod origin;
+pub mod rate_headers;
 pub mod websocket;
 
 /// What the handlers work with.
@@ -49,12 +57,15 @@ impl std::fmt::Debug for HttpState {
 #[expect(missing_debug_implementations, reason = "the schema has no Debug form")]
 pub struct HttpParts {
     pub schema: Schema,
-    pub tokens: Tokens,
+    pub gate: gate::Gate,
+    pub watch: key_watch::KeyWatch,
     pub links: Links,
     pub database: Database,
     pub hub: Hub,
     pub storage: Storage,
     pub uploads: UploadLimits,
+    /// Other origins whose pages may call.
+    pub origins: origin::Origins,
 }
 
 /// What a request's body may weigh.
@@ -99,6 +110,7 @@ pub const BODY_MAX: Duration = Duration::from_secs(120);
 pub fn router(state: HttpState) -> Router {
     let request_id = HeaderName::from_static("x-request-id");
     let limit = state.0.uploads.multipart_bytes_max();
+    let cors = state.0.origins.cors();
     // Meshes and pictures are stored in forms that gain nothing from compressing once more.
     let compressed = SizeAbove::new(1024)
         .and(NotForContentType::new("model/"))
@@ -111,6 +123,8 @@ pub fn router(state: HttpState) -> Router {
         .route("/readyz", get(health::ready))
         .fallback(|| async { (StatusCode::NOT_FOUND, "There is nothing here. The API is at /graphql.\n") })
         .layer(DefaultBodyLimit::max(limit))
+        .layer(axum::middleware::map_request(linger::wrap))
+        .layer(tower::util::option_layer(cors))
         .layer(CompressionLayer::new().compress_when(compressed))
         .layer(CatchPanicLayer::custom(|_| internal_error()))
         .layer(TraceLayer::new_for_http().make_span_with(|request: &Request<_>| {
@@ -138,7 +152,7 @@ async fn index() -> Response {
 
 fn internal_error() -> Response {
     metrics::count_panic();
-    graphql::error_response(
+    answer::refusal(
         StatusCode::INTERNAL_SERVER_ERROR,
         &crate::graphql::error::ApiError::new(
             crate::graphql::error::ErrorCode::Internal,

@@ -117,6 +117,26 @@ fn describe() {
         Unit::Count,
         "Requests whose handler panicked."
     );
+    describe_counter!(
+        "orfeas_audit_events_total",
+        Unit::Count,
+        "Audit events that this node stored, by kind."
+    );
+    describe_counter!(
+        "orfeas_audit_sealed_total",
+        Unit::Count,
+        "Audit events that this node chained."
+    );
+    describe_counter!(
+        "orfeas_audit_lost_total",
+        Unit::Count,
+        "Audit events that could not be kept for the database; the log tells of them."
+    );
+    describe_gauge!(
+        "orfeas_audit_unwritten",
+        Unit::Count,
+        "Requests whose audit events wait because the database does not take them; 0 when all is well."
+    );
     describe_gauge!(
         "orfeas_websockets",
         Unit::Count,

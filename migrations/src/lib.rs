@@ -6,6 +6,8 @@ pub use sea_orm_migration::MigratorTrait;
 use sea_orm_migration::{MigrationTrait, async_trait};
 
 mod m0001_conversions;
+mod m0002_identity;
+mod m0003_audit;
 
 /// All steps in their order.
 #[derive(Debug)]
@@ -14,6 +16,10 @@ pub struct Migrator;
 #[async_trait::async_trait]
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
-        vec![Box::new(m0001_conversions::Migration)]
+        vec![
+            Box::new(m0001_conversions::Migration),
+            Box::new(m0002_identity::Migration),
+            Box::new(m0003_audit::Migration),
+        ]
     }
 }

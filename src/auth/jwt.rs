@@ -1,30 +1,52 @@
-//! Users' tokens: JWT (RFC 7519), HS256 by the server's own key.
+//! People's tokens: JWT (RFC 7519), HS256 by the server's own keys, or RS256, ES256 and EdDSA by the keys of an
+//! identity provider.
+//!
+//! The algorithm is the key's, never the header's choice: HS256 is tried with the server's own keys alone, and a key of
+//! the provider's set with the one algorithm of its kind.
 
 use std::time::Duration;
 
-use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation};
+use jsonwebtoken::{Algorithm, DecodingKey, EncodingKey, Header, Validation, errors::ErrorKind};
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use super::{
+    jwks::{Jwks, key_set::Selection},
     keyring::{KeyUse, Keyring},
-    principal::Principal,
 };
-use crate::conversion::{Owner, Priority};
+
+#[cfg(test)]
+mod tests;
 
 /// The role that may do everything.
 const ADMIN: &str = "admin";
 /// Subjects become owners of rows; a name longer than this is no name.
 const SUBJECT_BYTES_MAX: usize = 200;
+/// How far the clocks of an identity provider may be from ours. Clocks that are set by NTP are far closer.
+const FOREIGN_LEEWAY: Duration = Duration::from_secs(30);
 
-#[derive(Debug, Serialize, Deserialize)]
+/// What we write into a token.
+#[derive(Serialize)]
+struct IssuedClaims<'a> {
+    sub: &'a str,
+    exp: i64,
+    iat: i64,
+    roles: &'a [String],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    iss: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    aud: Option<&'a str>,
+}
+
+/// What we read of a token, besides what the library checks.
+#[derive(Deserialize)]
 struct Claims {
     sub: String,
-    exp: i64,
+    /// Seconds since 1970; RFC 7519 allows fractions.
+    exp: f64,
+    /// An array of strings; anything else gives no role.
     #[serde(default)]
-    iat: Option<i64>,
-    #[serde(default)]
-    roles: Vec<String>,
+    roles: serde_json::Value,
 }
 
 /// Why a token does not count. What exactly was wrong is for the log, not for the caller.
@@ -32,8 +54,44 @@ struct Claims {
 pub enum TokenError {
     #[error("the token has expired")]
     Expired,
+    #[error("no key that is known here fits the token")]
+    NoKey,
+    #[error("the token's subject or its time is unusable")]
+    Claims,
     #[error("the token is not valid here")]
-    Invalid(#[source] Option<jsonwebtoken::errors::Error>),
+    Invalid(#[source] jsonwebtoken::errors::Error),
+}
+
+impl From<jsonwebtoken::errors::Error> for TokenError {
+    fn from(error: jsonwebtoken::errors::Error) -> Self {
+        match error.kind() {
+            ErrorKind::ExpiredSignature => Self::Expired,
+            _ => Self::Invalid(error),
+        }
+    }
+}
+
+/// A person, as a token that counts describes them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// The token's `sub`, usable as an owner's name.
+    ///
+    /// The identity provider's subjects and those of `orfeas token` share one name space: `alice` of the one owns what
+    /// `alice` of the other has submitted. Whoever issues tokens by hand beside a provider picks names that it does not.
+    pub subject: String,
+    /// Whether it has the role `admin`.
+    pub admin: bool,
+    /// When it stops counting, leeway included.
+    pub expires_at: OffsetDateTime,
+}
+
+/// Who issues tokens, and for whom.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Parties {
+    /// `iss`; unset: not looked at.
+    pub issuer: Option<String>,
+    /// `aud`; unset: not looked at.
+    pub audience: Option<String>,
 }
 
 /// Makes and checks tokens.
@@ -41,12 +99,16 @@ pub enum TokenError {
 pub struct Tokens {
     signing: EncodingKey,
     verifying: Vec<DecodingKey>,
-    validation: Validation,
+    parties: Parties,
+    provider: Option<Jwks>,
 }
 
 impl std::fmt::Debug for Tokens {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Tokens").finish_non_exhaustive()
+        f.debug_struct("Tokens")
+            .field("parties", &self.parties)
+            .field("provider", &self.provider)
+            .finish_non_exhaustive()
     }
 }
 
@@ -54,10 +116,6 @@ impl Tokens {
     /// Tokens signed by a ring's keys.
     #[must_use]
     pub fn new(keyring: &Keyring) -> Self {
-        let mut validation = Validation::new(Algorithm::HS256);
-        validation.set_required_spec_claims(&["exp", "sub"]);
-        validation.leeway = 0;
-        validation.validate_nbf = true;
         Self {
             signing: EncodingKey::from_secret(keyring.signing(KeyUse::Jwt).expose()),
             verifying: keyring
@@ -65,8 +123,24 @@ impl Tokens {
                 .iter()
                 .map(|key| DecodingKey::from_secret(key.expose()))
                 .collect(),
-            validation,
+            parties: Parties::default(),
+            provider: None,
         }
+    }
+
+    /// The same, naming and demanding these parties. Our own tokens carry them from now on; those issued before, without
+    /// them, still count, because nobody else has our keys.
+    #[must_use]
+    pub fn between(mut self, parties: Parties) -> Self {
+        self.parties = parties;
+        self
+    }
+
+    /// The same, taking tokens of an identity provider as well.
+    #[must_use]
+    pub fn trusting(mut self, provider: Jwks) -> Self {
+        self.provider = Some(provider);
+        self
     }
 
     /// A token for a person.
@@ -76,131 +150,121 @@ impl Tokens {
     #[must_use]
     pub fn issue(&self, subject: &str, roles: &[String], lifetime: Duration) -> String {
         let now = OffsetDateTime::now_utc();
-        let claims = Claims {
-            sub: subject.to_owned(),
+        let claims = IssuedClaims {
+            sub: subject,
             exp: (now + lifetime).unix_timestamp(),
-            iat: Some(now.unix_timestamp()),
-            roles: roles.to_vec(),
+            iat: now.unix_timestamp(),
+            roles,
+            iss: self.parties.issuer.as_deref(),
+            aud: self.parties.audience.as_deref(),
         };
         jsonwebtoken::encode(&Header::new(Algorithm::HS256), &claims, &self.signing)
             .expect("HMAC signs any claims")
     }
 
-    /// Who a token stands for.
+    /// Who a token stands for. Waits only when an identity provider's key is not known yet, and then for one refresh.
     ///
     /// # Errors
-    /// [`TokenError`] when it has expired, was not signed here, or lacks a claim.
-    pub fn verify(&self, token: &str) -> Result<Principal, TokenError> {
-        let mut refused = TokenError::Invalid(None);
+    /// [`TokenError`] when it has expired, was not signed by a key that counts, or lacks a claim.
+    pub async fn verify(&self, token: &str) -> Result<Identity, TokenError> {
+        let header = jsonwebtoken::decode_header(token)?;
+        if header.crit.is_some() {
+            // RFC 7515, section 4.1.11: extensions that must be understood, and none is.
+            return Err(TokenError::NoKey);
+        }
+        if header.alg == Algorithm::HS256 {
+            return self.verify_own(token);
+        }
+        let provider = self.provider.as_ref().ok_or(TokenError::NoKey)?;
+        if let Some(result) = self.verify_foreign(provider, token, &header) {
+            return result;
+        }
+        provider.refresh().await;
+        self.verify_foreign(provider, token, &header)
+            .unwrap_or(Err(TokenError::NoKey))
+    }
+
+    fn verify_own(&self, token: &str) -> Result<Identity, TokenError> {
+        let validation = self.validation(Algorithm::HS256, Duration::ZERO);
+        let mut refused = TokenError::NoKey;
         for key in &self.verifying {
-            match jsonwebtoken::decode::<Claims>(token, key, &self.validation) {
-                Ok(data) => return principal(data.claims),
-                Err(error)
-                    if matches!(
-                        error.kind(),
-                        jsonwebtoken::errors::ErrorKind::ExpiredSignature
-                    ) =>
-                {
-                    refused = TokenError::Expired;
-                }
-                Err(error) => {
-                    if !matches!(refused, TokenError::Expired) {
-                        refused = TokenError::Invalid(Some(error));
+            match jsonwebtoken::decode::<Claims>(token, key, &validation) {
+                Ok(data) => return identity(data.claims, Duration::ZERO),
+                // Of several keys' verdicts the one of the key that signed it tells most.
+                Err(error) if *error.kind() == ErrorKind::InvalidSignature => {
+                    if matches!(refused, TokenError::NoKey) {
+                        refused = error.into();
                     }
                 }
+                Err(error) => refused = error.into(),
             }
         }
         Err(refused)
     }
+
+    /// `None` when a newer set of keys may know better.
+    fn verify_foreign(
+        &self,
+        provider: &Jwks,
+        token: &str,
+        header: &Header,
+    ) -> Option<Result<Identity, TokenError>> {
+        let keys = provider.keys();
+        let key = match keys.select(header.kid.as_deref(), header.alg) {
+            Selection::Key(key) => key,
+            Selection::Unfit => return Some(Err(TokenError::NoKey)),
+            Selection::Unknown => return None,
+        };
+        let mut validation = self.validation(header.alg, FOREIGN_LEEWAY);
+        let demanded = [("iss", &validation.iss), ("aud", &validation.aud)];
+        let demanded: Vec<_> = demanded
+            .into_iter()
+            .filter(|(_, value)| value.is_some())
+            .map(|(name, _)| name.to_owned())
+            .collect();
+        validation.required_spec_claims.extend(demanded);
+        let decoded = jsonwebtoken::decode::<Claims>(token, key, &validation);
+        Some(
+            decoded
+                .map_err(TokenError::from)
+                .and_then(|data| identity(data.claims, FOREIGN_LEEWAY)),
+        )
+    }
+
+    fn validation(&self, algorithm: Algorithm, leeway: Duration) -> Validation {
+        let mut validation = Validation::new(algorithm);
+        validation.set_required_spec_claims(&["exp", "sub"]);
+        validation.leeway = leeway.as_secs();
+        validation.validate_nbf = true;
+        // The library refuses any `aud` when it is told of none.
+        validation.validate_aud = self.parties.audience.is_some();
+        validation.iss = self.parties.issuer.clone().map(|issuer| [issuer].into());
+        validation.aud = self
+            .parties
+            .audience
+            .clone()
+            .map(|audience| [audience].into());
+        validation
+    }
 }
 
-fn principal(claims: Claims) -> Result<Principal, TokenError> {
-    let usable = !claims.sub.is_empty()
-        && claims.sub.len() <= SUBJECT_BYTES_MAX
-        && !claims.sub.chars().any(char::is_control);
-    let expires_at = OffsetDateTime::from_unix_timestamp(claims.exp)
+fn identity(claims: Claims, leeway: Duration) -> Result<Identity, TokenError> {
+    let Claims { sub, exp, roles } = claims;
+    let is_name =
+        !sub.is_empty() && sub.len() <= SUBJECT_BYTES_MAX && !sub.chars().any(char::is_control);
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "fractions of a second don't matter, and what is out of range is refused below"
+    )]
+    let expires_at = OffsetDateTime::from_unix_timestamp(exp as i64)
         .ok()
-        .filter(|_| usable);
-    Ok(Principal {
-        owner: Owner::user(&claims.sub),
-        admin: claims.roles.iter().any(|role| role == ADMIN),
-        subject: claims.sub,
-        priority: Priority::User,
-        expires_at: expires_at.ok_or(TokenError::Invalid(None))?,
+        .and_then(|at| at.checked_add(leeway.try_into().ok()?))
+        .filter(|_| is_name)
+        .ok_or(TokenError::Claims)?;
+    let roles: Vec<String> = serde_json::from_value(roles).unwrap_or_default();
+    Ok(Identity {
+        admin: roles.iter().any(|role| role == ADMIN),
+        subject: sub,
+        expires_at,
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn ring(text: &str) -> Keyring {
-        text.parse().expect("valid")
-    }
-
-    #[test]
-    fn tokens_hold_for_their_keys_and_their_time() {
-        let old = ring(&format!("old:{}", "02".repeat(32)));
-        let both = ring(&format!("new:{},old:{}", "01".repeat(32), "02".repeat(32)));
-        let token = Tokens::new(&old).issue("alice", &["admin".into()], Duration::from_secs(60));
-        let principal = Tokens::new(&both)
-            .verify(&token)
-            .expect("the old key still verifies");
-        assert!(principal.admin && principal.owner == Owner::user("alice"));
-
-        let stranger = Tokens::new(&ring(&format!("x:{}", "03".repeat(32))));
-        assert!(matches!(
-            stranger.verify(&token),
-            Err(TokenError::Invalid(_))
-        ));
-        assert!(matches!(
-            stranger.verify("rubbish"),
-            Err(TokenError::Invalid(_))
-        ));
-
-        let past = Claims {
-            sub: "a".into(),
-            exp: 1_000,
-            iat: None,
-            roles: vec![],
-        };
-        let tokens = Tokens::new(&old);
-        let token = jsonwebtoken::encode(&Header::new(Algorithm::HS256), &past, &tokens.signing)
-            .expect("signs");
-        assert!(matches!(
-            Tokens::new(&both).verify(&token),
-            Err(TokenError::Expired)
-        ));
-    }
-
-    #[test]
-    fn other_algorithms_and_missing_claims_are_refused() {
-        let tokens = Tokens::new(&ring(&format!("k:{}", "01".repeat(32))));
-        let claims = serde_json::json!({ "sub": "alice", "exp": 4_000_000_000_u64 });
-        let sign = |algorithm, claims: &serde_json::Value| {
-            jsonwebtoken::encode(&Header::new(algorithm), claims, &tokens.signing).expect("signs")
-        };
-        assert!(tokens.verify(&sign(Algorithm::HS256, &claims)).is_ok());
-        assert!(
-            tokens.verify(&sign(Algorithm::HS512, &claims)).is_err(),
-            "the algorithm is pinned"
-        );
-        assert!(
-            tokens
-                .verify(&sign(
-                    Algorithm::HS256,
-                    &serde_json::json!({ "sub": "alice" })
-                ))
-                .is_err(),
-            "exp is demanded"
-        );
-        assert!(
-            tokens
-                .verify(&sign(
-                    Algorithm::HS256,
-                    &serde_json::json!({ "sub": "", "exp": 4_000_000_000_u64 })
-                ))
-                .is_err()
-        );
-    }
 }

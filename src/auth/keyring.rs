@@ -1,14 +1,25 @@
 //! Master keys, and the keys derived from them by HKDF-SHA256 (RFC 5869), one label a use.
 
-use std::{fmt, io, path::Path, str::FromStr};
+use std::{collections::HashSet, fmt, io, path::Path, str::FromStr};
 
 use hkdf::Hkdf;
 use sha2::Sha256;
+use zeroize::Zeroizing;
+
+use super::api_key::{AgentSecret, KeyId, SECRET_BYTES};
 
 /// Length of every key in bytes.
 const KEY_BYTES: usize = 32;
 /// Where the ring is kept in the data folder.
 const FILE_NAME: &str = "master-keys";
+/// A name is written into rows, logs and commands; longer ones would only be in the way.
+const NAME_BYTES_MAX: usize = 64;
+/// Begins what an agent's secret is derived from; a new number makes new secrets of the same keys.
+const AGENT_SECRET: &[u8] = b"orfeas/agent-secret/1";
+/// Derives a secret that belongs to no key; it is no beginning of [`AGENT_SECRET`]'s texts.
+const NOBODY: &[u8] = b"orfeas/agent-secret-of-nobody/1";
+/// Derives what may be shown of a master key.
+const FINGERPRINT: &[u8] = b"orfeas/fingerprint/1";
 
 /// A use that has a key of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,6 +28,8 @@ pub enum KeyUse {
     Jwt,
     /// Signs download URLs.
     Download,
+    /// Chains the audit log.
+    Audit,
 }
 
 impl KeyUse {
@@ -24,19 +37,20 @@ impl KeyUse {
         match self {
             Self::Jwt => b"orfeas/jwt/1",
             Self::Download => b"orfeas/download/1",
+            Self::Audit => b"orfeas/audit/1",
         }
     }
 }
 
 /// A key derived for one use.
 #[derive(Clone)]
-pub struct DerivedKey([u8; KEY_BYTES]);
+pub struct DerivedKey(Zeroizing<[u8; KEY_BYTES]>);
 
 impl DerivedKey {
     /// The key's bytes; never to be logged or stored.
     #[must_use]
     pub fn expose(&self) -> &[u8] {
-        &self.0
+        self.0.as_slice()
     }
 }
 
@@ -48,7 +62,9 @@ impl fmt::Debug for DerivedKey {
 
 /// The master keys, newest first: the first signs, all verify.
 #[derive(Clone)]
-pub struct Keyring(Vec<(String, [u8; KEY_BYTES])>);
+pub struct Keyring(Vec<(String, MasterKey)>);
+
+type MasterKey = Zeroizing<[u8; KEY_BYTES]>;
 
 impl fmt::Debug for Keyring {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -63,6 +79,12 @@ impl fmt::Debug for Keyring {
 pub enum KeyringError {
     #[error("ORFEAS_MASTER_KEYS must list `name:64 hex digits`, separated by commas")]
     Parse,
+    #[error(
+        "`{name}` can't name a master key: use 1 to {NAME_BYTES_MAX} letters, digits, `_`, `.` or `-`"
+    )]
+    Name { name: String },
+    #[error("two master keys are named `{name}`: which one a key's row means would be open")]
+    Duplicate { name: String },
     #[error("could not read or make the master keys at {path}")]
     File { path: String, source: io::Error },
 }
@@ -71,23 +93,43 @@ impl FromStr for Keyring {
     type Err = KeyringError;
 
     fn from_str(text: &str) -> Result<Self, KeyringError> {
-        let keys: Option<Vec<_>> = text.trim().split(',').map(parse_key).collect();
-        keys.filter(|keys| !keys.is_empty())
-            .map(Self)
-            .ok_or(KeyringError::Parse)
+        let keys = text
+            .trim()
+            .split(',')
+            .map(parse_key)
+            .collect::<Result<Vec<_>, _>>()?;
+        let mut names = HashSet::new();
+        match keys.iter().find(|(name, _)| !names.insert(name)) {
+            Some((name, _)) => Err(KeyringError::Duplicate { name: name.clone() }),
+            None => Ok(Self(keys)),
+        }
     }
 }
 
-fn parse_key(text: &str) -> Option<(String, [u8; KEY_BYTES])> {
-    let (name, hex) = text.trim().split_once(':')?;
-    if name.is_empty() || hex.len() != KEY_BYTES * 2 || !hex.is_ascii() {
+fn parse_key(text: &str) -> Result<(String, MasterKey), KeyringError> {
+    let (name, hex) = text.trim().split_once(':').ok_or(KeyringError::Parse)?;
+    let key = parse_hex(hex).ok_or(KeyringError::Parse)?;
+    let is_name = (1..=NAME_BYTES_MAX).contains(&name.len())
+        && name
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte));
+    if !is_name {
+        return Err(KeyringError::Name {
+            name: name.chars().take(NAME_BYTES_MAX).collect(),
+        });
+    }
+    Ok((name.to_owned(), key))
+}
+
+fn parse_hex(hex: &str) -> Option<MasterKey> {
+    if hex.len() != KEY_BYTES * 2 || !hex.bytes().all(|digit| digit.is_ascii_hexdigit()) {
         return None;
     }
-    let mut key = [0; KEY_BYTES];
+    let mut key = Zeroizing::new([0; KEY_BYTES]);
     for (byte, digits) in key.iter_mut().zip(hex.as_bytes().chunks(2)) {
         *byte = u8::from_str_radix(std::str::from_utf8(digits).ok()?, 16).ok()?;
     }
-    Some((name.to_owned(), key))
+    Some(key)
 }
 
 impl Keyring {
@@ -129,19 +171,87 @@ impl Keyring {
     pub fn verifying(&self, key_use: KeyUse) -> Vec<DerivedKey> {
         self.0.iter().map(|(_, key)| derive(key, key_use)).collect()
     }
+
+    /// The masters' names, newest first; never empty.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.0.iter().map(|(name, _)| name.as_str())
+    }
+
+    /// The name of the master that signs, and that new keys are derived from.
+    #[must_use]
+    pub fn signing_name(&self) -> &str {
+        &self.0[0].0
+    }
+
+    /// The key that one master yields for a use; `None` when the ring lacks that master.
+    #[must_use]
+    pub fn named(&self, master: &str, key_use: KeyUse) -> Option<DerivedKey> {
+        self.master(master).map(|key| derive(key, key_use))
+    }
+
+    /// The secret of an agent's key; `None` when the ring lacks the master it is derived from.
+    #[must_use]
+    pub fn agent_secret(&self, master: &str, id: &KeyId, generation: u32) -> Option<AgentSecret> {
+        let mut info = AGENT_SECRET.to_vec();
+        for part in [id.as_str().as_bytes(), &generation.to_be_bytes()] {
+            let bytes = u32::try_from(part.len()).expect("ids have 24 bytes");
+            info.extend_from_slice(&bytes.to_be_bytes());
+            info.extend_from_slice(part);
+        }
+        let master = self.master(master)?;
+        Some(AgentSecret::from_bytes(&expand::<SECRET_BYTES>(
+            master, &info,
+        )))
+    }
+
+    /// A secret that belongs to no key: a signature of an unknown key is held against it, so that the answer takes
+    /// as long as for a known one and the ids that exist can't be told by the clock.
+    #[must_use]
+    pub fn agent_secret_of_nobody(&self) -> AgentSecret {
+        AgentSecret::from_bytes(&expand::<SECRET_BYTES>(&self.0[0].1, NOBODY))
+    }
+
+    /// What nodes show each other to see that their rings are the same, newest first: each master's name and 32 bytes
+    /// that depend on its key and from which neither it nor anything else derived from it can be found.
+    #[must_use]
+    pub fn fingerprints(&self) -> Vec<(String, [u8; 32])> {
+        self.0
+            .iter()
+            .map(|(name, key)| (name.clone(), *expand(key, FINGERPRINT)))
+            .collect()
+    }
+
+    fn master(&self, name: &str) -> Option<&MasterKey> {
+        self.0
+            .iter()
+            .find(|(known, _)| known == name)
+            .map(|(_, key)| key)
+    }
 }
 
-fn derive(master: &[u8; KEY_BYTES], key_use: KeyUse) -> DerivedKey {
-    let mut derived = [0; KEY_BYTES];
-    Hkdf::<Sha256>::new(None, master)
-        .expand(key_use.label(), &mut derived)
+fn derive(master: &MasterKey, key_use: KeyUse) -> DerivedKey {
+    DerivedKey(expand(master, key_use.label()))
+}
+
+fn expand<const BYTES: usize>(master: &MasterKey, info: &[u8]) -> Zeroizing<[u8; BYTES]> {
+    let mut derived = Zeroizing::new([0; BYTES]);
+    Hkdf::<Sha256>::new(None, master.as_slice())
+        .expand(info, derived.as_mut_slice())
         .expect("HKDF-SHA256 yields up to 8,160 bytes");
-    DerivedKey(derived)
+    derived
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn ring(text: &str) -> Keyring {
+        text.parse().expect("valid")
+    }
+
+    fn two() -> Keyring {
+        ring(&format!("new:{},old:{}", "01".repeat(32), "02".repeat(32)))
+    }
 
     #[test]
     fn the_ring_is_made_once_and_hidden() {
@@ -167,16 +277,89 @@ mod tests {
 
     #[test]
     fn malformed_rings_are_refused() {
-        for text in ["", "k1", "k1:00", ":00", &format!("k1:{}", "zz".repeat(32))] {
-            assert!(text.parse::<Keyring>().is_err(), "{text}");
+        let key = "01".repeat(32);
+        for text in [
+            "",
+            "k1",
+            "k1:00",
+            ":00",
+            &format!("k1:{}", "zz".repeat(32)),
+            &format!("k1:{}", "+1".repeat(32)),
+        ] {
+            let refused = text.parse::<Keyring>();
+            assert!(matches!(refused, Err(KeyringError::Parse)), "{text}");
         }
-        let two = format!("new:{},old:{}", "01".repeat(32), "02".repeat(32));
+        for name in ["", "two words", "é", "a:b", &"x".repeat(65)] {
+            let refused = format!("{name}:{key}").parse::<Keyring>();
+            assert!(refused.is_err(), "{name}");
+        }
+        let refused = format!("a:{key},b:{key},a:{}", "02".repeat(32)).parse::<Keyring>();
+        assert!(matches!(refused, Err(KeyringError::Duplicate { name }) if name == "a"));
+        assert!(
+            format!("{}:{key}", "x".repeat(64))
+                .parse::<Keyring>()
+                .is_ok()
+        );
+        assert_eq!(two().verifying(KeyUse::Jwt).len(), 2);
+    }
+
+    #[test]
+    fn a_secret_depends_on_master_key_and_generation() {
+        let ring = two();
+        let (id, other) = (KeyId::new(), KeyId::new());
+        let secrets: Vec<String> = [
+            ring.agent_secret("new", &id, 1),
+            ring.agent_secret("old", &id, 1),
+            ring.agent_secret("new", &other, 1),
+            ring.agent_secret("new", &id, 2),
+            Some(ring.agent_secret_of_nobody()),
+        ]
+        .into_iter()
+        .map(|secret| secret.expect("the ring has both").expose().to_owned())
+        .collect();
+        let distinct: HashSet<&String> = secrets.iter().collect();
+        assert_eq!(distinct.len(), secrets.len());
+        assert!(ring.agent_secret("gone", &id, 1).is_none());
+        let again = two().agent_secret("new", &id, 1).expect("the ring has it");
         assert_eq!(
-            two.parse::<Keyring>()
-                .expect("valid")
-                .verifying(KeyUse::Jwt)
-                .len(),
-            2
+            again.expose(),
+            secrets[0],
+            "secrets are derived, not stored"
+        );
+    }
+
+    #[test]
+    fn a_secret_is_what_the_contract_says() {
+        // Held against HKDF and base64 of another library (Python's), so that neither may change unseen: rings outlive
+        // versions.
+        let id: KeyId = "ofk_0123456789abcdefzzhh".parse().expect("an id");
+        let secret = ring(&format!("k:{}", "0b".repeat(32))).agent_secret("k", &id, 7);
+        assert_eq!(
+            secret.expect("the ring has it").expose(),
+            "ofs_OQvjD6kKzAhFm7ZntJO7I2uw3T-bjkt_wJfTqANq4FoAQlHIA"
+        );
+    }
+
+    #[test]
+    fn names_and_fingerprints_tell_the_masters_apart() {
+        let ring = two();
+        assert_eq!(ring.names().collect::<Vec<_>>(), ["new", "old"]);
+        assert_eq!(ring.signing_name(), "new");
+        let signing = ring.signing(KeyUse::Audit);
+        let named = |name| ring.named(name, KeyUse::Audit);
+        assert_eq!(named("new").expect("there").expose(), signing.expose());
+        assert_ne!(named("old").expect("there").expose(), signing.expose());
+        assert!(named("gone").is_none());
+
+        let prints = ring.fingerprints();
+        assert_eq!(prints, two().fingerprints());
+        assert_eq!(prints.len(), 2);
+        assert_ne!(prints[0].1, prints[1].1);
+        assert_ne!(prints[0].1, [1; 32], "the key itself isn't shown");
+        assert_ne!(
+            prints[0].1.as_slice(),
+            signing.expose(),
+            "nor is one that is in use"
         );
     }
 }

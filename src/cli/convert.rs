@@ -108,12 +108,12 @@ pub async fn run(settings: Settings, options: Options) -> Result<ExitCode, Comma
         size_mm: options.size_mm,
     }
     .checked()?;
-    let engine = app::open_engine(&settings).await?;
+    let engine = app::open::engine(&settings).await?;
     let model = options
         .model
         .clone()
         .unwrap_or_else(|| engine.default_model().to_owned());
-    let decoder = app::open_decoder(&settings, program()?)?;
+    let decoder = app::open::decoder(&settings, program()?)?;
     let tools = Tools {
         engine: engine.clone(),
         decoder,

@@ -113,7 +113,7 @@ fn models(settings: &Settings) -> Result<String, String> {
 }
 
 async fn storage(settings: &Settings) -> Result<String, String> {
-    let storage = app::open_storage(settings).map_err(|error| chain(&error))?;
+    let storage = app::open::storage(settings).map_err(|error| chain(&error))?;
     storage.check().await.map_err(|error| chain(&error))?;
     Ok(settings
         .orfeas_storage
@@ -123,7 +123,7 @@ async fn storage(settings: &Settings) -> Result<String, String> {
 
 async fn postgres(settings: &Settings) -> Result<String, String> {
     let program = program().map_err(|error| error.to_string())?;
-    let (embedded, database) = app::open_database(settings, program)
+    let (embedded, database) = app::open::database(settings, program)
         .await
         .map_err(|error| chain(&error))?;
     let version = database.version().await.map_err(|error| chain(&error))?;

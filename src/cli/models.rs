@@ -58,7 +58,7 @@ fn list(settings: &Settings) -> Result<ExitCode, CommandError> {
 }
 
 async fn verify(settings: Settings) -> Result<ExitCode, CommandError> {
-    let engine = app::open_engine(&settings).await?;
+    let engine = app::open::engine(&settings).await?;
     let mut code = ExitCode::SUCCESS;
     for model in engine.models() {
         match model.refused {

@@ -28,7 +28,7 @@ pub fn config(settings: &Settings) -> Result<ExitCode, CommandError> {
 /// # Errors
 /// When the database can't be reached, or a step fails.
 pub async fn migrate(settings: Settings) -> Result<ExitCode, CommandError> {
-    let (embedded, database) = app::open_database(&settings, program()?).await?;
+    let (embedded, database) = app::open::database(&settings, program()?).await?;
     database.close().await;
     if let Some(embedded) = embedded {
         embedded.shutdown().await?;

@@ -27,7 +27,7 @@ pub struct Options {
 /// When the master keys can't be read or made.
 pub fn run(settings: &Settings, options: Options) -> Result<ExitCode, CommandError> {
     let Options { user, roles, hours } = options;
-    let tokens = Tokens::new(&settings.keyring()?);
+    let tokens = Tokens::new(&settings.keyring()?).between(settings.token_parties());
     output::line(&tokens.issue(&user, &roles, Duration::from_secs(hours * 3600)));
     Ok(ExitCode::SUCCESS)
 }

@@ -15,13 +15,15 @@ fn span(stage: Stage) -> (f32, f32) {
     }
 }
 
-/// Progress in 0..=1 of a conversion that is `fraction` (0..=1) through `stage`. Rises with the stage and with
-/// the fraction; only success is 1 for certain, and a queued conversion is at 0.
+/// Progress in 0..=1 of a conversion that is `fraction` (0..=1) through `stage`, or had come to `stage` when it failed
+/// or was cancelled: then the stage's end, since nothing shown before may have been more. Rises with the stage and with
+/// the fraction; a queued conversion is at 0.
 #[must_use]
 pub fn overall(status: Status, stage: Option<Stage>, fraction: f32) -> f32 {
     match (status, stage) {
         (Status::Succeeded, _) => 1.0,
         (_, None) => 0.0,
+        (Status::Failed | Status::Canceled, Some(stage)) => span(stage).1,
         (_, Some(stage)) => {
             let (from, to) = span(stage);
             // In this form both ends are exact, so that stages join.

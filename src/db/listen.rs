@@ -20,13 +20,17 @@ use tracing::{info, warn};
 use uuid::Uuid;
 
 use super::Database;
-use crate::conversion::{BatchId, ConversionId, NodeId, Stage};
+use crate::{
+    auth::api_key::KeyId,
+    conversion::{BatchId, ConversionId, NodeId, Stage},
+};
 
-const CHANNELS: [&str; 5] = [
+const CHANNELS: [&str; 6] = [
     "orfeas_event",
     "orfeas_progress",
     "orfeas_queue",
     "orfeas_cancel",
+    "orfeas_key",
     "orfeas_ping",
 ];
 
@@ -81,6 +85,7 @@ struct Inner {
     topics: Mutex<HashMap<Topic, broadcast::Sender<Wake>>>,
     latest: Mutex<HashMap<ConversionId, (Instant, Fraction)>>,
     queue: Notify,
+    keys: broadcast::Sender<KeyId>,
     cancels: broadcast::Sender<ConversionId>,
     heard: Mutex<Option<Instant>>,
 }
@@ -91,6 +96,7 @@ impl Default for Inner {
             topics: Mutex::default(),
             latest: Mutex::default(),
             queue: Notify::new(),
+            keys: broadcast::channel(WAKES_MAX).0,
             cancels: broadcast::channel(WAKES_MAX).0,
             heard: Mutex::default(),
         }
@@ -127,6 +133,12 @@ impl Hub {
     #[must_use]
     pub fn queue(&self) -> &Notify {
         &self.0.queue
+    }
+
+    /// The API keys that have changed.
+    #[must_use]
+    pub fn keys(&self) -> broadcast::Receiver<KeyId> {
+        self.0.keys.subscribe()
     }
 
     /// The conversions whose owners call them off while they run.
@@ -173,6 +185,7 @@ impl Hub {
                 self.0.queue.notify_waiters();
                 true
             }
+            "orfeas_key" => payload.parse().map(|id| self.0.keys.send(id)).is_ok(),
             "orfeas_event" => serde_json::from_str(payload)
                 .map(|event| self.hear_event(event))
                 .is_ok(),

@@ -18,6 +18,8 @@ pub struct NodeInfo {
     pub name: String,
     pub role: &'static str,
     pub version: &'static str,
+    /// The names of its master keys, the one that it signs with first.
+    pub master_keys: Vec<String>,
 }
 
 impl Database {
@@ -28,7 +30,7 @@ impl Database {
     pub async fn heartbeat(&self, node: &NodeInfo, devices: &Devices) -> Result<(), DatabaseError> {
         let devices = serde_json::to_value(devices).expect("plain data has a JSON form");
         self.execute(
-            "INSERT INTO node (id, name, role, version, devices) VALUES ($1, $2, $3, $4, $5)
+            "INSERT INTO node (id, name, role, version, devices, master_keys) VALUES ($1, $2, $3, $4, $5, $6)
              ON CONFLICT (id) DO UPDATE SET devices = excluded.devices, heartbeat_at = now()",
             [
                 node.id.into(),
@@ -36,6 +38,7 @@ impl Database {
                 node.role.into(),
                 node.version.into(),
                 devices.into(),
+                node.master_keys.clone().into(),
             ],
         )
         .await?;

@@ -9,10 +9,12 @@ use time::OffsetDateTime;
 use super::{
     Database, DatabaseError,
     entities::{asset, batch, conversion},
+    quotas::{Exceeded, charge_conversions},
     statement,
 };
-use crate::conversion::{
-    BatchId, ConversionId, OWNER_STEP, Owner, Priority, options::ConversionOptions,
+use crate::{
+    auth::principal::Quotas,
+    conversion::{BatchId, ConversionId, OWNER_STEP, Owner, Priority, options::ConversionOptions},
 };
 
 /// A client's promise that two requests with the same key are the same request.
@@ -62,6 +64,8 @@ pub struct Submission {
     pub items: Vec<NewConversion>,
     pub retry_of: Option<ConversionId>,
     pub idempotency: Option<Idempotency>,
+    /// What the owner may use; `None` charges nobody.
+    pub quotas: Option<Quotas>,
 }
 
 /// What became of a submission.
@@ -73,6 +77,8 @@ pub enum Admitted {
     Before(Rows),
     /// The idempotency key was used for another submission.
     Conflict,
+    /// The owner's quota does not hold it; nothing was charged.
+    Exceeded(Exceeded),
 }
 
 /// The rows of a submission, conversions in the order of their index.
@@ -140,9 +146,16 @@ impl Database {
                 return Ok(before.expect("the row that stopped the insertion is there"));
             }
         }
-        let rows = insert(&transaction, &submission).await?;
-        transaction.commit().await?;
-        Ok(Admitted::New(rows))
+        match insert(&transaction, &submission).await? {
+            Ok(rows) => {
+                transaction.commit().await?;
+                Ok(Admitted::New(rows))
+            }
+            Err(exceeded) => {
+                transaction.rollback().await?;
+                Ok(Admitted::Exceeded(exceeded))
+            }
+        }
     }
 }
 
@@ -189,7 +202,7 @@ async fn recall(
 async fn insert(
     transaction: &DatabaseTransaction,
     submission: &Submission,
-) -> Result<Rows, DatabaseError> {
+) -> Result<Result<Rows, Exceeded>, DatabaseError> {
     let Submission {
         owner,
         priority,
@@ -199,9 +212,17 @@ async fn insert(
         items,
         retry_of,
         idempotency,
+        quotas,
     } = submission;
     let count = i32::try_from(items.len()).expect("a submission's length is limited at the edge");
+    // Locks the owner's clock: until the end of the transaction nobody else adds conversions of this owner.
     let start = advance_clock(transaction, owner, count).await?;
+    if let Some(quotas) = quotas
+        && let Some(exceeded) =
+            charge_conversions(transaction, owner, *quotas, count.unsigned_abs()).await?
+    {
+        return Ok(Err(exceeded));
+    }
     let batch = in_batch.then(|| batch::Model {
         id: BatchId::new(),
         owner: owner.clone(),
@@ -258,6 +279,7 @@ async fn insert(
             started_at: None,
             finished_at: None,
             expires_at: None,
+            last_stage: None,
         })
         .collect();
     conversion::Entity::insert_many(
@@ -286,7 +308,7 @@ async fn insert(
             ))
             .await?;
     }
-    Ok(Rows { batch, conversions })
+    Ok(Ok(Rows { batch, conversions }))
 }
 
 /// Takes `count` steps of the owner's virtual time, which never lies behind the clock, and returns the first.

@@ -322,6 +322,7 @@ pub async fn admit(
         items,
         retry_of: None,
         idempotency,
+        quotas: Some(principal.quotas),
     };
     let admitted = services.database.submit(submission).await;
     if !matches!(admitted, Ok(Admitted::New(_))) {
@@ -335,7 +336,11 @@ pub async fn admit(
     settle(admitted?)
 }
 
-fn settle(admitted: Admitted) -> Result<Rows, ApiError> {
+/// The rows of a submission, or why there are none.
+///
+/// # Errors
+/// `IDEMPOTENCY_CONFLICT` and `QUOTA_EXCEEDED`.
+pub fn settle(admitted: Admitted) -> Result<Rows, ApiError> {
     match admitted {
         Admitted::New(rows) | Admitted::Before(rows) => Ok(rows),
         Admitted::Conflict => Err(ApiError::new(
@@ -343,6 +348,7 @@ fn settle(admitted: Admitted) -> Result<Rows, ApiError> {
             "This idempotency key was used for another submission in the last 24 hours: use a new one.",
         )
         .at("idempotencyKey")),
+        Admitted::Exceeded(exceeded) => Err(exceeded.into()),
     }
 }
 

@@ -3,9 +3,10 @@
 use async_graphql::{ErrorExtensionValues, ErrorExtensions};
 use tracing::error;
 
+use super::cost::CostError;
 use crate::{
     conversion::{IdError, options::OptionError},
-    db::DatabaseError,
+    db::{DatabaseError, quotas::Exceeded},
     decoder::error::DecodeError,
     error_chain::chain,
     image::error::{ImageError, ImageErrorCode},
@@ -23,6 +24,9 @@ pub enum ErrorCode {
     ImageTooLarge,
     UnsupportedImage,
     IdempotencyConflict,
+    RateLimited,
+    QuotaExceeded,
+    QueryTooComplex,
     Overloaded,
     ModelUnavailable,
     ConversionFailed,
@@ -32,6 +36,26 @@ pub enum ErrorCode {
 }
 
 impl ErrorCode {
+    const ALL: [Self; 17] = [
+        Self::Unauthenticated,
+        Self::Forbidden,
+        Self::NotFound,
+        Self::InvalidInput,
+        Self::InvalidImage,
+        Self::ImageTooLarge,
+        Self::UnsupportedImage,
+        Self::IdempotencyConflict,
+        Self::RateLimited,
+        Self::QuotaExceeded,
+        Self::QueryTooComplex,
+        Self::Overloaded,
+        Self::ModelUnavailable,
+        Self::ConversionFailed,
+        Self::GraphqlParseFailed,
+        Self::GraphqlValidationFailed,
+        Self::Internal,
+    ];
+
     /// As clients read it.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -44,6 +68,9 @@ impl ErrorCode {
             Self::ImageTooLarge => "IMAGE_TOO_LARGE",
             Self::UnsupportedImage => "UNSUPPORTED_IMAGE",
             Self::IdempotencyConflict => "IDEMPOTENCY_CONFLICT",
+            Self::RateLimited => "RATE_LIMITED",
+            Self::QuotaExceeded => "QUOTA_EXCEEDED",
+            Self::QueryTooComplex => "QUERY_TOO_COMPLEX",
             Self::Overloaded => "OVERLOADED",
             Self::ModelUnavailable => "MODEL_UNAVAILABLE",
             Self::ConversionFailed => "CONVERSION_FAILED",
@@ -53,10 +80,28 @@ impl ErrorCode {
         }
     }
 
+    /// The code of the first error of an answer; `None` for an answer without errors.
+    #[must_use]
+    pub fn of(response: &async_graphql::Response) -> Option<Self> {
+        let error = response.errors.first()?;
+        let code = error
+            .extensions
+            .as_ref()
+            .and_then(|values| values.get("code"));
+        let known = Self::ALL
+            .into_iter()
+            .find(|known| matches!(code, Some(async_graphql::Value::String(text)) if text == known.as_str()));
+        // An extension gives every error a code; one without would be a mistake of ours.
+        Some(known.unwrap_or(Self::Internal))
+    }
+
     /// Whether the same request may succeed later.
     #[must_use]
     pub fn is_retryable(self) -> bool {
-        matches!(self, Self::Overloaded | Self::Internal)
+        matches!(
+            self,
+            Self::RateLimited | Self::QuotaExceeded | Self::Overloaded | Self::Internal
+        )
     }
 }
 
@@ -95,6 +140,19 @@ impl ApiError {
             ErrorCode::NotFound,
             format!("There is no such {kind}, or it is not yours."),
         )
+    }
+
+    /// The same error, worth another try after so many seconds, rounded up.
+    #[must_use]
+    pub fn retry_after(mut self, seconds: f64) -> Self {
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "clamped to what fits"
+        )]
+        let whole = seconds.ceil().clamp(1.0, f64::from(u32::MAX)) as u32;
+        self.retry_after_seconds = Some(whole);
+        self
     }
 
     /// Names the input field at fault.
@@ -142,9 +200,38 @@ impl From<DatabaseError> for ApiError {
     }
 }
 
+impl From<Exceeded> for ApiError {
+    fn from(exceeded: Exceeded) -> Self {
+        match exceeded {
+            // When one of them ends can't be known; they take seconds.
+            Exceeded::AtOnce { allowed, used } => Self::new(
+                ErrorCode::QuotaExceeded,
+                format!("You may have {allowed} conversions queued and running at a time, and have {used}: wait until some have ended."),
+            )
+            .retry_after(5.0),
+            Exceeded::PerDay { allowed, used, left } => Self::new(
+                ErrorCode::QuotaExceeded,
+                format!("You may submit {allowed} conversions a day of UTC, and have submitted {used} today: go on tomorrow, or ask for a larger quota."),
+            )
+            .retry_after(left.as_secs_f64()),
+        }
+    }
+}
+
 impl From<StorageError> for ApiError {
     fn from(error: StorageError) -> Self {
         Self::internal(&error)
+    }
+}
+
+impl From<CostError> for ApiError {
+    fn from(error: CostError) -> Self {
+        let code = match error {
+            CostError::TooMuch { .. } => ErrorCode::QueryTooComplex,
+            CostError::Cycle { .. } => ErrorCode::GraphqlValidationFailed,
+            CostError::OpenString { .. } => ErrorCode::GraphqlParseFailed,
+        };
+        Self::new(code, error.to_string())
     }
 }
 

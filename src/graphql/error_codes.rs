@@ -39,13 +39,7 @@ impl Extension for ErrorCodes {
 
 fn with_codes(mut response: Response) -> Response {
     for error in &mut response.errors {
-        let code = if error.message.starts_with("Query is too complex")
-            || error.message.starts_with("Query is nested too deep")
-        {
-            "QUERY_TOO_COMPLEX"
-        } else {
-            default_code(error).as_str()
-        };
+        let code = default_code(error).as_str();
         let extensions = error.extensions.get_or_insert_default();
         if extensions.get("code").is_none() {
             extensions.set("code", code);

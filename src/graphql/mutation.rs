@@ -16,13 +16,13 @@ use crate::{
     db::{
         conversions::Canceled,
         entities::conversion,
-        submissions::{Admitted, NewConversion, Source, Submission},
+        submissions::{NewConversion, Source, Submission},
     },
 };
 
-/// Write access.
-#[derive(Debug)]
-pub struct Mutation;
+/// What may be done with conversions and the queue.
+#[derive(Debug, Default)]
+pub struct ConversionMutation;
 
 /// An accepted conversion.
 #[derive(Debug, SimpleObject)]
@@ -91,7 +91,7 @@ pub struct DeleteConversionPayload {
 }
 
 #[Object]
-impl Mutation {
+impl ConversionMutation {
     /// Submits one picture.
     #[graphql(guard = "Require(Permission::Submit)")]
     async fn submit_conversion(
@@ -136,6 +136,13 @@ impl Mutation {
         if input.images.is_empty() || input.images.len() > services.batch_images_max {
             let message = format!("A batch has 1 to {} images.", services.batch_images_max);
             return Err(ApiError::invalid("images", message).into());
+        }
+        let allowed = principal.quotas.images_per_batch;
+        if input.images.len() > allowed as usize {
+            let message = format!("You may submit {allowed} images in a batch: send several.");
+            return Err(ApiError::new(ErrorCode::QuotaExceeded, message)
+                .at("images")
+                .into());
         }
         let pictures = admission::check_all(context, services, principal, input.images).await;
         if pictures.iter().all(Result::is_err) {
@@ -221,6 +228,8 @@ impl Mutation {
             .await
             .map_err(ApiError::from)?;
         let source = source.ok_or_else(|| ApiError::not_found("picture"))?;
+        // An admin who repeats another's conversion uses nobody's quota.
+        let quotas = (row.owner == principal.owner).then_some(principal.quotas);
         let submission = Submission {
             owner: row.owner,
             priority: principal.priority,
@@ -233,15 +242,14 @@ impl Mutation {
             }],
             retry_of: Some(row.id),
             idempotency: None,
+            quotas,
         };
         let admitted = services
             .database
             .submit(submission)
             .await
             .map_err(ApiError::from)?;
-        let Admitted::New(rows) = admitted else {
-            unreachable!("only an idempotency key finds earlier rows")
-        };
+        let rows = admission::settle(admitted)?;
         let conversion = rows
             .conversions
             .into_iter()

@@ -14,7 +14,9 @@ use super::{
     pace::Pace,
     types::{
         Node,
+        api_key::{self, ApiKey},
         asset::Asset,
+        audit::{self, AuditEvent, AuditEventFilter},
         batch::Batch,
         conversion::Conversion,
         model::{self, Model},
@@ -24,15 +26,18 @@ use super::{
     },
 };
 use crate::{
-    auth::principal::{Permission, Principal},
+    auth::{
+        api_key::KeyId,
+        principal::{Permission, Principal},
+    },
     conversion::{AssetId, BatchId, ConversionId, Status},
     db::entities::{asset, batch, conversion},
 };
 
 /// The largest page; larger ones are refused, not cut.
-const PAGE_MAX: usize = 100;
+pub(super) const PAGE_MAX: usize = 100;
 /// The page of a client that asks for no size.
-const PAGE_DEFAULT: usize = 20;
+pub(super) const PAGE_DEFAULT: usize = 20;
 
 /// Which conversions to list; all conditions hold together.
 #[derive(Debug, Default, InputObject)]
@@ -76,6 +81,13 @@ impl Query {
             let picture = seen.filter(|row| row.kind != asset::Kind::Mesh);
             return Ok(picture.map(|row| Node::Asset(Asset(row))));
         }
+        if let Ok(id) = id.parse::<KeyId>() {
+            if !principal.may(Permission::Admin) {
+                return Ok(None);
+            }
+            let row = services.database.key(&id).await.map_err(ApiError::from)?;
+            return Ok(row.map(|row| Node::ApiKey(Box::new(ApiKey(row)))));
+        }
         let name = id.strip_prefix(model::ID_PREFIX);
         let card = services
             .models
@@ -103,10 +115,7 @@ impl Query {
         clippy::too_many_arguments,
         reason = "the connection specification names them"
     )]
-    #[graphql(
-        guard = "Require(Permission::Read)",
-        complexity = "page_cost(first, last) * child_complexity"
-    )]
+    #[graphql(guard = "Require(Permission::Read)")]
     async fn conversions(
         &self,
         context: &Context<'_>,
@@ -156,6 +165,29 @@ impl Query {
         Ok(QueueStatus(context.data::<Pace>()?.state().await?))
     }
 
+    /// The keys that programs sign with, newest first.
+    #[graphql(guard = "Require(Permission::Admin)")]
+    async fn api_keys(
+        &self,
+        context: &Context<'_>,
+        first: Option<i32>,
+        after: Option<String>,
+    ) -> Result<Connection<String, ApiKey, EmptyFields, EmptyFields>> {
+        api_key::page(context.data()?, first, after).await
+    }
+
+    /// Who did what, and what was refused, newest first.
+    #[graphql(guard = "Require(Permission::Admin)")]
+    async fn audit_events(
+        &self,
+        context: &Context<'_>,
+        first: Option<i32>,
+        after: Option<String>,
+        filter: Option<AuditEventFilter>,
+    ) -> Result<Connection<String, AuditEvent, EmptyFields, EmptyFields>> {
+        audit::page(context.data()?, first, after, filter.unwrap_or_default()).await
+    }
+
     /// The server's processes and their devices.
     #[graphql(guard = "Require(Permission::Admin)")]
     async fn nodes(&self, context: &Context<'_>) -> Result<Vec<ServerNode>> {
@@ -169,12 +201,6 @@ impl Query {
             .map(ServerNode)
             .collect())
     }
-}
-
-fn page_cost(first: Option<i32>, last: Option<i32>) -> usize {
-    let asked = first.or(last).and_then(|count| usize::try_from(count).ok());
-    // Rows of a page are read together, so a page costs less than its length; a tenth has proven a fair share.
-    asked.unwrap_or(PAGE_DEFAULT).div_ceil(10)
 }
 
 /// A conversion that this caller may see.

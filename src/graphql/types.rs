@@ -1,6 +1,8 @@
 //! The objects of the schema, one file each.
 
+pub mod api_key;
 pub mod asset;
+pub mod audit;
 pub mod batch;
 pub mod conversion;
 pub mod model;
@@ -17,4 +19,5 @@ pub enum Node {
     Batch(batch::Batch),
     Asset(asset::Asset),
     Model(model::Model),
+    ApiKey(Box<api_key::ApiKey>),
 }

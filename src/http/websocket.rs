@@ -1,150 +1,209 @@
-//! GraphQL over WebSocket, `graphql-transport-ws`: signed in by `connection_init`, closed when the token expires.
+//! GraphQL over WebSocket, `graphql-transport-ws`: one connection, its operations, and why it ends.
+//!
+//! A connection is three futures that end together: what it reads, what it writes, and its right to be here. Every
+//! operation is a task that the reading side owns.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
-};
+use std::time::Duration;
 
-use async_graphql::{
-    Data,
-    http::{WebSocket as Protocol, WebSocketProtocols, WsMessage},
-};
 use axum::{
-    extract::ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade},
+    extract::ws::{Message, WebSocket, WebSocketUpgrade},
     response::Response,
 };
-use futures_util::{SinkExt, StreamExt, future};
+use futures_util::{Sink, SinkExt, Stream, StreamExt};
 use time::OffsetDateTime;
-use tokio::sync::watch;
+use tokio::{
+    sync::{mpsc, watch},
+    time::{Instant, Interval, sleep, timeout},
+};
+use tokio_util::sync::CancellationToken;
 
-use super::{HttpState, authenticate};
+use self::{close::Close, connection::Connection};
+use super::{
+    HttpState,
+    gate::{Admitted, Origin},
+    key_watch::Watching,
+};
+
+pub mod close;
+mod connection;
+mod message;
+mod operations;
+
+#[cfg(test)]
+mod tests;
 
 /// A client that has not signed in by then is closed.
 const INIT_MAX: Duration = Duration::from_secs(10);
-/// How often the client's end is pinged; one that is gone is found out by the failing write.
+/// How often the other end is asked whether it is there.
 const PING_EVERY: Duration = Duration::from_secs(20);
+/// Three questions without an answer: it is not.
+const SILENCE_MAX: Duration = Duration::from_secs(60);
 /// Documents, not pictures, come over the socket.
 const MESSAGE_BYTES_MAX: usize = 1 << 20;
+/// Messages that wait for a slow reader; its operations wait with them.
+const QUEUE_MAX: usize = 64;
+/// How long a reader may take to take one message.
+const DRAIN_MAX: Duration = Duration::from_secs(30);
+/// How long the goodbye may take.
+const CLOSE_MAX: Duration = Duration::from_secs(5);
+/// Tokens may live for years; timers need not.
+const TIMER_MAX: Duration = Duration::from_secs(24 * 3600 * 365);
 
-/// The close codes of the protocol.
-const BAD_REQUEST: u16 = 4400;
-const UNAUTHORIZED: u16 = 4401;
-const FORBIDDEN: u16 = 4403;
-const INIT_TIMEOUT: u16 = 4408;
+/// A caller, and what ends its right to be here.
+#[derive(Debug)]
+struct Caller {
+    admitted: Admitted,
+    /// Kept while the connection lives; of people there is none.
+    watching: Option<Watching>,
+}
 
-/// Takes a connection over.
-pub fn upgrade(state: HttpState, upgrade: WebSocketUpgrade) -> Response {
+/// Takes a connection over. A caller that is known by the upgrade request needs no payload in `connection_init`, and
+/// what it sends there is ignored.
+pub fn upgrade(
+    state: HttpState,
+    upgrade: WebSocketUpgrade,
+    origin: Origin,
+    admitted: Option<Admitted>,
+) -> Response {
+    let caller = admitted.map(|admitted| Caller {
+        watching: admitted.principal.key().map(|key| state.0.watch.watch(key)),
+        admitted,
+    });
     upgrade
         .protocols(["graphql-transport-ws"])
-        .max_message_size(MESSAGE_BYTES_MAX)
-        .on_upgrade(move |socket| serve(state, socket))
+        // One byte more than is allowed must arrive to be refused with a code.
+        .max_message_size(MESSAGE_BYTES_MAX + 1)
+        .on_upgrade(move |socket| serve(state, socket, origin, caller))
 }
 
-async fn serve(state: HttpState, socket: WebSocket) {
-    ::metrics::gauge!("orfeas_websockets").increment(1);
-    let (mut sink, stream) = socket.split();
-    let (signed_in, mut expires) = watch::channel(None::<OffsetDateTime>);
-    let messages = stream
-        .take_while(|message| future::ready(message.is_ok()))
-        .filter_map(|message| {
-            future::ready(match message {
-                Ok(Message::Text(text)) => Some(text.as_bytes().to_vec()),
-                Ok(Message::Binary(bytes)) => Some(bytes.to_vec()),
-                _ => None,
-            })
-        });
-    let schema = state.0.schema.clone();
-    let refused = Arc::new(AtomicBool::new(false));
-    let refusing = refused.clone();
-    let init = move |payload: serde_json::Value| async move {
-        let data = sign_in(&state, &payload, &signed_in);
-        refusing.store(data.is_err(), Ordering::Relaxed);
-        data
+/// Counted as long as it lives.
+struct Counted;
+
+impl Counted {
+    fn new() -> Self {
+        ::metrics::gauge!("orfeas_websockets").increment(1);
+        Self
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        ::metrics::gauge!("orfeas_websockets").decrement(1);
+    }
+}
+
+async fn serve(state: HttpState, socket: WebSocket, origin: Origin, caller: Option<Caller>) {
+    let _counted = Counted::new();
+    let (sink, stream) = socket.split();
+    let (outgoing, queue) = mpsc::channel(QUEUE_MAX);
+    let (signed_in, signed_in_seen) = watch::channel(None);
+    let opened = Instant::now();
+    let mut writing = std::pin::pin!(write(sink, queue));
+    let mut connection = Connection::new(state, origin, caller, outgoing.clone(), signed_in);
+    let end = tokio::select! {
+        // The reader is gone or too slow; there is nobody to say goodbye to.
+        () = &mut writing => return,
+        end = read(&mut connection, stream) => end,
+        end = authority(opened, signed_in_seen) => Some(end),
     };
-    let mut replies = Protocol::new(schema, messages, WebSocketProtocols::GraphQLWS)
-        .on_connection_init(init)
-        .boxed();
-    let mut ping = tokio::time::interval(PING_EVERY);
-    let opened = tokio::time::Instant::now();
-    loop {
-        let deadline = close_at(opened, *expires.borrow());
-        let message = tokio::select! {
-            reply = replies.next() => match reply {
-                Some(WsMessage::Text(text)) => Message::Text(text.into()),
-                Some(WsMessage::Close(code, reason)) => close(protocol_code(code, refused.load(Ordering::Relaxed)), reason),
-                None => break,
-            },
-            _ = ping.tick() => Message::Ping(Vec::new().into()),
-            () = tokio::time::sleep_until(deadline.0) => close(deadline.1, deadline.2),
-            Ok(()) = expires.changed() => continue,
+    // Nothing is to follow the goodbye.
+    drop(connection);
+    if let Some(end) = end {
+        let goodbye = async {
+            tokio::select! {
+                sent = outgoing.send(end.into()) => if sent.is_err() { return },
+                () = &mut writing => return,
+            }
+            writing.await;
         };
-        let last = matches!(message, Message::Close(_));
-        if sink.send(message).await.is_err() || last {
-            break;
-        }
+        // The other end may have stopped reading, and is dropped then.
+        let _ = timeout(CLOSE_MAX, goodbye).await;
     }
-    ::metrics::gauge!("orfeas_websockets").decrement(1);
 }
 
-/// When the connection ends by itself, with which code, and why.
-fn close_at(
-    opened: tokio::time::Instant,
-    expires: Option<OffsetDateTime>,
-) -> (tokio::time::Instant, u16, &'static str) {
-    match expires {
-        None => (
-            opened + INIT_MAX,
-            INIT_TIMEOUT,
-            "Connection initialisation timeout",
-        ),
-        Some(expires) => {
-            let left = Duration::try_from(expires - OffsetDateTime::now_utc()).unwrap_or_default();
-            // Tokens may live for years; timers need not.
-            let left = left.min(Duration::from_secs(24 * 3600 * 365));
-            (
-                tokio::time::Instant::now() + left,
-                FORBIDDEN,
-                "The token has expired",
-            )
+/// Reads until the other end is gone (`None`) or has to go.
+async fn read(
+    connection: &mut Connection,
+    stream: impl Stream<Item = Result<Message, axum::Error>>,
+) -> Option<Close> {
+    let mut stream = std::pin::pin!(stream);
+    let mut ping = tokio::time::interval(PING_EVERY);
+    loop {
+        let message = hear(&mut stream, &mut ping, || connection.ping()).await?;
+        let outcome = match message {
+            Message::Text(text) => connection.take(text.as_bytes()).await,
+            Message::Binary(bytes) => connection.take(&bytes).await,
+            // The library answers pings, and its next read sends the answer to a goodbye.
+            Message::Ping(_) | Message::Pong(_) | Message::Close(_) => Ok(()),
+        };
+        if let Err(close) = outcome {
+            return Some(close);
         }
     }
 }
 
-/// The library closes with codes of the WebSocket protocol itself; clients wait for those of the sub-protocol.
-/// It has one code for what it can't read and for whom `sign_in` turns away, and one for operations before that.
-fn protocol_code(code: u16, refused: bool) -> u16 {
-    match code {
-        1002 if refused => FORBIDDEN,
-        1002 => BAD_REQUEST,
-        1011 => UNAUTHORIZED,
-        code => code,
+/// The next message; `None` when the other end is gone, or says nothing however often it is asked.
+async fn hear(
+    stream: &mut (impl Stream<Item = Result<Message, axum::Error>> + Unpin),
+    ping: &mut Interval,
+    ask: impl Fn(),
+) -> Option<Message> {
+    let silent = sleep(SILENCE_MAX);
+    let mut silent = std::pin::pin!(silent);
+    loop {
+        tokio::select! {
+            message = stream.next() => return message?.ok(),
+            _ = ping.tick() => ask(),
+            () = &mut silent => return None,
+        }
     }
 }
 
-fn close(code: u16, reason: impl Into<String>) -> Message {
-    let mut reason: String = reason.into();
-    // A close frame holds 123 bytes of reason.
-    reason.truncate(reason.floor_char_boundary(120));
-    Message::Close(Some(CloseFrame {
-        code,
-        reason: reason.into(),
-    }))
+/// Waits until the caller may stay no longer.
+async fn authority(opened: Instant, mut signed_in: watch::Receiver<Option<SignedIn>>) -> Close {
+    let init = timeout(
+        INIT_MAX.saturating_sub(opened.elapsed()),
+        signed_in.wait_for(Option::is_some),
+    );
+    let found = match init.await {
+        Ok(Ok(found)) => found.clone(),
+        Ok(Err(_)) | Err(_) => None,
+    };
+    let Some(SignedIn {
+        expires_at,
+        revoked,
+    }) = found
+    else {
+        return Close::InitTimeout;
+    };
+    let left = expires_at.map_or(TIMER_MAX, |expires_at| {
+        Duration::try_from(expires_at - OffsetDateTime::now_utc()).unwrap_or_default()
+    });
+    tokio::select! {
+        () = sleep(left.min(TIMER_MAX)) => Close::Expired,
+        () = revoked.cancelled() => Close::Revoked,
+    }
 }
 
-fn sign_in(
-    state: &HttpState,
-    payload: &serde_json::Value,
-    signed_in: &watch::Sender<Option<OffsetDateTime>>,
-) -> async_graphql::Result<Data> {
-    let text = |name: &str| payload.get(name).and_then(serde_json::Value::as_str);
-    // Browsers' libraries write header names as they like.
-    let header = text("authorization").or_else(|| text("Authorization"));
-    let principal = authenticate::principal(state, header)?;
-    signed_in.send_replace(Some(principal.expires_at));
-    let mut data = Data::default();
-    data.insert(principal);
-    Ok(data)
+/// What ends the right to be here.
+#[derive(Debug, Clone)]
+struct SignedIn {
+    expires_at: Option<OffsetDateTime>,
+    revoked: CancellationToken,
+}
+
+/// Writes what is queued until a goodbye is through or the other end takes no more.
+async fn write(mut sink: impl Sink<Message> + Unpin, mut queue: mpsc::Receiver<Message>) {
+    while let Some(message) = queue.recv().await {
+        let is_last = matches!(message, Message::Close(_));
+        match timeout(DRAIN_MAX, sink.send(message)).await {
+            Ok(Ok(())) if !is_last => {}
+            Ok(_) => return,
+            Err(_) => {
+                // It lies behind what was not taken; a client that wakes up reads why.
+                let _ = timeout(CLOSE_MAX, sink.send(Close::TooSlow.into())).await;
+                return;
+            }
+        }
+    }
 }

@@ -12,13 +12,14 @@ use std::{
 
 use metrics_exporter_prometheus::PrometheusHandle;
 use orfeas::{
-    app::{self, App, AppOptions},
+    app::{self, App, AppError, AppOptions},
     config::{Role, Settings},
     db::embedded::{Embedded, EmbeddedOptions},
     inference::engine::Engine,
 };
 use tokio::sync::OnceCell;
 
+pub mod agent;
 pub mod client;
 pub mod meshes;
 pub mod pictures;
@@ -100,6 +101,10 @@ impl World {
             orfeas_master_keys: Some(MASTER_KEYS.into()),
             orfeas_models_dir: Some(Path::new(env!("CARGO_MANIFEST_DIR")).join("models")),
             orfeas_device: "cpu".into(),
+            // Tests submit what they like; those about quotas say which.
+            user_max_requests_per_minute: 100_000,
+            user_max_conversions_at_once: 100_000,
+            user_max_conversions_per_day: 100_000,
             ..Settings::default()
         }
     }
@@ -120,6 +125,11 @@ impl World {
 
     /// A node of this process with other settings.
     pub async fn node_with(&self, settings: Settings) -> Node {
+        self.try_node_with(settings).await.unwrap()
+    }
+
+    /// The same, where it may not start.
+    pub async fn try_node_with(&self, settings: Settings) -> Result<Node, AppError> {
         let engine = if settings.orfeas_role.computes() {
             Some(engine(&settings).await)
         } else {
@@ -131,9 +141,9 @@ impl World {
             engine,
             metrics: None,
         };
-        Node {
-            app: App::start(options).await.unwrap(),
-        }
+        Ok(Node {
+            app: App::start(options).await?,
+        })
     }
 
     /// A client of a node of this world, signed in as this person.
@@ -157,7 +167,7 @@ impl World {
 /// The engine that all nodes of this process share; its threads live as long as the process.
 pub async fn engine(settings: &Settings) -> Engine {
     ENGINE
-        .get_or_init(|| async { app::open_engine(settings).await.unwrap() })
+        .get_or_init(|| async { app::open::engine(settings).await.unwrap() })
         .await
         .clone()
 }

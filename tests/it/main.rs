@@ -10,22 +10,32 @@
 
 mod harness;
 
+mod abuse;
 mod access;
+mod audit;
 mod bad_input;
 mod batch;
 mod cli;
 mod conversion;
 mod embedded;
+mod examples;
 mod http;
 mod idempotency;
+mod identity;
 mod invariance;
+mod keys;
 mod listen;
 mod listing;
+mod load;
 mod meshes;
 mod migrations;
 mod mutations;
 mod nodes;
 mod queue;
+mod quotas;
 mod schema;
+mod sign_in;
+mod signatures;
 mod subscriptions;
 mod transitions;
+mod websocket;

@@ -4,9 +4,7 @@ use std::{collections::BTreeSet, time::Duration};
 
 use futures_util::future::join_all;
 use orfeas::{
-    conversion::{
-        AfterFailure, ConversionId, Failure, NodeId, OWNER_STEP, Priority, Stage, Status,
-    },
+    conversion::{AfterFailure, ConversionId, Failure, NodeId, Priority, Stage, Status},
     db::{
         Database, DatabaseError, DatabaseOptions,
         conversions::{Canceled, Entered},
@@ -18,6 +16,8 @@ use crate::harness::{
     World,
     seed::{self, attempt, scalar, sql, submission, submit},
 };
+
+mod fairness;
 
 async fn database() -> Database {
     database_with(4).await
@@ -113,42 +113,6 @@ async fn nobody_waits_for_ever() {
         .map(|row| row.id)
         .collect();
     assert_eq!(order, [old, agent, young]);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn one_owner_can_not_starve_another() {
-    let database = database().await;
-    for batch in [true, false] {
-        if batch {
-            submit(&database, submission("greedy", Priority::User, true, 50)).await;
-        } else {
-            for _ in 0..50 {
-                submit(&database, submission("greedy", Priority::User, false, 1)).await;
-            }
-        }
-        submit(&database, submission("modest", Priority::User, batch, 1)).await;
-        let order = claim_all(&database).await;
-        assert_eq!(order.len(), 51);
-        let place = order
-            .iter()
-            .position(|row| row.owner.as_str() == "user:modest")
-            .unwrap();
-        // Those before it are what the other's virtual time has let through since: one a second.
-        let passed =
-            order[place].created_at - order.iter().map(|row| row.created_at).min().unwrap();
-        let most = 2 + passed.whole_seconds() / OWNER_STEP.as_secs().cast_signed();
-        assert!(
-            i64::try_from(place).unwrap() <= most,
-            "place {place} after {passed}"
-        );
-        let own: Vec<_> = order
-            .iter()
-            .filter(|row| row.owner.as_str() == "user:greedy")
-            .map(|row| row.id)
-            .collect();
-        assert!(own.is_sorted(), "an owner's own are served as they came");
-        sql(&database, "DELETE FROM owner_clock").await;
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

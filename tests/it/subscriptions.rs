@@ -6,12 +6,7 @@ use orfeas::conversion::{BatchId, ConversionId};
 use rand::RngExt;
 use serde_json::{Value, json};
 
-use crate::harness::{
-    Node, World,
-    client::Client,
-    pictures,
-    socket::{Received, Socket},
-};
+use crate::harness::{World, client::Client, pictures};
 
 const FOLLOW: &str = "subscription ($id: ID!, $after: Int) {
     conversionProgress(id: $id, after: $after) { sequence status stage progress } }";
@@ -354,87 +349,5 @@ async fn who_follows_what_is_deleted_is_not_kept_waiting() {
         (one.event().await, all.event().await)
     });
     assert_eq!(ends.await.expect("both end"), (None, None));
-    node.app.stop().await;
-}
-
-fn token(node: &Node, lifetime: Duration) -> String {
-    node.app.tokens.issue("alice", &[], lifetime)
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn sockets_close_with_the_protocols_codes() {
-    let world = World::new().await;
-    let node = world.api_node().await;
-    let api = node.app.api.unwrap();
-    let subscribe = json!({ "id": "1", "type": "subscribe", "payload": { "query": FOLLOW } });
-    for (what, message, code) in [
-        ("no JSON", "rubbish".to_owned(), 4400),
-        ("no message", json!({ "type": "no-such" }).to_string(), 4400),
-        (
-            "an operation before signing in",
-            subscribe.to_string(),
-            4401,
-        ),
-        (
-            "no token",
-            json!({ "type": "connection_init" }).to_string(),
-            4403,
-        ),
-        (
-            "a bad token",
-            json!({ "type": "connection_init", "payload": { "authorization": "Bearer rubbish" } })
-                .to_string(),
-            4403,
-        ),
-    ] {
-        let mut socket = Socket::connect(api).await;
-        socket.send_text(&message).await;
-        assert_eq!(socket.closed().await, Some(code), "{what}");
-    }
-    let token = token(&node, Duration::from_secs(60));
-    let mut socket = Socket::open(api, Some(&token)).await;
-    socket.send(json!({ "type": "ping" })).await;
-    assert!(
-        matches!(socket.receive().await, Received::Message(message) if message["type"] == "pong")
-    );
-    socket.send(json!({ "type": "connection_init" })).await;
-    assert_eq!(socket.closed().await, Some(4429), "signed in twice");
-    assert!(!Socket::is_taken(api, "graphql-ws-of-tomorrow").await);
-    assert!(
-        !Socket::is_taken(api, "graphql-ws").await,
-        "the older protocol has no place for tokens that expire"
-    );
-    assert!(Socket::is_taken(api, "graphql-transport-ws").await);
-    node.app.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_silent_socket_is_closed() {
-    let world = World::new().await;
-    let node = world.api_node().await;
-    let opened = Instant::now();
-    let mut socket = Socket::connect(node.app.api.unwrap()).await;
-    assert_eq!(socket.closed().await, Some(4408));
-    assert!(
-        (9..20).contains(&opened.elapsed().as_secs()),
-        "{:?}",
-        opened.elapsed()
-    );
-    node.app.stop().await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_socket_lives_as_long_as_its_token() {
-    let world = World::new().await;
-    let node = world.api_node().await;
-    let alice = node.client("alice");
-    let id = alice.submit(pictures::CHAIR, json!({})).await;
-    let token = token(&node, Duration::from_secs(3));
-    let mut socket = Socket::open(node.app.api.unwrap(), Some(&token)).await;
-    socket.subscribe(FOLLOW, json!({ "id": id })).await;
-    assert!(socket.event().await.is_some());
-    let before = Instant::now();
-    assert_eq!(socket.closed().await, Some(4403));
-    assert!(before.elapsed() < Duration::from_secs(6));
     node.app.stop().await;
 }

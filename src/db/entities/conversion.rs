@@ -85,6 +85,8 @@ pub struct Model {
     pub started_at: Option<OffsetDateTime>,
     pub finished_at: Option<OffsetDateTime>,
     pub expires_at: Option<OffsetDateTime>,
+    /// The stage that a failed or cancelled conversion had come to.
+    pub last_stage: Option<Stage>,
 }
 
 #[derive(Debug, Clone, Copy, EnumIter, DeriveRelation)]

@@ -21,6 +21,8 @@ pub struct Model {
     pub attempt: i16,
     pub node_id: Option<NodeId>,
     pub at: OffsetDateTime,
+    /// The stage that a failed or cancelled conversion had come to.
+    pub last_stage: Option<Stage>,
 }
 
 #[derive(Debug, Clone, Copy, EnumIter, DeriveRelation)]

@@ -35,6 +35,8 @@ pub struct Model {
     pub version: String,
     #[sea_orm(column_type = "JsonBinary")]
     pub devices: Devices,
+    /// The names of its master keys, the one that it signs with first.
+    pub master_keys: Vec<String>,
     pub started_at: OffsetDateTime,
     pub heartbeat_at: OffsetDateTime,
 }

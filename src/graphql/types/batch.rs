@@ -5,7 +5,7 @@ use time::OffsetDateTime;
 
 use super::conversion::Conversion;
 use crate::{
-    conversion::{Status, progress::overall},
+    conversion::Status,
     db::entities::{batch, conversion},
     graphql::{Services, error::ApiError},
 };
@@ -59,11 +59,7 @@ pub fn mean_progress(services: &Services, rows: &[conversion::Model]) -> f64 {
         if row.status.is_terminal() {
             1.0
         } else {
-            f64::from(overall(
-                row.status,
-                row.stage,
-                super::conversion::fraction(services, row),
-            ))
+            f64::from(super::conversion::reached(services, row))
         }
     };
     #[expect(

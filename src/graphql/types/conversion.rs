@@ -118,6 +118,16 @@ pub fn fraction(services: &Services, row: &conversion::Model) -> f32 {
         .unwrap_or(0.0)
 }
 
+/// How far a conversion is, or had come, in 0..=1.
+#[must_use]
+pub fn reached(services: &Services, row: &conversion::Model) -> f32 {
+    overall(
+        row.status,
+        row.stage.or(row.last_stage),
+        fraction(services, row),
+    )
+}
+
 /// Seconds until a conversion will be ready, if anything is known about the pace.
 pub async fn eta_seconds(
     context: &Context<'_>,
@@ -162,16 +172,12 @@ impl Conversion {
     /// From 0 to 1; never falls within an attempt.
     async fn progress(&self, context: &Context<'_>) -> Result<f64> {
         let services = context.data::<Services>()?;
-        Ok(overall(self.0.status, self.0.stage, fraction(services, &self.0)).into())
+        Ok(reached(services, &self.0).into())
     }
 
     /// Seconds until it will be ready; null when nothing is known.
     async fn eta_seconds(&self, context: &Context<'_>) -> Result<Option<f64>> {
-        let progress = overall(
-            self.0.status,
-            self.0.stage,
-            fraction(context.data::<Services>()?, &self.0),
-        );
+        let progress = reached(context.data::<Services>()?, &self.0);
         eta_seconds(context, &self.0, progress).await
     }
 

@@ -23,6 +23,8 @@ pub struct ConversionProgress {
     pub sequence: i32,
     pub status: Status,
     pub stage: Option<Stage>,
+    /// The stage that it had come to when it failed or was cancelled.
+    pub last_stage: Option<Stage>,
     pub attempt: i16,
     /// 0..=1 within the stage.
     pub fraction: f32,
@@ -37,6 +39,7 @@ impl ConversionProgress {
             sequence: row.sequence,
             status: row.status,
             stage: row.stage,
+            last_stage: row.last_stage,
             attempt: row.attempt,
             fraction,
         }
@@ -50,6 +53,7 @@ impl ConversionProgress {
             sequence: event.sequence,
             status: event.status,
             stage: event.stage,
+            last_stage: event.last_stage,
             attempt: event.attempt,
             fraction: 0.0,
         }
@@ -92,7 +96,7 @@ impl ConversionProgress {
 
     /// From 0 to 1; never falls within an attempt.
     async fn progress(&self) -> f64 {
-        overall(self.status, self.stage, self.fraction).into()
+        self.overall().into()
     }
 
     /// Seconds until it will be ready; null when nothing is known.
@@ -101,12 +105,7 @@ impl ConversionProgress {
             return Ok(None);
         };
         row.status = self.status;
-        eta_seconds(
-            context,
-            &row,
-            overall(self.status, self.stage, self.fraction),
-        )
-        .await
+        eta_seconds(context, &row, self.overall()).await
     }
 
     /// A picture of the mesh, once there is one.
@@ -132,6 +131,10 @@ impl ConversionProgress {
 }
 
 impl ConversionProgress {
+    fn overall(&self) -> f32 {
+        overall(self.status, self.stage.or(self.last_stage), self.fraction)
+    }
+
     async fn row(&self, context: &Context<'_>) -> Result<Option<conversion::Model>> {
         let loader = context.data::<DataLoader<Loader>>()?;
         Ok(loader

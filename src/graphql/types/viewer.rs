@@ -1,16 +1,38 @@
 //! The caller, as the server sees it.
 
-use async_graphql::Object;
+use async_graphql::{Context, Object, Result, SimpleObject};
 use time::OffsetDateTime;
 
 use crate::{
     auth::principal::{Permission, Principal},
     conversion::Priority,
+    graphql::{Services, error::ApiError},
 };
 
 /// Who you are and what you may do.
 #[derive(Debug, Clone)]
 pub struct Viewer(pub Principal);
+
+/// What you may use, and what is left of it.
+#[derive(Debug, Clone, SimpleObject)]
+pub struct Quota {
+    /// With a key: requests a minute. With a token: submissions a minute.
+    pub requests_per_minute: u32,
+    /// How many of those could follow at once.
+    pub requests_remaining: u32,
+    /// Seconds until all that may come at once may come again.
+    pub requests_reset_seconds: f64,
+    /// Conversions queued and running at a time; null: no limit of your own.
+    pub conversions_at_once: Option<u32>,
+    /// Conversions of yours queued and running now.
+    pub conversions_active: i64,
+    /// Conversions a day of UTC; null: no limit of your own.
+    pub conversions_per_day: Option<u32>,
+    /// Conversions charged today. What failed by the server's fault or was cancelled before it ran is not.
+    pub conversions_today: i64,
+    /// Images in one submission.
+    pub images_per_batch: u32,
+}
 
 #[Object]
 impl Viewer {
@@ -19,14 +41,14 @@ impl Viewer {
         self.0.owner.as_str()
     }
 
-    /// Your name, as your token gives it.
+    /// Your name, as your token or your key gives it.
     async fn name(&self) -> &str {
-        &self.0.subject
+        &self.0.name
     }
 
     /// What you may do.
     async fn permissions(&self) -> Vec<Permission> {
-        self.0.permissions()
+        self.0.permissions.iter().collect()
     }
 
     /// The class that your conversions wait in.
@@ -34,8 +56,35 @@ impl Viewer {
         self.0.priority
     }
 
-    /// When your authentication ends.
-    async fn expires_at(&self) -> OffsetDateTime {
+    /// What you may use, and what is left of it.
+    async fn quota(&self, context: &Context<'_>) -> Result<Quota> {
+        let services = context.data::<Services>()?;
+        let quotas = self.0.quotas;
+        let usage = services
+            .database
+            .usage(&self.0.owner)
+            .await
+            .map_err(ApiError::from)?;
+        let ahead = services
+            .database
+            .seconds_ahead(&self.0.owner)
+            .await
+            .map_err(ApiError::from)?;
+        let images_max = u32::try_from(services.batch_images_max).unwrap_or(u32::MAX);
+        Ok(Quota {
+            requests_per_minute: quotas.requests_per_minute,
+            requests_remaining: self.0.remaining(ahead),
+            requests_reset_seconds: ahead,
+            conversions_at_once: quotas.conversions_at_once,
+            conversions_active: usage.active,
+            conversions_per_day: quotas.conversions_per_day,
+            conversions_today: usage.today,
+            images_per_batch: quotas.images_per_batch.min(images_max),
+        })
+    }
+
+    /// When your authentication ends by itself; null for a key without an end.
+    async fn expires_at(&self) -> Option<OffsetDateTime> {
         self.0.expires_at
     }
 }

@@ -3,6 +3,7 @@
 use std::{
     io::{BufRead, BufReader},
     net::SocketAddr,
+    path::Path,
     process::{Child, Command, Stdio},
 };
 
@@ -19,6 +20,15 @@ pub struct NodeProcess {
 impl NodeProcess {
     /// Starts a node and waits until it serves.
     pub fn start(world: &World) -> Self {
+        Self::start_with(world, "warn", Stdio::inherit())
+    }
+
+    /// The same with a log of its own, as detailed as asked.
+    pub fn start_logging(world: &World, filter: &str, log: &Path) -> Self {
+        Self::start_with(world, filter, std::fs::File::create(log).unwrap().into())
+    }
+
+    fn start_with(world: &World, filter: &str, log: Stdio) -> Self {
         let Settings {
             database_url,
             orfeas_storage,
@@ -37,7 +47,8 @@ impl NodeProcess {
             .env("ORFEAS_LISTEN", "127.0.0.1:0")
             .env("ORFEAS_METRICS_LISTEN", "127.0.0.1:0")
             .env("ORFEAS_DEVICE", "cpu")
-            .env("ORFEAS_LOG", "warn")
+            .env("ORFEAS_LOG", filter)
+            .stderr(log)
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();

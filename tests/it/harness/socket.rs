@@ -34,6 +34,26 @@ impl Socket {
         Self { inner, next_id: 1 }
     }
 
+    /// Connects with a signed upgrade, as agents do.
+    pub async fn signed(api: SocketAddr, headers: axum::http::HeaderMap) -> Self {
+        let mut request = format!("ws://{api}/graphql").into_client_request().unwrap();
+        request.headers_mut().extend(headers);
+        request.headers_mut().insert(
+            "Sec-WebSocket-Protocol",
+            HeaderValue::from_static("graphql-transport-ws"),
+        );
+        let (inner, _) = connect_async(request).await.unwrap();
+        let mut socket = Self { inner, next_id: 1 };
+        socket.send(json!({ "type": "connection_init" })).await;
+        match socket.receive().await {
+            Received::Message(message) => {
+                assert_eq!(message["type"], "connection_ack", "{message}");
+            }
+            closed @ Received::Closed(_) => panic!("{closed:?}"),
+        }
+        socket
+    }
+
     /// Connects and signs in.
     pub async fn open(api: SocketAddr, token: Option<&str>) -> Self {
         let mut socket = Self::connect(api).await;
@@ -77,16 +97,53 @@ impl Socket {
         }
     }
 
-    /// The code of the error that a subscription is refused with.
+    /// The code of the error that an operation is refused with: before it begins (`error`), or by its field (`next`).
     pub async fn refusal(&mut self, query: &str, variables: Value) -> String {
         self.subscribe(query, variables).await;
-        let Received::Message(message) = self.receive().await else {
-            panic!("closed");
+        let message = self.message().await;
+        let errors = match message["type"].as_str() {
+            Some("error") => message["payload"].clone(),
+            _ => message["payload"]["errors"].clone(),
         };
-        super::client::check_errors(&message["payload"]);
-        let code = message["payload"]["errors"][0]["extensions"]["code"].as_str();
+        super::client::check_errors(&json!({ "errors": errors }));
+        let code = errors[0]["extensions"]["code"].as_str();
         code.unwrap_or_else(|| panic!("no error with a code: {message}"))
             .to_owned()
+    }
+
+    /// The next message of the protocol.
+    pub async fn message(&mut self) -> Value {
+        match self.receive().await {
+            Received::Message(message) => message,
+            closed @ Received::Closed(_) => panic!("{closed:?}"),
+        }
+    }
+
+    /// Sends bytes as a binary frame.
+    pub async fn send_binary(&mut self, bytes: &[u8]) {
+        self.inner
+            .send(Message::binary(bytes.to_vec()))
+            .await
+            .unwrap();
+    }
+
+    /// The status with which an upgrade is answered that comes from a page of this origin.
+    pub async fn status_from(api: SocketAddr, origin: &str) -> u16 {
+        let mut request = format!("ws://{api}/graphql").into_client_request().unwrap();
+        for (name, value) in [
+            ("Sec-WebSocket-Protocol", "graphql-transport-ws"),
+            ("Origin", origin),
+        ] {
+            let value = HeaderValue::from_str(value).unwrap();
+            request.headers_mut().insert(name, value);
+        }
+        match connect_async(request).await {
+            Ok((_, response)) => response.status().as_u16(),
+            Err(tokio_tungstenite::tungstenite::Error::Http(response)) => {
+                response.status().as_u16()
+            }
+            Err(error) => panic!("{error}"),
+        }
     }
 
     pub async fn send(&mut self, message: Value) {

@@ -1,0 +1,124 @@
+//! What a node stands on, opened by its settings: database, store, decoders, engine.
+
+use std::{ffi::OsString, path::PathBuf, time::Duration};
+
+use super::AppError;
+use crate::{
+    config::{
+        Settings,
+        environment::{loader_environment, s3_options},
+    },
+    db::{
+        Database, DatabaseOptions,
+        embedded::{Embedded, EmbeddedOptions},
+    },
+    decoder::{DecoderOptions, DecoderPool},
+    inference::{
+        batcher::BatchLimits,
+        engine::{Engine, EngineOptions},
+    },
+    storage::Storage,
+};
+
+/// Connections to Postgres of one node: enough for its handlers and its workers, few enough for many nodes.
+const CONNECTIONS_MAX: u32 = 16;
+/// How long a statement waits for a connection.
+const ACQUIRE_MAX: Duration = Duration::from_secs(10);
+/// How long a picture may take to decode, and a caller to wait for a free process.
+const DECODE_MAX: Duration = Duration::from_secs(15);
+/// What a decoder process may allocate, at the pixel limit's worst.
+const DECODE_BYTES_A_PIXEL: u64 = 12;
+
+/// The database of the settings: the one named, or the embedded one, started or joined.
+///
+/// # Errors
+/// [`AppError::Embedded`] and [`AppError::Database`].
+pub async fn database(
+    settings: &Settings,
+    program: PathBuf,
+) -> Result<(Option<Embedded>, Database), AppError> {
+    let embedded = match &settings.database_url {
+        Some(_) => None,
+        None => Some(
+            Embedded::start_or_join(EmbeddedOptions {
+                data_dir: settings.orfeas_data_dir.clone(),
+                postgres_dir: settings.orfeas_postgres_dir.clone(),
+                helper_program: program,
+                settings: Vec::new(),
+            })
+            .await?,
+        ),
+    };
+    let url = settings
+        .database_url
+        .clone()
+        .or_else(|| embedded.as_ref().map(Embedded::url));
+    let options = DatabaseOptions {
+        url: url.expect("either the setting or the embedded one gives it"),
+        connections_max: CONNECTIONS_MAX,
+        acquire_max: ACQUIRE_MAX,
+    };
+    let database = Database::connect(options).await?;
+    database.migrate().await?;
+    Ok((embedded, database))
+}
+
+/// The asset store of the settings.
+///
+/// # Errors
+/// [`AppError::Storage`].
+pub fn storage(settings: &Settings) -> Result<Storage, AppError> {
+    Ok(match &settings.orfeas_storage {
+        Some(url) => Storage::open(url, s3_options())?,
+        None => Storage::open_folder(&settings.assets_dir())?,
+    })
+}
+
+/// The pool of decoder processes.
+///
+/// # Errors
+/// [`AppError::Decoder`].
+pub fn decoder(settings: &Settings, program: PathBuf) -> Result<DecoderPool, AppError> {
+    let processes_max = std::thread::available_parallelism()
+        .map_or(2, usize::from)
+        .clamp(2, 8);
+    Ok(DecoderPool::new(DecoderOptions {
+        program,
+        args: vec![OsString::from(crate::cli::DECODE_CHILD)],
+        environment: loader_environment(),
+        processes_max,
+        wait_max: DECODE_MAX,
+        time_max: DECODE_MAX,
+        memory_bytes_max: settings.orfeas_max_pixels * DECODE_BYTES_A_PIXEL + (64 << 20),
+        limits: settings.image_limits(),
+    })?)
+}
+
+/// Starts the engine of the settings, off the async threads.
+///
+/// # Errors
+/// [`AppError::Engine`] and [`AppError::Config`].
+pub async fn engine(settings: &Settings) -> Result<Engine, AppError> {
+    let options = EngineOptions {
+        models_dir: settings.models_dir()?,
+        default_model: Some(settings.orfeas_default_model.clone()),
+        device: settings.device()?,
+        limits: batch_limits(settings),
+        dynamic_scaling: settings.enable_dynamic_scaling,
+        // Its threads wait without spinning (see `cli::main`), so they may be as many as there are cores.
+        cpu_threads: std::thread::available_parallelism().ok().map(usize::from),
+    };
+    let started = tokio::task::spawn_blocking(move || Engine::start(options)).await;
+    Ok(started.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?)
+}
+
+fn batch_limits(settings: &Settings) -> BatchLimits {
+    let images =
+        |count: u32| std::num::NonZeroUsize::new(count as usize).expect("checked to be at least 1");
+    BatchLimits {
+        images_max: images(settings.batch_size_max),
+        images_aim: images(settings.batch_size_min),
+        wait_max: settings.batch_timeout(),
+        ..BatchLimits::default()
+    }
+}

@@ -1,0 +1,169 @@
+//! What settings mean: the typed values behind their texts.
+
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use super::{ConfigError, Settings};
+use crate::{
+    auth::{jwt::Parties, keyring::Keyring, principal::Quotas},
+    http::{
+        client_address::{NetworkError, TrustedProxies},
+        origin::{OriginError, Origins},
+    },
+    image::ImageLimits,
+    inference::device::{DeviceChoice, DeviceChoiceError},
+};
+
+impl Settings {
+    /// The longest a conversion may wait for company.
+    #[must_use]
+    pub fn batch_timeout(&self) -> Duration {
+        Duration::from_secs_f64(self.batch_timeout_seconds)
+    }
+
+    /// What a picture may weigh.
+    #[must_use]
+    pub fn image_limits(&self) -> ImageLimits {
+        ImageLimits {
+            bytes_max: self.orfeas_max_upload_bytes,
+            pixels_max: self.orfeas_max_pixels,
+        }
+    }
+
+    /// What computes.
+    ///
+    /// # Errors
+    /// [`ConfigError::Value`].
+    pub fn device(&self) -> Result<DeviceChoice, ConfigError> {
+        let refused = |error: DeviceChoiceError| ConfigError::Value {
+            name: "ORFEAS_DEVICE",
+            message: error.to_string(),
+        };
+        self.orfeas_device.parse().map_err(refused)
+    }
+
+    /// Who issues people's tokens, and for whom.
+    #[must_use]
+    pub fn token_parties(&self) -> Parties {
+        Parties {
+            issuer: self.orfeas_jwt_issuer.clone(),
+            audience: self.orfeas_jwt_audience.clone(),
+        }
+    }
+
+    /// How much a person may use.
+    #[must_use]
+    pub fn user_quotas(&self) -> Quotas {
+        Quotas {
+            requests_per_minute: self.user_max_requests_per_minute,
+            conversions_at_once: Some(self.user_max_conversions_at_once),
+            conversions_per_day: Some(self.user_max_conversions_per_day),
+            images_per_batch: self.agent_max_batch_size,
+        }
+    }
+
+    /// How much a key may use for which nothing else was said.
+    #[must_use]
+    pub fn agent_quotas(&self) -> Quotas {
+        Quotas {
+            requests_per_minute: self.agent_max_requests_per_minute,
+            conversions_at_once: Some(self.agent_max_conversions_at_once),
+            conversions_per_day: Some(self.agent_max_conversions_per_day),
+            images_per_batch: self.agent_max_batch_size,
+        }
+    }
+
+    /// How clients reach the API, where that is said.
+    ///
+    /// # Errors
+    /// [`ConfigError::Value`].
+    pub fn public_url(&self) -> Result<Option<url::Url>, ConfigError> {
+        let parse = |text: &String| {
+            let url: Result<url::Url, _> = text.parse();
+            url.map_err(|error| ConfigError::Value {
+                name: "ORFEAS_PUBLIC_URL",
+                message: error.to_string(),
+            })
+        };
+        self.orfeas_public_url.as_ref().map(parse).transpose()
+    }
+
+    /// The networks whose word on a client's address is believed.
+    ///
+    /// # Errors
+    /// [`ConfigError::Value`].
+    pub fn trusted_proxies(&self) -> Result<TrustedProxies, ConfigError> {
+        let text = self.orfeas_trusted_proxies.as_deref().unwrap_or_default();
+        text.parse()
+            .map_err(|error: NetworkError| ConfigError::Value {
+                name: "ORFEAS_TRUSTED_PROXIES",
+                message: error.to_string(),
+            })
+    }
+
+    /// Other origins whose pages may call the API.
+    ///
+    /// # Errors
+    /// [`ConfigError::Value`].
+    pub fn cors_origins(&self) -> Result<Origins, ConfigError> {
+        let refused = |error: OriginError| ConfigError::Value {
+            name: "ORFEAS_CORS_ORIGINS",
+            message: error.to_string(),
+        };
+        let text = self.orfeas_cors_origins.as_deref().unwrap_or_default();
+        text.parse().map_err(refused)
+    }
+
+    /// Where assets are kept.
+    #[must_use]
+    pub fn assets_dir(&self) -> PathBuf {
+        self.orfeas_data_dir.join("assets")
+    }
+
+    /// The ring of master keys: from the setting, or from the data folder, made when missing.
+    ///
+    /// # Errors
+    /// [`ConfigError::Keys`].
+    pub fn keyring(&self) -> Result<Keyring, ConfigError> {
+        Ok(match &self.orfeas_master_keys {
+            Some(text) => text.parse()?,
+            None => Keyring::load_or_make(&self.orfeas_data_dir)?,
+        })
+    }
+
+    /// The folder of the models, or the places where none was found.
+    ///
+    /// # Errors
+    /// [`ConfigError::Value`].
+    pub fn models_dir(&self) -> Result<PathBuf, ConfigError> {
+        if let Some(dir) = &self.orfeas_models_dir {
+            return Ok(dir.clone());
+        }
+        let program = std::env::current_exe().unwrap_or_default();
+        // Beside an installed binary, in a checkout's target/<profile>/[deps/], or where one stands.
+        let candidates = program
+            .ancestors()
+            .skip(1)
+            .take(4)
+            .map(|folder| folder.join("models"));
+        candidates
+            .chain([PathBuf::from("models")])
+            .find(|dir| has_model(dir))
+            .ok_or_else(|| ConfigError::Value {
+                name: "ORFEAS_MODELS_DIR",
+                message:
+                    "no models folder was found beside the program or in the working folder: set it"
+                        .into(),
+            })
+    }
+}
+
+fn has_model(dir: &Path) -> bool {
+    std::fs::read_dir(dir).is_ok_and(|entries| {
+        entries
+            .filter_map(Result::ok)
+            .any(|entry| entry.path().join("model.toml").is_file())
+    })
+}

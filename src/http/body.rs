@@ -1,0 +1,206 @@
+//! The body of a GraphQL request: counted, limited and hashed as it comes in, then parsed.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use async_graphql::{
+    ParseRequestError, Request,
+    http::{MultipartOptions, receive_body},
+};
+use axum::{
+    body::{Body, BodyDataStream, Bytes},
+    http::{HeaderMap, StatusCode, header},
+};
+use futures_util::{Stream, StreamExt};
+use tokio_util::{compat::TokioAsyncReadCompatExt, io::StreamReader};
+
+use super::UploadLimits;
+use crate::{
+    auth::digest::{DigestHasher, ExpectedDigest},
+    graphql::error::{ApiError, ErrorCode},
+};
+
+/// Why a request is answered before it runs, and with which status.
+pub type Refusal = (StatusCode, ApiError);
+
+/// What a body was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BodyFacts {
+    /// How many bytes were received.
+    pub bytes: u64,
+}
+
+/// Reads a request's body: JSON, or multipart with files. With a digest the body is read to its last byte, whatever its
+/// parser left, and must be the one that was announced.
+///
+/// # Errors
+/// The refusal: `UNSUPPORTED_MEDIA_TYPE`, `PAYLOAD_TOO_LARGE`, `UNAUTHORIZED` for another body than the digest's, or
+/// `BAD_REQUEST` for one that can't be parsed.
+pub async fn read(
+    limits: UploadLimits,
+    request: axum::extract::Request,
+    digest: Option<ExpectedDigest>,
+) -> Result<(Request, BodyFacts), Refusal> {
+    let (parts, body) = request.into_parts();
+    let content_type = text(&parts.headers, header::CONTENT_TYPE).map(str::to_owned);
+    let bytes_max = bytes_max(limits, content_type.as_deref())?;
+    let declared = text(&parts.headers, header::CONTENT_LENGTH).and_then(|text| text.parse().ok());
+    if declared.is_some_and(|bytes: u64| bytes > bytes_max) {
+        return Err(too_large(bytes_max));
+    }
+    // A file over the picture's limit is that picture's error alone, found when it is read; this bounds the whole.
+    let multipart = MultipartOptions::default()
+        .max_file_size(usize::try_from(bytes_max).unwrap_or(usize::MAX))
+        .max_num_files(limits.images_max);
+    let meter = Meter::new(body, bytes_max, digest.map(ExpectedDigest::hasher));
+    let mut reader = StreamReader::new(meter).compat();
+    let parsed = receive_body(content_type, &mut reader, multipart).await;
+    let mut meter = reader.into_inner().into_inner();
+    // Before any other error: what a parser makes of a body that somebody changed on its way misleads.
+    let authentic = meter.check_digest().await;
+    if meter.is_over {
+        return Err(too_large(bytes_max));
+    }
+    authentic?;
+    let facts = BodyFacts { bytes: meter.bytes };
+    match parsed {
+        Ok(request) => Ok((request, facts)),
+        Err(ParseRequestError::PayloadTooLarge) => Err(too_large(bytes_max)),
+        Err(ParseRequestError::UnsupportedBatch) => Err(invalid("Send one operation a request.")),
+        Err(error) => Err(unreadable(&error)),
+    }
+}
+
+/// Whether a body is announced as multipart, which any page can make a browser send.
+#[must_use]
+pub fn is_multipart(headers: &HeaderMap) -> bool {
+    essence(text(headers, header::CONTENT_TYPE)) == "multipart/form-data"
+}
+
+/// The media type without its parameters.
+fn essence(content_type: Option<&str>) -> String {
+    let essence = content_type.unwrap_or_default().split(';').next();
+    essence.unwrap_or_default().trim().to_ascii_lowercase()
+}
+
+fn text(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {
+    headers.get(name).and_then(|value| value.to_str().ok())
+}
+
+/// How large a body of its type may be, in bytes.
+fn bytes_max(limits: UploadLimits, content_type: Option<&str>) -> Result<u64, Refusal> {
+    let bytes = match essence(content_type).as_str() {
+        "application/json" => limits.json_bytes_max(),
+        "multipart/form-data" => limits.multipart_bytes_max(),
+        _ => {
+            let message = "Send application/json, or multipart/form-data with files.";
+            return Err((
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                ApiError::new(ErrorCode::InvalidInput, message),
+            ));
+        }
+    };
+    Ok(bytes as u64)
+}
+
+fn too_large(bytes_max: u64) -> Refusal {
+    let message = format!(
+        "The request has more than {bytes_max} bytes: send smaller pictures, fewer, or several requests."
+    );
+    (
+        StatusCode::PAYLOAD_TOO_LARGE,
+        ApiError::new(ErrorCode::ImageTooLarge, message),
+    )
+}
+
+fn invalid(message: impl Into<String>) -> Refusal {
+    (
+        StatusCode::BAD_REQUEST,
+        ApiError::new(ErrorCode::InvalidInput, message),
+    )
+}
+
+fn unreadable(error: &dyn std::error::Error) -> Refusal {
+    invalid(format!("The request can't be read: {error}."))
+}
+
+/// More bytes came than the type of the body allows.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("the body is too large")]
+struct TooLarge;
+
+/// A body's bytes on their way to a parser.
+struct Meter {
+    body: BodyDataStream,
+    bytes: u64,
+    bytes_max: u64,
+    is_over: bool,
+    hasher: Option<DigestHasher>,
+}
+
+impl Meter {
+    fn new(body: Body, bytes_max: u64, hasher: Option<DigestHasher>) -> Self {
+        Self {
+            body: body.into_data_stream(),
+            bytes: 0,
+            bytes_max,
+            is_over: false,
+            hasher,
+        }
+    }
+
+    /// Reads what is left of a body that has a digest, and compares. Without one nothing is read: what a parser leaves
+    /// then concerns nobody.
+    async fn check_digest(&mut self) -> Result<(), Refusal> {
+        if self.hasher.is_none() {
+            return Ok(());
+        }
+        while let Some(chunk) = self.next().await {
+            chunk.map_err(|error| unreadable(&error))?;
+        }
+        if self.hasher.take().is_none_or(DigestHasher::verify) {
+            return Ok(());
+        }
+        let message = "The body is not the one that was signed: its digest differs from Content-Digest. \
+            Make the digest of exactly the bytes that you send.";
+        Err((
+            StatusCode::UNAUTHORIZED,
+            ApiError::new(ErrorCode::Unauthenticated, message),
+        ))
+    }
+}
+
+impl Stream for Meter {
+    type Item = io::Result<Bytes>;
+
+    fn poll_next(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Bytes>>> {
+        if self.is_over {
+            return Poll::Ready(Some(Err(io::Error::other(TooLarge))));
+        }
+        let polled = std::task::ready!(self.body.poll_next_unpin(context));
+        Poll::Ready(match polled {
+            None => None,
+            Some(Err(error)) => Some(Err(io::Error::other(error))),
+            Some(Ok(chunk)) => {
+                self.bytes += chunk.len() as u64;
+                self.is_over = self.bytes > self.bytes_max;
+                if self.is_over {
+                    return Poll::Ready(Some(Err(io::Error::other(TooLarge))));
+                }
+                if let Some(hasher) = &mut self.hasher {
+                    hasher.update(&chunk);
+                }
+                Some(Ok(chunk))
+            }
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,109 @@
+//! What stands between a request and its execution: who calls, whether they may, and what it costs.
+//!
+//! An agent's request passes in this order: the key from this node's copies, the signature, the body's digest, and one
+//! statement that rechecks the key, records the nonce and charges the quota. Whoever fails costs no more than a failure
+//! must, and leaves a line in the audit log.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
+
+use axum::{extract::ConnectInfo, http::request::Parts};
+use url::Url;
+
+use super::{
+    client_address::TrustedProxies,
+    key_cache::{CachedKey, KeyCache},
+};
+use crate::{
+    auth::{
+        jwt::Tokens,
+        principal::{Principal, Quotas},
+        signature::SignedRequest,
+    },
+    db::{Database, audit::writer::Auditor, quotas::Rate},
+};
+
+mod admit;
+mod identify;
+mod note;
+pub mod refusal;
+
+/// The gate of one node.
+#[derive(Debug)]
+pub struct Gate {
+    pub tokens: Tokens,
+    pub user_quotas: Quotas,
+    /// `None`: programs are not let in.
+    pub keys: Option<Arc<KeyCache>>,
+    /// How clients reach the server, where that is set.
+    pub public_url: Option<Url>,
+    pub proxies: TrustedProxies,
+    pub database: Database,
+    pub auditor: Auditor,
+}
+
+/// What is known of a request whoever sent it.
+#[derive(Debug, Clone)]
+pub struct Origin {
+    pub address: Option<IpAddr>,
+    pub request_id: String,
+}
+
+/// A caller whose token or signature counts.
+#[derive(Debug)]
+pub enum Caller {
+    Person(Principal),
+    Agent(Box<Agent>),
+}
+
+/// An agent whose signature is right. Whether the key still counts, [`Gate::admit`] tells.
+#[derive(Debug)]
+pub struct Agent {
+    key: Arc<CachedKey>,
+    /// Which of its secrets signed.
+    generation: i32,
+    signed: SignedRequest,
+}
+
+/// A caller who may go on.
+#[derive(Debug, Clone)]
+pub struct Admitted {
+    pub principal: Principal,
+    /// What is left of a minute's requests, for callers with keys.
+    pub rate: Option<Rate>,
+    /// Which of a key's secrets signed.
+    pub generation: Option<i32>,
+}
+
+impl Caller {
+    /// Whether the digest of the body is signed, and so must be held against it.
+    #[must_use]
+    pub fn has_signed_digest(&self) -> bool {
+        matches!(self, Self::Agent(agent) if agent.signed.covers_content_digest())
+    }
+
+    fn principal(&self) -> Principal {
+        match self {
+            Self::Person(principal) => principal.clone(),
+            Self::Agent(agent) => agent.key.principal(),
+        }
+    }
+}
+
+impl Gate {
+    /// Where a request comes from.
+    #[must_use]
+    pub fn origin(&self, parts: &Parts) -> Origin {
+        let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
+        let id = parts.headers.get("x-request-id");
+        Origin {
+            address: peer.map(|peer| self.proxies.client(peer.0.ip(), &parts.headers)),
+            request_id: id
+                .and_then(|id| id.to_str().ok())
+                .unwrap_or_default()
+                .to_owned(),
+        }
+    }
+}

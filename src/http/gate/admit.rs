@@ -1,0 +1,176 @@
+//! Whether a known caller may go on, and what that costs.
+
+use std::time::Duration;
+
+use time::OffsetDateTime;
+
+use super::{
+    Admitted, Agent, Caller, Gate, Origin,
+    note::labelled,
+    refusal::{Refusal, limited, unauthenticated, unsigned, verdict},
+};
+use crate::{
+    auth::{principal::Principal, signature},
+    db::quotas::Use,
+    graphql::{
+        error::{ApiError, ErrorCode},
+        operation::Operation,
+    },
+};
+
+/// How much longer than a signature's window a nonce is remembered: node clocks may differ by that much.
+const CLOCKS_APART_MAX: Duration = Duration::from_secs(60);
+
+impl Gate {
+    /// Lets a caller through to an operation, and charges it: an agent one request, a person its submissions. A refusal
+    /// is in the audit log.
+    ///
+    /// # Errors
+    /// `UNAUTHENTICATED` when the signature has grown old, was used before, or the key has ended; `RATE_LIMITED`;
+    /// `INTERNAL` when the database does not answer.
+    pub async fn admit(
+        &self,
+        origin: &Origin,
+        caller: &Caller,
+        operation: Option<&Operation>,
+    ) -> Result<Admitted, Refusal> {
+        let admitted = match caller {
+            Caller::Person(principal) => self.admit_person(principal.clone(), operation).await,
+            Caller::Agent(agent) => self.admit_agent(agent).await,
+        };
+        admitted.inspect_err(|refusal| self.note_refused(origin, caller, operation, refusal))
+    }
+
+    async fn admit_agent(&self, agent: &Agent) -> Result<Admitted, Refusal> {
+        let Agent {
+            key,
+            generation,
+            signed,
+        } = agent;
+        // Once more: a slow body may have made it old.
+        signed
+            .check_fresh(OffsetDateTime::now_utc())
+            .map_err(|error| unsigned(&error))?;
+        let until = OffsetDateTime::from_unix_timestamp(signed.created()).map_err(|_| {
+            unauthenticated("The signature's `created` is no time: send seconds since 1970.")
+        })? + signature::WINDOW
+            + CLOCKS_APART_MAX;
+        let admission = self
+            .database
+            .admit_request(Use {
+                key: &key.row.id,
+                generation: *generation,
+                nonce: Some((signed.nonce_hash(), until)),
+                cost: 1,
+            })
+            .await
+            .map_err(ApiError::from)?;
+        let (version, rate) = verdict(admission)?;
+        let mut principal = key.principal();
+        if version != key.row.version
+            && let Some(keys) = &self.keys
+        {
+            // Changed since it was copied: what it may do counts as it is now.
+            let now = keys.read(&key.row.id).await.map_err(ApiError::from)?;
+            principal = now
+                .ok_or_else(|| unauthenticated("The key has been removed."))?
+                .principal();
+        }
+        Ok(Admitted {
+            principal,
+            rate: Some(rate),
+            generation: Some(*generation),
+        })
+    }
+
+    async fn admit_person(
+        &self,
+        principal: Principal,
+        operation: Option<&Operation>,
+    ) -> Result<Admitted, Refusal> {
+        let submissions = operation.map_or(0, |operation| operation.submissions);
+        self.charge_person(&principal, submissions).await?;
+        Ok(Admitted {
+            principal,
+            rate: None,
+            generation: None,
+        })
+    }
+
+    async fn charge_person(&self, principal: &Principal, submissions: u32) -> Result<(), Refusal> {
+        if submissions == 0 {
+            return Ok(());
+        }
+        let burst = principal.burst();
+        if submissions > burst {
+            let message = format!(
+                "You may make {burst} submissions a minute, and this is {submissions} in one request: send batches."
+            );
+            return Err(ApiError::new(ErrorCode::QueryTooComplex, message).into());
+        }
+        let per_minute = principal.quotas.requests_per_minute;
+        let rate = self
+            .database
+            .charge_person(&principal.owner, per_minute, submissions)
+            .await
+            .map_err(ApiError::from)?;
+        if rate.retry.is_some() {
+            return Err(limited(rate, "submissions"));
+        }
+        Ok(())
+    }
+
+    /// Lets an operation over an open connection through, and charges it like a request. A refusal is in the audit log.
+    ///
+    /// # Errors
+    /// As for [`Self::admit`]; `FORBIDDEN` for an agent's mutation.
+    pub async fn admit_operation(
+        &self,
+        origin: &Origin,
+        connected: &Admitted,
+        operation: Option<&Operation>,
+    ) -> Result<Admitted, ApiError> {
+        let principal = &connected.principal;
+        let refused = match (principal.key(), connected.generation) {
+            (Some(key), Some(generation)) => {
+                let used = Use {
+                    key,
+                    generation,
+                    nonce: None,
+                    cost: 1,
+                };
+                self.admit_keyed_operation(used, operation).await
+            }
+            _ => {
+                let submissions = operation.map_or(0, |operation| operation.submissions);
+                self.charge_person(principal, submissions).await
+            }
+        };
+        refused.map_err(|refusal| {
+            let event = self.refusal(origin, &refusal.error).by(principal);
+            self.note(labelled(event, operation));
+            refusal.error
+        })?;
+        Ok(connected.clone())
+    }
+
+    async fn admit_keyed_operation(
+        &self,
+        used: Use<'_>,
+        operation: Option<&Operation>,
+    ) -> Result<(), Refusal> {
+        if operation.is_some_and(Operation::is_mutation) {
+            return Err(ApiError::new(
+                ErrorCode::Forbidden,
+                "Programs send mutations by signed HTTP requests, not over a connection.",
+            )
+            .into());
+        }
+        let admission = self
+            .database
+            .admit_request(used)
+            .await
+            .map_err(ApiError::from)?;
+        verdict(admission).map(|_| ())
+    }
+}

@@ -1,0 +1,162 @@
+//! Who sent a request.
+
+use axum::http::{header, request::Parts};
+use time::OffsetDateTime;
+
+use super::{
+    Agent, Caller, Gate, Origin,
+    refusal::{Refusal, unauthenticated, unsigned},
+};
+use crate::{
+    auth::{
+        jwt::TokenError,
+        principal::Principal,
+        signature::{self, Message, SignedRequest, error::SignatureError},
+    },
+    error_chain::chain,
+    graphql::error::{ApiError, ErrorCode},
+};
+
+const SIGN_IN: &str =
+    "Sign in first: send `Authorization: Bearer <token>`, or sign the request with an API key.";
+
+impl Gate {
+    /// Who sent a request, as its head tells. A refusal is in the audit log.
+    ///
+    /// # Errors
+    /// `UNAUTHENTICATED` when nobody stands behind it, `FORBIDDEN` from where the key may not be used, `INTERNAL` when
+    /// the key must be read and can't.
+    pub async fn identify(
+        &self,
+        origin: &Origin,
+        parts: &Parts,
+        has_body: bool,
+    ) -> Result<Caller, Refusal> {
+        if !signature::is_signed(&parts.headers) {
+            let header = parts
+                .headers
+                .get(header::AUTHORIZATION)
+                .and_then(|value| value.to_str().ok());
+            let person = self.person(header).await;
+            return person.map(Caller::Person).map_err(|error| {
+                self.note(self.refusal(origin, &error));
+                error.into()
+            });
+        }
+        self.agent(origin, parts, has_body)
+            .await
+            .map(|agent| Caller::Agent(Box::new(agent)))
+    }
+
+    /// The person behind the value of an `Authorization` header.
+    ///
+    /// # Errors
+    /// `UNAUTHENTICATED` when it is missing or does not count.
+    pub async fn person(&self, authorization: Option<&str>) -> Result<Principal, ApiError> {
+        let Some(value) = authorization else {
+            return Err(unauthenticated(SIGN_IN));
+        };
+        let token = match value.split_once(' ') {
+            Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => token.trim(),
+            _ => {
+                return Err(unauthenticated(
+                    "This kind of authorization is not known here: send `Authorization: Bearer <token>`.",
+                ));
+            }
+        };
+        let identity = self
+            .tokens
+            .verify(token)
+            .await
+            .map_err(|error| match error {
+                TokenError::Expired => unauthenticated("Your token has expired: sign in again."),
+                error => {
+                    tracing::debug!(cause = %chain(&error), "A token was refused");
+                    unauthenticated("Your token is not valid here: sign in again.")
+                }
+            })?;
+        Ok(Principal::user(identity, self.user_quotas))
+    }
+
+    async fn agent(
+        &self,
+        origin: &Origin,
+        parts: &Parts,
+        has_body: bool,
+    ) -> Result<Agent, Refusal> {
+        let Some(keys) = &self.keys else {
+            return Err(unauthenticated("This server lets no programs in: send a token.").into());
+        };
+        if parts.headers.contains_key(header::AUTHORIZATION) {
+            return Err(self
+                .refuse_claimed(
+                    origin,
+                    &parts.headers,
+                    keys,
+                    unauthenticated("Send a token or a signature, not both: which of them should count would be open."),
+                )
+                .await);
+        }
+        let message = Message {
+            method: &parts.method,
+            uri: &parts.uri,
+            headers: &parts.headers,
+            has_body,
+            public_url: self.public_url.as_ref(),
+        };
+        let checked = SignedRequest::parse(message).and_then(|signed| {
+            signed.check_fresh(OffsetDateTime::now_utc())?;
+            Ok(signed)
+        });
+        let signed = match checked {
+            Ok(signed) => signed,
+            Err(error) => {
+                let error = unsigned(&error);
+                return Err(self
+                    .refuse_claimed(origin, &parts.headers, keys, error)
+                    .await);
+            }
+        };
+        let key = keys.find(signed.key_id()).await.map_err(ApiError::from)?;
+        let Some(key) = key else {
+            // As long as for a key that exists.
+            let _: bool = signed.verify(std::slice::from_ref(&keys.nobodys_secret()));
+            let error = unsigned(&SignatureError::Mismatch);
+            self.note(self.refusal(origin, &error));
+            return Err(error.into());
+        };
+        let mut key = key;
+        let mut signing = key.signing_generation(&signed);
+        if signing.is_none()
+            && let Some(newer) = keys
+                .find_newer(signed.key_id())
+                .await
+                .map_err(ApiError::from)?
+        {
+            signing = newer.signing_generation(&signed);
+            key = newer;
+        }
+        let claimed = |error: ApiError| {
+            let event = self.refusal(origin, &error).claiming(key.row.id.clone());
+            self.note(event);
+            Refusal::from(error)
+        };
+        let Some(generation) = signing else {
+            return Err(claimed(unsigned(&SignatureError::Mismatch)));
+        };
+        if !origin
+            .address
+            .is_none_or(|address| key.is_allowed_from(address))
+        {
+            return Err(claimed(ApiError::new(
+                ErrorCode::Forbidden,
+                "This key may not be used from your address.",
+            )));
+        }
+        Ok(Agent {
+            key,
+            generation,
+            signed,
+        })
+    }
+}

@@ -1,0 +1,83 @@
+//! What the audit log learns of requests.
+
+use axum::http::HeaderMap;
+
+use super::{Caller, Gate, Origin, refusal::Refusal};
+use crate::{
+    auth::{principal::Principal, signature},
+    db::audit::event::{AuditEvent, Outcome},
+    graphql::{error::ApiError, operation::Operation},
+    http::key_cache::KeyCache,
+};
+
+impl Gate {
+    /// Puts a mutation into the audit log before its answer is sent.
+    pub async fn record(
+        &self,
+        origin: &Origin,
+        principal: &Principal,
+        operation: &Operation,
+        outcome: Outcome,
+    ) {
+        let event = AuditEvent::mutation(principal, &operation.label, outcome);
+        self.auditor.record(from(event, origin)).await;
+    }
+
+    /// Puts a refusal of a caller whose signature or token is right into the audit log.
+    pub fn note_refused(
+        &self,
+        origin: &Origin,
+        caller: &Caller,
+        operation: Option<&Operation>,
+        refusal: &Refusal,
+    ) {
+        let event = self.refusal(origin, &refusal.error).by(&caller.principal());
+        self.note(labelled(event, operation));
+    }
+
+    /// A refusal of somebody who only claims to hold a key; it is noted under that key if there is such a key.
+    pub(super) async fn refuse_claimed(
+        &self,
+        origin: &Origin,
+        headers: &HeaderMap,
+        keys: &KeyCache,
+        error: ApiError,
+    ) -> Refusal {
+        let mut event = self.refusal(origin, &error);
+        if let Some(id) = signature::claimed_key(headers) {
+            match keys.find(&id).await {
+                Ok(Some(_)) => event = event.claiming(id),
+                Ok(None) => {}
+                Err(error) => return ApiError::from(error).into(),
+            }
+        }
+        self.note(event);
+        error.into()
+    }
+
+    pub(super) fn refusal(&self, origin: &Origin, error: &ApiError) -> AuditEvent {
+        from(
+            AuditEvent::refusal(Outcome::code(error.code.as_str())),
+            origin,
+        )
+    }
+
+    pub(super) fn note(&self, event: AuditEvent) {
+        self.auditor.refused(event);
+    }
+}
+
+fn from(event: AuditEvent, origin: &Origin) -> AuditEvent {
+    let event = event.request_id(&origin.request_id);
+    match origin.address {
+        Some(address) => event.from_address(address),
+        None => event,
+    }
+}
+
+pub(super) fn labelled(event: AuditEvent, operation: Option<&Operation>) -> AuditEvent {
+    match operation {
+        Some(operation) => event.operation(&operation.label),
+        None => event,
+    }
+}
