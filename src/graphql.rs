@@ -26,6 +26,7 @@ pub mod operation;
 pub mod pace;
 pub mod query;
 pub mod subscription;
+pub mod trail;
 pub mod types;
 
 /// The schema with its resolvers.

@@ -68,6 +68,11 @@ fn describe() {
         "GraphQL requests over HTTP, by outcome."
     );
     describe_histogram!(
+        "orfeas_admission_seconds",
+        Unit::Seconds,
+        "Letting a request in, by step (identify: token or signature; admit: key, nonce and quota in Postgres)."
+    );
+    describe_histogram!(
         "orfeas_gpu_batch_images",
         Unit::Count,
         "Images that shared a forward pass."

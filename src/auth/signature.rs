@@ -8,6 +8,7 @@
 use std::{fmt, time::Duration};
 
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
+use base64::{Engine, engine::general_purpose::STANDARD};
 use hmac::{Hmac, KeyInit, Mac};
 use sfv::{BareItem, Dictionary, InnerList, Item, ListEntry, ListSerializer, Parser};
 use sha2::{Digest, Sha256};
@@ -203,9 +204,22 @@ fn fields(headers: &HeaderMap) -> Result<(InnerList, Vec<u8>), SignatureError> {
         ListEntry::Item(Item {
             bare_item: BareItem::ByteSequence(bytes),
             ..
-        }) => Ok((covered, bytes)),
-        _ => Err(member(SIGNATURE_TITLE, "base 64 between colons")),
+        }) if is_canonical(headers, &bytes) => Ok((covered, bytes)),
+        _ => Err(member(
+            SIGNATURE_TITLE,
+            "base 64 between colons, padded, its last bits zero",
+        )),
     }
+}
+
+/// Whether these bytes were written in the one way that base 64 has for them: parsers take texts whose unused last bits
+/// are set, and then a changed request would count.
+fn is_canonical(headers: &HeaderMap, bytes: &[u8]) -> bool {
+    let written = format!(":{}:", STANDARD.encode(bytes));
+    headers
+        .get(SIGNATURE)
+        .and_then(|value| value.to_str().ok())
+        .is_some_and(|value| value.contains(&written))
 }
 
 const SIGNATURE_TITLE: &str = "Signature";

@@ -13,6 +13,8 @@ use super::{
 };
 use crate::config::Settings;
 
+mod admission;
+
 /// Options of `orfeas bench`.
 #[derive(Debug, Args)]
 pub struct Options {
@@ -25,6 +27,9 @@ pub struct Options {
     /// Field samples along an axis; default: the model's.
     #[arg(long)]
     resolution: Option<u32>,
+    /// Instead: what it costs to let signed requests in, from this many agents at once.
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    agents: Option<u16>,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -49,8 +54,12 @@ pub async fn run(settings: Settings, options: Options) -> Result<ExitCode, Comma
         at_once,
         repeat,
         resolution,
+        agents,
         json,
     } = options;
+    if let Some(agents) = agents {
+        return admission::run(&settings, agents.into()).await;
+    }
     if repeat == 0
         || at_once
             .iter()

@@ -42,6 +42,10 @@ pub async fn start_node(settings: &Settings) -> Result<(App, Client), CommandErr
         orfeas_listen: free_port,
         orfeas_public_url: None,
         orfeas_role: Role::All,
+        // Its one client is the program itself.
+        user_max_requests_per_minute: 1_000_000,
+        user_max_conversions_at_once: 1_000_000,
+        user_max_conversions_per_day: 1_000_000,
         ..settings.clone()
     };
     let app = App::start(AppOptions {

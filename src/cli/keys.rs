@@ -13,7 +13,15 @@ use crate::{
     auth::{api_key::KeyId, keyring::Keyring, principal::Permission},
     config::Settings,
     conversion::NodeId,
-    db::{Database, api_keys::GRACE, entities::api_key},
+    db::{
+        Database,
+        api_keys::GRACE,
+        audit::{
+            details::Details,
+            event::{AuditEvent, Outcome},
+        },
+        entities::api_key,
+    },
     graphql::{
         error::ApiError,
         keys::{CreateApiKeyInput, UpdateApiKeyInput, change, new_key},
@@ -146,6 +154,7 @@ async fn carry_out(
             let row = database
                 .create_key(key.map_err(told)?, keyring.signing_name())
                 .await?;
+            record(database, "keys create", &row).await?;
             show_secret(keyring, &row, json)
         }
         Command::List { json } => {
@@ -155,7 +164,9 @@ async fn carry_out(
         Command::Update(Update { id, name, wishes }) => {
             let json = wishes.json;
             let change = change(wishes.update(&id, name)).map_err(told)?;
-            show(&found(database.update_key(&id, change).await?)?, json);
+            let row = found(database.update_key(&id, change).await?)?;
+            record(database, "keys update", &row).await?;
+            show(&row, json);
             Ok(())
         }
         Command::Rotate {
@@ -167,13 +178,31 @@ async fn carry_out(
             let row = database
                 .rotate_key(&id, keyring.signing_name(), grace)
                 .await?;
-            show_secret(keyring, &found(row)?, json)
+            let row = found(row)?;
+            record(database, "keys rotate", &row).await?;
+            show_secret(keyring, &row, json)
         }
         Command::Revoke { id, json } => {
-            show(&found(database.revoke_key(&id).await?)?, json);
+            let row = found(database.revoke_key(&id).await?)?;
+            record(database, "keys revoke", &row).await?;
+            show(&row, json);
             Ok(())
         }
     }
+}
+
+/// What is changed past the API is in the audit log as well.
+async fn record(
+    database: &Database,
+    command: &str,
+    row: &api_key::Model,
+) -> Result<(), CommandError> {
+    let details = Details::default()
+        .key(&row.id)
+        .permissions(row.allowed())
+        .generation(row.generation.unsigned_abs());
+    let event = AuditEvent::command(command, Outcome::OK).details(details);
+    Ok(database.insert_audit(&[event]).await?)
 }
 
 impl Wishes {

@@ -10,6 +10,7 @@ use super::{
     Services,
     error::{ApiError, ErrorCode},
     guard::{Require, principal},
+    trail,
     types::api_key::ApiKey,
 };
 use crate::{
@@ -132,6 +133,7 @@ impl KeyMutation {
             .create_key(key, services.keyring.signing_name())
             .await
             .map_err(ApiError::from)?;
+        note(context, &row);
         Ok(CreateApiKeyPayload {
             secret: secret(services, &row)?,
             api_key: ApiKey(row),
@@ -151,9 +153,11 @@ impl KeyMutation {
         let row = database
             .update_key(&id, change)
             .await
-            .map_err(ApiError::from)?;
+            .map_err(ApiError::from)?
+            .ok_or_else(no_such)?;
+        note(context, &row);
         Ok(UpdateApiKeyPayload {
-            api_key: ApiKey(row.ok_or_else(no_such)?),
+            api_key: ApiKey(row),
         })
     }
 
@@ -167,6 +171,7 @@ impl KeyMutation {
             .await
             .map_err(ApiError::from)?
             .ok_or_else(no_such)?;
+        note(context, &row);
         Ok(RotateApiKeyPayload {
             secret: secret(services, &row)?,
             api_key: ApiKey(row),
@@ -180,11 +185,22 @@ impl KeyMutation {
         let row = database
             .revoke_key(&parse_id(&id)?)
             .await
-            .map_err(ApiError::from)?;
+            .map_err(ApiError::from)?
+            .ok_or_else(no_such)?;
+        note(context, &row);
         Ok(RevokeApiKeyPayload {
-            api_key: ApiKey(row.ok_or_else(no_such)?),
+            api_key: ApiKey(row),
         })
     }
+}
+
+fn note(context: &Context<'_>, row: &api_key::Model) {
+    trail::note(context, |details| {
+        details
+            .key(&row.id)
+            .permissions(row.allowed())
+            .generation(row.generation.unsigned_abs())
+    });
 }
 
 fn no_such() -> ApiError {

@@ -8,6 +8,7 @@ use super::{
     error::{ApiError, ErrorCode},
     guard::{Require, principal},
     query::{find_batch, find_conversion},
+    trail,
     types::{batch::Batch, conversion::Conversion, queue::QueueStatus},
 };
 use crate::{
@@ -118,6 +119,7 @@ impl ConversionMutation {
                 "The conversion of this idempotency key has been deleted: use a new key.",
             )
         })?;
+        trail::note(context, |details| details.conversion(conversion.id));
         Ok(SubmitConversionPayload {
             conversion: Conversion(conversion),
         })
@@ -152,6 +154,17 @@ impl ConversionMutation {
             });
         }
         let rows = admission::admit(services, principal, order, true, &pictures).await?;
+        let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
+        let accepted = rows.conversions.len();
+        trail::note(context, |details| {
+            let details = match &rows.batch {
+                Some(batch) => details.batch(batch.id),
+                None => details,
+            };
+            details
+                .images(count(accepted))
+                .images_refused(count(pictures.len().saturating_sub(accepted)))
+        });
         Ok(SubmitBatchPayload {
             batch: rows.batch.map(Batch),
             items: items(pictures, rows.conversions),
@@ -167,6 +180,7 @@ impl ConversionMutation {
     ) -> Result<CancelConversionPayload> {
         let services = context.data::<Services>()?;
         let row = own_conversion(services, principal(context)?, &id).await?;
+        trail::note(context, |details| details.conversion(row.id));
         services
             .database
             .cancel(row.id)
@@ -187,6 +201,7 @@ impl ConversionMutation {
         let batch = find_batch(services, principal(context)?, batch)
             .await?
             .ok_or_else(no_such)?;
+        trail::note(context, |details| details.batch(batch.id));
         let rows = services
             .database
             .conversions_of_batch(batch.id)
@@ -255,6 +270,9 @@ impl ConversionMutation {
             .into_iter()
             .next()
             .expect("one was submitted");
+        trail::note(context, |details| {
+            details.conversion(conversion.id).retry_of(row.id)
+        });
         Ok(RetryConversionPayload {
             conversion: Conversion(conversion),
         })
@@ -270,6 +288,7 @@ impl ConversionMutation {
         let services = context.data::<Services>()?;
         let principal = principal(context)?;
         let row = own_conversion(services, principal, &id).await?;
+        trail::note(context, |details| details.conversion(row.id));
         let deleted = services
             .database
             .delete_conversion(principal.sees(), row.id)
@@ -303,6 +322,7 @@ impl ConversionMutation {
 }
 
 async fn switch(context: &Context<'_>, paused: bool) -> Result<QueueStatus> {
+    trail::note(context, |details| details.paused(paused));
     let database = &context.data::<Services>()?.database;
     database
         .set_paused(paused, principal(context)?.owner.as_str())

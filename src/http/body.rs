@@ -11,17 +11,20 @@ use async_graphql::{
     http::{MultipartOptions, receive_body},
 };
 use axum::{
-    body::{Body, BodyDataStream, Bytes},
+    body::{BodyDataStream, Bytes},
     http::{HeaderMap, StatusCode, header},
 };
 use futures_util::{Stream, StreamExt};
 use tokio_util::{compat::TokioAsyncReadCompatExt, io::StreamReader};
 
+use self::structure::{Structure, VALUES_MAX};
 use super::UploadLimits;
 use crate::{
     auth::digest::{DigestHasher, ExpectedDigest},
     graphql::error::{ApiError, ErrorCode},
 };
+
+const JSON: &str = "application/json";
 
 /// Why a request is answered before it runs, and with which status.
 pub type Refusal = (StatusCode, ApiError);
@@ -55,14 +58,28 @@ pub async fn read(
     let multipart = MultipartOptions::default()
         .max_file_size(usize::try_from(bytes_max).unwrap_or(usize::MAX))
         .max_num_files(limits.images_max);
-    let meter = Meter::new(body, bytes_max, digest.map(ExpectedDigest::hasher));
+    let structure = (essence(content_type.as_deref()) == JSON).then(Structure::default);
+    let meter = Meter {
+        body: body.into_data_stream(),
+        bytes: 0,
+        bytes_max,
+        excess: None,
+        structure,
+        hasher: digest.map(ExpectedDigest::hasher),
+    };
     let mut reader = StreamReader::new(meter).compat();
     let parsed = receive_body(content_type, &mut reader, multipart).await;
     let mut meter = reader.into_inner().into_inner();
     // Before any other error: what a parser makes of a body that somebody changed on its way misleads.
     let authentic = meter.check_digest().await;
-    if meter.is_over {
-        return Err(too_large(bytes_max));
+    match meter.excess {
+        Some(Excess::Bytes) => return Err(too_large(bytes_max)),
+        Some(Excess::Values) => {
+            return Err(invalid(format!(
+                "The request's JSON holds more than {VALUES_MAX} values: send several requests."
+            )));
+        }
+        None => {}
     }
     authentic?;
     let facts = BodyFacts { bytes: meter.bytes };
@@ -93,7 +110,7 @@ fn text(headers: &HeaderMap, name: header::HeaderName) -> Option<&str> {
 /// How large a body of its type may be, in bytes.
 fn bytes_max(limits: UploadLimits, content_type: Option<&str>) -> Result<u64, Refusal> {
     let bytes = match essence(content_type).as_str() {
-        "application/json" => limits.json_bytes_max(),
+        JSON => limits.json_bytes_max(),
         "multipart/form-data" => limits.multipart_bytes_max(),
         _ => {
             let message = "Send application/json, or multipart/form-data with files.";
@@ -127,31 +144,27 @@ fn unreadable(error: &dyn std::error::Error) -> Refusal {
     invalid(format!("The request can't be read: {error}."))
 }
 
-/// More bytes came than the type of the body allows.
-#[derive(Debug, Clone, Copy, thiserror::Error)]
-#[error("the body is too large")]
-struct TooLarge;
+/// What there is too much of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+enum Excess {
+    #[error("the body has too many bytes")]
+    Bytes,
+    #[error("the body's JSON has too many values")]
+    Values,
+}
 
 /// A body's bytes on their way to a parser.
 struct Meter {
     body: BodyDataStream,
     bytes: u64,
     bytes_max: u64,
-    is_over: bool,
+    excess: Option<Excess>,
+    /// Of a JSON body.
+    structure: Option<Structure>,
     hasher: Option<DigestHasher>,
 }
 
 impl Meter {
-    fn new(body: Body, bytes_max: u64, hasher: Option<DigestHasher>) -> Self {
-        Self {
-            body: body.into_data_stream(),
-            bytes: 0,
-            bytes_max,
-            is_over: false,
-            hasher,
-        }
-    }
-
     /// Reads what is left of a body that has a digest, and compares. Without one nothing is read: what a parser leaves
     /// then concerns nobody.
     async fn check_digest(&mut self) -> Result<(), Refusal> {
@@ -180,8 +193,8 @@ impl Stream for Meter {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<io::Result<Bytes>>> {
-        if self.is_over {
-            return Poll::Ready(Some(Err(io::Error::other(TooLarge))));
+        if let Some(excess) = self.excess {
+            return Poll::Ready(Some(Err(io::Error::other(excess))));
         }
         let polled = std::task::ready!(self.body.poll_next_unpin(context));
         Poll::Ready(match polled {
@@ -189,9 +202,15 @@ impl Stream for Meter {
             Some(Err(error)) => Some(Err(io::Error::other(error))),
             Some(Ok(chunk)) => {
                 self.bytes += chunk.len() as u64;
-                self.is_over = self.bytes > self.bytes_max;
-                if self.is_over {
-                    return Poll::Ready(Some(Err(io::Error::other(TooLarge))));
+                if self.bytes > self.bytes_max {
+                    self.excess = Some(Excess::Bytes);
+                } else if let Some(structure) = &mut self.structure
+                    && structure.is_excessive(&chunk)
+                {
+                    self.excess = Some(Excess::Values);
+                }
+                if let Some(excess) = self.excess {
+                    return Poll::Ready(Some(Err(io::Error::other(excess))));
                 }
                 if let Some(hasher) = &mut self.hasher {
                     hasher.update(&chunk);
@@ -202,5 +221,6 @@ impl Stream for Meter {
     }
 }
 
+mod structure;
 #[cfg(test)]
 mod tests;

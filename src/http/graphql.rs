@@ -17,11 +17,11 @@ use super::{
 };
 use crate::{
     auth::{digest::ExpectedDigest, principal::Principal, signature},
-    db::audit::event::Outcome,
     graphql::{
         error::{ApiError, ErrorCode},
         execute::{self, Prepared},
         operation::Operation,
+        trail::Trail,
     },
 };
 
@@ -205,19 +205,19 @@ impl<'a> Visit<'a> {
         } = prepared;
         let started = std::time::Instant::now();
         let schema = &self.state.0.schema;
-        let response = schema.execute(request.data(principal.clone())).await;
+        let trail = Trail::default();
+        let request = request.data(principal.clone()).data(trail.clone());
+        let response = schema.execute(request).await;
         let outcome = if response.is_ok() { "ok" } else { "error" };
         ::metrics::histogram!("orfeas_graphql_request_seconds", "outcome" => outcome)
             .record(started.elapsed());
         let gate = &self.state.0.gate;
-        let code = ErrorCode::of(&response);
         match operation {
             Some(operation) if operation.is_mutation() => {
-                let outcome = code.map_or(Outcome::OK, |code| Outcome::code(code.as_str()));
-                gate.record(&self.origin, principal, &operation, outcome)
+                gate.record(&self.origin, principal, &operation, &trail, &response)
                     .await;
             }
-            operation => self.note_forbidden(code, operation.as_ref()),
+            operation => self.note_forbidden(ErrorCode::of(&response), operation.as_ref()),
         }
         finished(self.accept, response)
     }

@@ -58,6 +58,11 @@ async fn the_same_key_a_hundred_times_at_once_is_one_conversion() {
         scalar(&database, "SELECT count(*) FROM conversion").await,
         1
     );
+    assert_eq!(
+        scalar(&database, "SELECT sum(conversions)::bigint FROM usage_day").await,
+        1,
+        "and one charge"
+    );
     assert_eq!(scalar(&database, "SELECT count(*) FROM asset").await, 1);
     assert_eq!(
         sources_stored(&world),

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::harness::{
     World,
     agent::Agent,
-    client::{SUBMIT, SUBMIT_BATCH, submission},
+    client::{Client, SUBMIT, SUBMIT_BATCH, submission},
     pictures,
     seed::{scalar, sql},
 };
@@ -124,8 +124,42 @@ async fn a_key_is_made_listed_changed_rotated_and_revoked() {
         "NOT_FOUND"
     );
     assert_eq!(new.refusal(WHO, json!({})).await.0, 401, "for good");
+    check_audit(&admin, &agent).await;
     one.app.stop().await;
     other.app.stop().await;
+}
+
+/// All of it is in the audit log, with what it was about.
+async fn check_audit(admin: &Client, agent: &Agent) {
+    let query = "query ($filter: AuditFilter) { auditEvents(first: 50, filter: $filter) {
+        nodes { operation outcome actor address details { name value } } } }";
+    let filter = json!({ "filter": { "kind": ["MUTATION"] } });
+    let events = admin.run(query, filter).await;
+    let events = events["auditEvents"]["nodes"].as_array().unwrap();
+    let text = |event: &Value, field: &str| event[field].as_str().unwrap().to_owned();
+    for (operation, outcome) in [
+        ("createApiKey", "OK"),
+        ("updateApiKey", "OK"),
+        ("rotateApiKey", "OK"),
+        ("revokeApiKey", "OK"),
+        ("rotateApiKey", "NOT_FOUND"),
+    ] {
+        let found = events.iter().any(|event| {
+            text(event, "operation") == operation && text(event, "outcome") == outcome
+        });
+        assert!(found, "{operation} {outcome}: {events:#?}");
+    }
+    let mut created = events
+        .iter()
+        .filter(|event| event["operation"] == "createApiKey");
+    let created = created.next().unwrap();
+    assert_eq!(created["actor"], "user:root");
+    assert_eq!(created["address"], "127.0.0.1");
+    let key = json!({ "name": "key", "value": agent.key });
+    assert!(
+        created["details"].as_array().unwrap().contains(&key),
+        "{created:#}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,7 +4,7 @@ use std::{fs, time::Duration};
 
 use futures_util::future::join_all;
 use orfeas::{
-    conversion::{ConversionId, NodeId, Stage, Status},
+    conversion::{ConversionId, NodeId, Owner, Stage, Status},
     db::{Database, conversions::LEASE, entities::event},
 };
 use rustix::process::Signal;
@@ -150,6 +150,14 @@ async fn a_killed_nodes_conversions_are_finished_by_another() {
     let heir = world.node().await;
     until_all_ended(&database).await;
     check_exactly_once(&world, &database).await;
+    let charged = "SELECT coalesce(sum(conversions), 0)::bigint FROM usage_day";
+    assert_eq!(
+        usize::try_from(scalar(&database, charged).await).unwrap(),
+        all_rows(&database).await.len(),
+        "each was charged once, whichever node died"
+    );
+    let usage = database.usage(&Owner::user("alice")).await.unwrap();
+    assert_eq!(usage.active, 0, "nothing leaks");
     let mut rescued = 0;
     for id in ids {
         let row = seed::row(&database, id).await;

@@ -227,24 +227,21 @@ fn every_byte_counts() {
     let sent = Sent::signed(&id, &secret);
     assert!(sent.counts(&id, &secret));
     assert!(sent.parse().expect("valid").covers_content_digest());
-    let (_, signed) = fields(&sent.headers).expect("well formed");
 
     for (name, value) in &sent.headers {
         if name == "host" {
             continue;
         }
-        for place in 0..value.len() {
+        // Two bits: the last digit of 32 bytes in base 64 has as many that mean nothing, and may not be spelt otherwise.
+        for (place, bit) in (0..value.len()).flat_map(|place| [(place, 1), (place, 2)]) {
             let mut bytes = value.as_bytes().to_vec();
-            bytes[place] ^= 1;
+            bytes[place] ^= bit;
             let Ok(changed) = HeaderValue::from_bytes(&bytes) else {
                 continue;
             };
             let mut other = sent.clone();
             other.headers.insert(name.clone(), changed);
-            // The last digit of 32 bytes in base 64 has two bits that mean nothing: the same signature, spelt otherwise.
-            let same = name == SIGNATURE
-                && fields(&other.headers).is_ok_and(|(_, signature)| signature == signed);
-            assert_eq!(other.counts(&id, &secret), same, "{name}: byte {place}");
+            assert!(!other.counts(&id, &secret), "{name}: byte {place}");
         }
         let mut other = sent.clone();
         other.headers.remove(name);

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::{
     auth::{api_key::KeyId, principal::Permissions},
-    conversion::{AssetId, BatchId, ConversionId},
+    conversion::{BatchId, ConversionId},
 };
 
 /// Names and values of an event; bounded, since each name occurs once and each value is an id, a number or a choice.
@@ -47,12 +47,6 @@ impl Details {
         self.with("batch", Value::Text(id.to_string()))
     }
 
-    /// The asset that was used.
-    #[must_use]
-    pub fn asset(self, id: AssetId) -> Self {
-        self.with("asset", Value::Text(id.to_string()))
-    }
-
     /// The key that was made or changed: not the one that the caller used.
     #[must_use]
     pub fn key(self, id: &KeyId) -> Self {
@@ -84,22 +78,10 @@ impl Details {
         self.with("imagesRefused", Value::Number(count.into()))
     }
 
-    /// The answer was one given before, to the same idempotency key.
-    #[must_use]
-    pub fn repeated(self) -> Self {
-        self.with("repeated", Value::Flag(true))
-    }
-
     /// Whether the queue was paused or resumed.
     #[must_use]
     pub fn paused(self, paused: bool) -> Self {
         self.with("paused", Value::Flag(paused))
-    }
-
-    /// How long the caller was told to wait.
-    #[must_use]
-    pub fn retry_after(self, wait: Duration) -> Self {
-        self.with("retryAfterSeconds", Value::Number(wait.as_secs()))
     }
 
     /// The event was stored so much later than it happened, because the database could not be reached.
@@ -126,15 +108,12 @@ mod tests {
             .conversion(ConversionId::new())
             .retry_of(ConversionId::new())
             .batch(BatchId::new())
-            .asset(AssetId::new())
             .key(&KeyId::new())
             .permissions(Permission::ALL.into_iter().collect())
             .generation(u32::MAX)
             .images(u32::MAX)
             .images_refused(u32::MAX)
-            .repeated()
             .paused(false)
-            .retry_after(Duration::MAX)
             .late(Duration::MAX)
             .counted_over(Duration::MAX);
         let text = serde_json::to_string(&details).expect("plain data");

@@ -1,6 +1,6 @@
 use std::io::Read;
 
-use axum::http::HeaderValue;
+use axum::{body::Body, http::HeaderValue};
 use futures_util::stream;
 
 use super::*;
@@ -10,7 +10,6 @@ const LIMITS: UploadLimits = UploadLimits {
     image_bytes_max: 300,
     images_max: 2,
 };
-const JSON: &str = "application/json";
 const MULTIPART: &str = "multipart/form-data; boundary=cut";
 
 /// A request whose body comes in pieces of seven bytes, without a declared length.
@@ -93,6 +92,14 @@ async fn json_is_held_against_its_digest() {
         refusal(JSON, br#"[{"query":"{ a }"},{"query":"{ b }"}]"#, None).await,
         (400, ErrorCode::InvalidInput)
     );
+    let lists = [b"[".repeat(60_000), b"]".repeat(60_000)].concat();
+    let limits = UploadLimits {
+        image_bytes_max: 1 << 20,
+        ..LIMITS
+    };
+    let refused = read(limits, request(JSON, &lists), None).await;
+    let (_, error) = refused.expect_err("it must be refused");
+    assert!(error.message.contains("50000 values"), "{}", error.message);
     // White space is no part of the JSON, and yet of the body.
     let spaced = [&body[..], b" \n"].concat();
     assert_eq!(

@@ -1,6 +1,6 @@
 //! Whether a known caller may go on, and what that costs.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use time::OffsetDateTime;
 
@@ -34,10 +34,13 @@ impl Gate {
         caller: &Caller,
         operation: Option<&Operation>,
     ) -> Result<Admitted, Refusal> {
+        let started = Instant::now();
         let admitted = match caller {
             Caller::Person(principal) => self.admit_person(principal.clone(), operation).await,
             Caller::Agent(agent) => self.admit_agent(agent).await,
         };
+        metrics::histogram!("orfeas_admission_seconds", "step" => "admit")
+            .record(started.elapsed());
         admitted.inspect_err(|refusal| self.note_refused(origin, caller, operation, refusal))
     }
 

@@ -1,12 +1,17 @@
 //! What the audit log learns of requests.
 
+use async_graphql::Response;
 use axum::http::HeaderMap;
 
 use super::{Caller, Gate, Origin, refusal::Refusal};
 use crate::{
     auth::{principal::Principal, signature},
     db::audit::event::{AuditEvent, Outcome},
-    graphql::{error::ApiError, operation::Operation},
+    graphql::{
+        error::{ApiError, ErrorCode},
+        operation::Operation,
+        trail::Trail,
+    },
     http::key_cache::KeyCache,
 };
 
@@ -17,9 +22,13 @@ impl Gate {
         origin: &Origin,
         principal: &Principal,
         operation: &Operation,
-        outcome: Outcome,
+        trail: &Trail,
+        response: &Response,
     ) {
-        let event = AuditEvent::mutation(principal, &operation.label, outcome);
+        let code = ErrorCode::of(response);
+        let outcome = code.map_or(Outcome::OK, |code| Outcome::code(code.as_str()));
+        let event =
+            AuditEvent::mutation(principal, &operation.label, outcome).details(trail.details());
         self.auditor.record(from(event, origin)).await;
     }
 

@@ -18,11 +18,11 @@ use super::{
     operations::{NotEntered, Operations, Ticket},
 };
 use crate::{
-    db::audit::event::Outcome,
     graphql::{
         error::{ApiError, ErrorCode},
         execute::{self, Prepared},
         operation::Operation,
+        trail::Trail,
     },
     http::{
         HttpState,
@@ -229,18 +229,18 @@ async fn execute(
         Err(error) => return refuse(&error),
     };
     let mutation = operation.filter(Operation::is_mutation);
-    let mut responses = parts.schema.execute_stream(request.data(principal.clone()));
+    let trail = Trail::default();
+    let request = request.data(principal.clone()).data(trail.clone());
+    let mut responses = parts.schema.execute_stream(request);
     let mut is_first = true;
     while let Some(response) = responses.next().await {
         if is_first && execute::is_request_error(&response) {
             return Some(message::errors(&ticket.id, &response.errors));
         }
         if is_first && let Some(mutation) = &mutation {
-            let code = ErrorCode::of(&response);
-            let outcome = code.map_or(Outcome::OK, |code| Outcome::code(code.as_str()));
             parts
                 .gate
-                .record(&shared.origin, principal, mutation, outcome)
+                .record(&shared.origin, principal, mutation, &trail, &response)
                 .await;
         }
         is_first = false;
