@@ -48,8 +48,8 @@ lint: fetch ## Check format, module borders, clippy's lints and the documentatio
 	cargo clippy --workspace --all-targets --no-default-features $(CARGO_FLAGS) -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps $(CARGO_FLAGS)
 	@if cargo deny --version >/dev/null 2>&1; \
-	then echo cargo deny --config .cargo/deny.toml check bans licenses sources; \
-	     cargo deny --locked check --config .cargo/deny.toml bans licenses sources; \
+	then echo cargo deny --locked --config .cargo/deny.toml check bans licenses sources; \
+	     cargo deny --locked --config .cargo/deny.toml check bans licenses sources; \
 	else echo "cargo-deny isn't installed: licences and sources of dependencies were not checked"; fi
 
 bench: build ## Time each stage of a conversion.

@@ -1,13 +1,56 @@
-//! The database schema of orfeas, one module per step, each up and down.
+//! The database schema of orfeas, one folder of SQL a step, each up and down.
 //!
 //! Steps expand first and contract in a later release, so that two versions can share one database.
 
 pub use sea_orm_migration::MigratorTrait;
-use sea_orm_migration::{MigrationTrait, async_trait};
+use sea_orm_migration::{
+    MigrationName, MigrationTrait, SchemaManager, async_trait, sea_orm::ConnectionTrait,
+    sea_orm::DbErr,
+};
 
-mod m0001_conversions;
-mod m0002_identity;
-mod m0003_audit;
+/// One step: its name, under which the database remembers it, and its SQL.
+#[derive(Debug)]
+struct Step {
+    name: &'static str,
+    up: &'static str,
+    down: &'static str,
+}
+
+/// The step in the folder of this name.
+macro_rules! step {
+    ($name:literal) => {
+        Box::new(Step {
+            name: $name,
+            up: include_str!(concat!($name, "/up.sql")),
+            down: include_str!(concat!($name, "/down.sql")),
+        })
+    };
+}
+
+impl MigrationName for Step {
+    fn name(&self) -> &str {
+        self.name
+    }
+}
+
+#[async_trait::async_trait]
+impl MigrationTrait for Step {
+    async fn up(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        manager
+            .get_connection()
+            .execute_unprepared(self.up)
+            .await
+            .map(|_| ())
+    }
+
+    async fn down(&self, manager: &SchemaManager) -> Result<(), DbErr> {
+        manager
+            .get_connection()
+            .execute_unprepared(self.down)
+            .await
+            .map(|_| ())
+    }
+}
 
 /// All steps in their order.
 #[derive(Debug)]
@@ -17,9 +60,9 @@ pub struct Migrator;
 impl MigratorTrait for Migrator {
     fn migrations() -> Vec<Box<dyn MigrationTrait>> {
         vec![
-            Box::new(m0001_conversions::Migration),
-            Box::new(m0002_identity::Migration),
-            Box::new(m0003_audit::Migration),
+            step!("m0001_conversions"),
+            step!("m0002_identity"),
+            step!("m0003_audit"),
         ]
     }
 }

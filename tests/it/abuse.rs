@@ -50,7 +50,8 @@ async fn a_thousand_doubling_documents_leave_health_quick() {
     for attacker in attackers {
         attacker.await.unwrap();
     }
-    assert!(slowest < Duration::from_secs(1), "{slowest:?} of {asked}");
+    // One of them, walked by the library, would hold a core for ten seconds.
+    assert!(slowest < Duration::from_secs(3), "{slowest:?} of {asked}");
     node.app.stop().await;
 }
 

@@ -29,10 +29,16 @@ async fn a_key_is_made_listed_changed_rotated_and_revoked() {
     let far = agent.at(other.app.api.unwrap());
     let viewer = far.run(WHO, json!({})).await;
     assert_eq!(viewer["viewer"]["permissions"], json!(["READ"]));
-    let quota = &viewer["viewer"]["quota"];
+    let mut quota = viewer["viewer"]["quota"].clone();
+    // The request itself, unless a tenth of a second has passed since it was charged.
+    let remaining = quota["requestsRemaining"].take();
+    assert!(
+        [59, 60].contains(&remaining.as_i64().unwrap()),
+        "{remaining}"
+    );
     assert_eq!(
         quota,
-        &json!({ "requestsPerMinute": 600, "requestsRemaining": 59, "conversionsAtOnce": 3, "conversionsActive": 0,
+        json!({ "requestsPerMinute": 600, "requestsRemaining": null, "conversionsAtOnce": 3, "conversionsActive": 0,
             "conversionsPerDay": 10_000, "conversionsToday": 0, "imagesPerBatch": 2 })
     );
 
@@ -112,7 +118,7 @@ async fn a_key_is_made_listed_changed_rotated_and_revoked() {
     );
     assert_eq!(socket.closed().await, Some(4403));
     assert!(
-        since.elapsed() < Duration::from_millis(1500),
+        since.elapsed() < Duration::from_secs(3),
         "{:?}",
         since.elapsed()
     );
@@ -292,10 +298,9 @@ async fn a_key_is_held_to_its_networks_and_its_end() {
 async fn too_many_requests_are_told_when_to_come_again() {
     let world = World::new().await;
     let node = world.api_node().await;
-    let agent = Agent::new(&node.admin(), json!({ "requestsPerMinute": 60 })).await;
-    for _ in 0..6 {
-        agent.run(WHO, json!({})).await;
-    }
+    // One at a time, every five seconds.
+    let agent = Agent::new(&node.admin(), json!({ "requestsPerMinute": 12 })).await;
+    agent.run(WHO, json!({})).await;
     let response = agent.send(agent.post(WHO, json!({}))).await;
     assert_eq!(response.status(), 429);
     let header: u64 = response.headers()["retry-after"]
@@ -319,7 +324,7 @@ async fn too_many_requests_are_told_when_to_come_again() {
         (Some("RATE_LIMITED"), Some(true))
     );
     assert_eq!(extensions["retryAfterSeconds"], header);
-    assert!((1..=2).contains(&header));
+    assert!((1..=5).contains(&header));
     tokio::time::sleep(Duration::from_secs(header)).await;
     agent.run(WHO, json!({})).await;
 

@@ -69,6 +69,10 @@ fn repeated(before: &str, count: usize, each: impl Fn(usize) -> String, after: &
     format!("{before}{middle}{after}")
 }
 
+/// Walked without memory these documents take minutes; counted once they take half a millisecond. In between lies what a
+/// busy machine may add.
+const QUICK: Duration = Duration::from_secs(1);
+
 #[test]
 fn doubling_fragments_are_refused_at_once() {
     for levels in [12, 20, 30, 45] {
@@ -78,16 +82,12 @@ fn doubling_fragments_are_refused_at_once() {
         let took = started.elapsed();
         assert_eq!(what, Counted::Selections, "{levels}");
         assert!(counted >= 1 << levels, "{levels}: {counted}");
-        assert!(took < Duration::from_millis(50), "{levels}: {took:?}");
+        assert!(took < QUICK, "{levels}: {took:?}");
     }
     // More fragments than are allowed at all.
     let started = Instant::now();
     assert_eq!(refusal(&doubling(60)), (Counted::Fragments, 61));
-    assert!(
-        started.elapsed() < Duration::from_millis(50),
-        "{:?}",
-        started.elapsed()
-    );
+    assert!(started.elapsed() < QUICK, "{:?}", started.elapsed());
     let limits = CostLimits {
         fragments_max: u64::MAX,
         ..CostLimits::default()
@@ -95,11 +95,7 @@ fn doubling_fragments_are_refused_at_once() {
     let document = parse_query(doubling(90)).expect("it is well formed");
     let started = Instant::now();
     let refused = check(&document, None, &Variables::default(), shape(), &limits);
-    assert!(
-        started.elapsed() < Duration::from_millis(50),
-        "{:?}",
-        started.elapsed()
-    );
+    assert!(started.elapsed() < QUICK, "{:?}", started.elapsed());
     let expected = CostError::TooMuch {
         what: Counted::Selections,
         counted: u64::MAX,
@@ -136,7 +132,7 @@ fn each_thing_has_its_limit() {
         let (found, _) = refusal(&text);
         assert_eq!(found, what, "{:.200}", text);
         assert!(
-            started.elapsed() < Duration::from_millis(100),
+            started.elapsed() < QUICK,
             "{what:?}: {:?}",
             started.elapsed()
         );
