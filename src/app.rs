@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::{net::TcpListener, task::JoinSet};
-use tokio_util::sync::CancellationToken;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{info, warn};
 
 use crate::{
@@ -97,6 +97,8 @@ pub struct App {
     /// To be stopped with the node.
     own_engine: Option<Engine>,
     serving: JoinSet<()>,
+    /// Mutations under way, whose clients may be gone.
+    mutations: TaskTracker,
     helping: JoinSet<()>,
     stop_serving: CancellationToken,
     stop_helping: CancellationToken,
@@ -164,6 +166,7 @@ impl App {
             embedded,
             own_engine,
             serving: JoinSet::new(),
+            mutations: TaskTracker::new(),
             helping: JoinSet::new(),
             stop_serving: CancellationToken::new(),
             stop_helping: CancellationToken::new(),
@@ -227,6 +230,7 @@ impl App {
             };
             let images_max = settings.agent_max_batch_size as usize;
             let origins = settings.cors_origins()?;
+            let mutations = app.mutations.clone();
             let routes = |address: SocketAddr| {
                 let base_url = public_url.unwrap_or_else(|| reachable(address));
                 let links = Links::new(keyring.clone(), &base_url);
@@ -249,6 +253,7 @@ impl App {
                     schema,
                     gate,
                     watch,
+                    mutations: mutations.clone(),
                     links,
                     database: database.clone(),
                     hub: hub.clone(),
@@ -312,6 +317,8 @@ impl App {
         info!("Stopping");
         self.stop_serving.cancel();
         while self.serving.join_next().await.is_some() {}
+        self.mutations.close();
+        self.mutations.wait().await;
         self.stop_helping.cancel();
         while self.helping.join_next().await.is_some() {}
         if let Err(error) = self.database.sign_off(self.node).await {

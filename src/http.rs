@@ -9,6 +9,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::get,
 };
+use tokio_util::task::TaskTracker;
 use tower_http::{
     catch_panic::CatchPanicLayer,
     compression::{
@@ -39,6 +40,7 @@ pub mod key_cache;
 pub mod key_watch;
 pub mod linger;
 pub mod metrics;
+pub mod mutations;
 pub mod origin;
 pub mod rate_headers;
 pub mod websocket;
@@ -59,6 +61,8 @@ pub struct HttpParts {
     pub schema: Schema,
     pub gate: gate::Gate,
     pub watch: key_watch::KeyWatch,
+    /// What must be through before the node stops.
+    pub mutations: TaskTracker,
     pub links: Links,
     pub database: Database,
     pub hub: Hub,

@@ -47,6 +47,16 @@ pub struct KeyChange {
     pub expires_at: Option<Option<OffsetDateTime>>,
 }
 
+/// A key as a connection was let in by it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct KeyState {
+    pub id: KeyId,
+    /// Which of its secrets signed.
+    pub generation: i32,
+    /// Which of its states the caller's permissions are from.
+    pub version: i32,
+}
+
 /// Why a ring of master keys does not fit what is stored or what the other nodes have.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RingMismatch {
@@ -266,24 +276,39 @@ impl Database {
         }
     }
 
-    /// Which of these keys no longer let anybody in.
+    /// Which of these no longer let anybody in: the key was revoked, has run out, was changed since, or the secret's grace
+    /// period is over.
     ///
     /// # Errors
     /// [`DatabaseError`] when the query fails.
-    pub async fn ended_keys(&self, ids: &[KeyId]) -> Result<Vec<KeyId>, DatabaseError> {
+    pub async fn ended_keys(&self, states: &[KeyState]) -> Result<Vec<KeyState>, DatabaseError> {
         #[derive(sea_orm::FromQueryResult)]
         struct Ended {
-            id: KeyId,
+            place: i64,
         }
-        let texts: Vec<String> = ids.iter().map(|id| id.as_str().to_owned()).collect();
+        let ids: Vec<String> = states
+            .iter()
+            .map(|state| state.id.as_str().to_owned())
+            .collect();
+        let generations: Vec<i32> = states.iter().map(|state| state.generation).collect();
+        let versions: Vec<i32> = states.iter().map(|state| state.version).collect();
         let ended: Vec<Ended> = self
             .all(
-                "SELECT asked.id FROM unnest($1::text[]) AS asked (id) LEFT JOIN api_key USING (id)
-                 WHERE api_key.id IS NULL OR revoked_at IS NOT NULL OR expires_at <= now()",
-                [texts.into()],
+                "SELECT asked.place FROM unnest($1::text[], $2::integer[], $3::integer[]) WITH ORDINALITY
+                     AS asked (id, generation, version, place) LEFT JOIN api_key USING (id)
+                 WHERE api_key.id IS NULL OR revoked_at IS NOT NULL OR expires_at <= now() OR asked.version <> api_key.version
+                     OR NOT (asked.generation = api_key.generation
+                         OR (asked.generation = api_key.generation - 1 AND coalesce(previous_until > now(), false)))
+                 ORDER BY asked.place",
+                [ids.into(), generations.into(), versions.into()],
             )
             .await?;
-        Ok(ended.into_iter().map(|row| row.id).collect())
+        let state = |row: Ended| {
+            usize::try_from(row.place - 1)
+                .ok()
+                .and_then(|place| states.get(place))
+        };
+        Ok(ended.into_iter().filter_map(state).cloned().collect())
     }
 
     /// Registers a node's master keys, unless they don't fit what is stored or what other live nodes have.

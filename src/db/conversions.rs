@@ -373,6 +373,13 @@ impl Database {
             storage_key: String,
         }
         let transaction = self.connection.begin().await?;
+        // Whoever submits the same picture again holds it until its row is there, and is waited for.
+        transaction
+            .execute_raw(statement(
+                "SELECT 1 FROM asset WHERE id = (SELECT source_asset_id FROM conversion WHERE id = $1) FOR UPDATE",
+                [id.into()],
+            ))
+            .await?;
         let keys = Key::find_by_statement(statement(
             "SELECT storage_key FROM asset WHERE conversion_id = $1",
             [id.into()],

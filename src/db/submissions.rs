@@ -1,8 +1,8 @@
 //! Admission: idempotency, the owner's virtual time and the new rows, in one transaction.
 
 use sea_orm::{
-    ConnectionTrait, DatabaseTransaction, EntityTrait, FromQueryResult, IntoActiveModel,
-    TransactionTrait,
+    ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, FromQueryResult, IntoActiveModel,
+    SqlErr, TransactionTrait,
 };
 use time::OffsetDateTime;
 
@@ -79,6 +79,8 @@ pub enum Admitted {
     Conflict,
     /// The owner's quota does not hold it; nothing was charged.
     Exceeded(Exceeded),
+    /// The picture, or the conversion to be repeated, was deleted meanwhile.
+    Gone,
 }
 
 /// The rows of a submission, conversions in the order of their index.
@@ -146,7 +148,14 @@ impl Database {
                 return Ok(before.expect("the row that stopped the insertion is there"));
             }
         }
-        match insert(&transaction, &submission).await? {
+        let inserted = match insert(&transaction, &submission).await {
+            Err(DatabaseError::Statement(error)) if is_gone(&error) => {
+                transaction.rollback().await?;
+                return Ok(Admitted::Gone);
+            }
+            inserted => inserted?,
+        };
+        match inserted {
             Ok(rows) => {
                 transaction.commit().await?;
                 Ok(Admitted::New(rows))
@@ -157,6 +166,14 @@ impl Database {
             }
         }
     }
+}
+
+/// Whether a row that a new one refers to is no longer there.
+fn is_gone(error: &DbErr) -> bool {
+    matches!(
+        error.sql_err(),
+        Some(SqlErr::ForeignKeyConstraintViolation(_))
+    )
 }
 
 async fn recall(
@@ -280,6 +297,7 @@ async fn insert(
             finished_at: None,
             expires_at: None,
             last_stage: None,
+            charged: quotas.is_some(),
         })
         .collect();
     conversion::Entity::insert_many(

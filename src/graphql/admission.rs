@@ -349,6 +349,7 @@ pub fn settle(admitted: Admitted) -> Result<Rows, ApiError> {
         )
         .at("idempotencyKey")),
         Admitted::Exceeded(exceeded) => Err(exceeded.into()),
+        Admitted::Gone => Err(ApiError::not_found("picture")),
     }
 }
 

@@ -53,12 +53,18 @@ impl Accept {
 /// GraphQL's own media type, else as any answer.
 #[must_use]
 pub fn refused(accept: Accept, error: ApiError) -> Response {
+    finished(accept, failed(error))
+}
+
+/// The answer of an execution that did not come to anything.
+#[must_use]
+pub fn failed(error: ApiError) -> async_graphql::Response {
     let error = async_graphql::Error::from(error).into_server_error(async_graphql::Pos::default());
     let error = async_graphql::ServerError {
         locations: Vec::new(),
         ..error
     };
-    finished(accept, async_graphql::Response::from_errors(vec![error]))
+    async_graphql::Response::from_errors(vec![error])
 }
 
 /// The answer of an execution.

@@ -54,10 +54,6 @@ pub async fn read(
     if declared.is_some_and(|bytes: u64| bytes > bytes_max) {
         return Err(too_large(bytes_max));
     }
-    // A file over the picture's limit is that picture's error alone, found when it is read; this bounds the whole.
-    let multipart = MultipartOptions::default()
-        .max_file_size(usize::try_from(bytes_max).unwrap_or(usize::MAX))
-        .max_num_files(limits.images_max);
     let structure = (essence(content_type.as_deref()) == JSON).then(Structure::default);
     let meter = Meter {
         body: body.into_data_stream(),
@@ -67,9 +63,21 @@ pub async fn read(
         structure,
         hasher: digest.map(ExpectedDigest::hasher),
     };
-    let mut reader = StreamReader::new(meter).compat();
-    let parsed = receive_body(content_type, &mut reader, multipart).await;
-    let mut meter = reader.into_inner().into_inner();
+    let (parsed, mut meter) = if is_multipart(&parts.headers) {
+        // A file over the picture's limit is that picture's error alone, found when it is read.
+        let mut meter = meter;
+        let content_type = content_type.as_deref().unwrap_or_default();
+        let parsed = multipart::receive(&mut meter, content_type, limits).await;
+        (parsed, meter)
+    } else {
+        let mut reader = StreamReader::new(meter).compat();
+        let parsed = receive_body(content_type, &mut reader, MultipartOptions::default()).await;
+        let parsed = parsed.map_err(|error| match error {
+            ParseRequestError::UnsupportedBatch => invalid("Send one operation a request."),
+            error => unreadable(&error),
+        });
+        (parsed, reader.into_inner().into_inner())
+    };
     // Before any other error: what a parser makes of a body that somebody changed on its way misleads.
     let authentic = meter.check_digest().await;
     match meter.excess {
@@ -83,12 +91,7 @@ pub async fn read(
     }
     authentic?;
     let facts = BodyFacts { bytes: meter.bytes };
-    match parsed {
-        Ok(request) => Ok((request, facts)),
-        Err(ParseRequestError::PayloadTooLarge) => Err(too_large(bytes_max)),
-        Err(ParseRequestError::UnsupportedBatch) => Err(invalid("Send one operation a request.")),
-        Err(error) => Err(unreadable(&error)),
-    }
+    parsed.map(|request| (request, facts))
 }
 
 /// Whether a body is announced as multipart, which any page can make a browser send.
@@ -221,6 +224,7 @@ impl Stream for Meter {
     }
 }
 
+mod multipart;
 mod structure;
 #[cfg(test)]
 mod tests;

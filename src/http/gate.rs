@@ -22,7 +22,7 @@ use crate::{
         principal::{Principal, Quotas},
         signature::SignedRequest,
     },
-    db::{Database, audit::writer::Auditor, quotas::Rate},
+    db::{Database, api_keys::KeyState, audit::writer::Auditor, quotas::Rate},
 };
 
 mod admit;
@@ -71,10 +71,41 @@ pub struct Agent {
 #[derive(Debug, Clone)]
 pub struct Admitted {
     pub principal: Principal,
-    /// What is left of a minute's requests, for callers with keys.
-    pub rate: Option<Rate>,
-    /// Which of a key's secrets signed.
-    pub generation: Option<i32>,
+    /// Set for callers with keys.
+    pub keyed: Option<Keyed>,
+}
+
+/// How the key of an admitted request stands.
+#[derive(Debug, Clone, Copy)]
+pub struct Keyed {
+    /// Which of its secrets signed.
+    pub generation: i32,
+    /// The state of the key that the principal shows.
+    pub version: i32,
+    /// What is left of a minute's requests.
+    pub rate: Rate,
+}
+
+impl Admitted {
+    /// A person, or whoever has no key.
+    #[must_use]
+    pub fn person(principal: Principal) -> Self {
+        Self {
+            principal,
+            keyed: None,
+        }
+    }
+
+    /// What the key's connections are watched by.
+    #[must_use]
+    pub fn key_state(&self) -> Option<KeyState> {
+        let (id, keyed) = self.principal.key().zip(self.keyed)?;
+        Some(KeyState {
+            id: id.clone(),
+            generation: keyed.generation,
+            version: keyed.version,
+        })
+    }
 }
 
 impl Caller {

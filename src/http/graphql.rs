@@ -13,7 +13,7 @@ use super::{
     answer::{Accept, bad, finished, refused},
     body,
     gate::{Caller, Origin, refusal::Refusal},
-    origin, rate_headers, websocket,
+    mutations, origin, rate_headers, websocket,
 };
 use crate::{
     auth::{digest::ExpectedDigest, principal::Principal, signature},
@@ -21,7 +21,6 @@ use crate::{
         error::{ApiError, ErrorCode},
         execute::{self, Prepared},
         operation::Operation,
-        trail::Trail,
     },
 };
 
@@ -50,17 +49,25 @@ pub async fn post(State(state): State<HttpState>, request: axum::extract::Reques
     };
     let digest = match visit.signed_digest(&parts) {
         Ok(digest) => digest,
-        Err(refusal) => return visit.refuse(refusal),
+        Err(refusal) => return visit.refuse(refusal).into_response(),
     };
     let request = axum::extract::Request::from_parts(parts, body);
     let read = tokio::time::timeout(BODY_MAX, body::read(state.0.uploads, request, digest));
     match read.await {
-        Err(_) => bad(
-            accept,
-            StatusCode::REQUEST_TIMEOUT,
-            "The request's body came too slowly: send it again.",
-        ),
-        Ok(Err(refusal)) => visit.refuse(refusal.into()),
+        Err(_) => {
+            let error = ApiError::new(
+                ErrorCode::InvalidInput,
+                "The request's body came too slowly: send it again.",
+            );
+            visit
+                .turn_away((StatusCode::REQUEST_TIMEOUT, error).into())
+                .await
+        }
+        // Another body than the signed one is not the caller's doing: it is charged nothing.
+        Ok(Err(refusal)) if refusal.0 == StatusCode::UNAUTHORIZED => {
+            visit.refuse(refusal.into()).into_response()
+        }
+        Ok(Err(refusal)) => visit.turn_away(refusal.into()).await,
         Ok(Ok((query, _))) => visit.run(query, true).await,
     }
 }
@@ -81,11 +88,11 @@ pub async fn get(
         Err(refusal) => return refusal.into_response(),
     };
     let Ok(query) = async_graphql::http::parse_query_string(&query.unwrap_or_default()) else {
-        return bad(
-            accept,
-            StatusCode::BAD_REQUEST,
+        let error = ApiError::new(
+            ErrorCode::InvalidInput,
             "Send the document as the parameter `query`.",
         );
+        return visit.turn_away(error.into()).await;
     };
     visit.run(query, false).await
 }
@@ -124,7 +131,8 @@ async fn upgrade(state: HttpState, mut parts: Parts) -> Response {
     };
     let protocol = GraphQLProtocol::from_request_parts(&mut parts, &state).await;
     let upgrade = WebSocketUpgrade::from_request_parts(&mut parts, &state).await;
-    match (protocol, upgrade) {
+    let keyed = caller.as_ref().and_then(|caller| caller.keyed);
+    let mut response = match (protocol, upgrade) {
         (Ok(_), Ok(upgrade)) => websocket::upgrade(state, upgrade, origin, caller),
         (Err(_), _) => (
             StatusCode::BAD_REQUEST,
@@ -132,7 +140,11 @@ async fn upgrade(state: HttpState, mut parts: Parts) -> Response {
         )
             .into_response(),
         (_, Err(rejection)) => rejection.into_response(),
+    };
+    if let Some(keyed) = keyed {
+        rate_headers::add(response.headers_mut(), &keyed.rate);
     }
+    response
 }
 
 impl<'a> Visit<'a> {
@@ -164,10 +176,24 @@ impl<'a> Visit<'a> {
     }
 
     /// A refusal of a caller who is known: it is in the audit log.
-    fn refuse(&self, refusal: Refusal) -> Response {
+    fn refuse(&self, refusal: Refusal) -> Refusal {
         let gate = &self.state.0.gate;
         gate.note_refused(&self.origin, &self.caller, None, &refusal);
-        refusal.into_response()
+        refusal
+    }
+
+    /// A refusal of a request that can't be read: it was sent all the same, and is charged, its nonce used.
+    async fn turn_away(&self, refusal: Refusal) -> Response {
+        let gate = &self.state.0.gate;
+        let admitted = match gate.admit(&self.origin, &self.caller, None).await {
+            Ok(admitted) => admitted,
+            Err(refusal) => return refusal.into_response(),
+        };
+        let mut response = self.refuse(refusal).into_response();
+        if let Some(keyed) = &admitted.keyed {
+            rate_headers::add(response.headers_mut(), &keyed.rate);
+        }
+        response
     }
 
     /// Charges and executes a request. What is refused for what it asks was asked all the same, and is charged.
@@ -185,7 +211,13 @@ impl<'a> Visit<'a> {
             Ok(prepared)
         });
         let mut response = match prepared {
-            Ok(prepared) if prepared.mutates && !may_mutate => by_post(self.accept),
+            Ok(prepared) if prepared.mutates && !may_mutate => {
+                let error = ApiError::new(ErrorCode::InvalidInput, "Mutations are sent by POST.");
+                let refusal = (StatusCode::METHOD_NOT_ALLOWED, error).into();
+                let operation = prepared.operation.as_ref();
+                gate.note_refused(&self.origin, &self.caller, operation, &refusal);
+                by_post(self.accept)
+            }
             Ok(prepared) => self.execute(prepared, &admitted.principal).await,
             Err(error) => {
                 let refusal = Refusal::from(error.clone());
@@ -193,8 +225,8 @@ impl<'a> Visit<'a> {
                 refused(self.accept, error)
             }
         };
-        if let Some(rate) = &admitted.rate {
-            rate_headers::add(response.headers_mut(), rate);
+        if let Some(keyed) = &admitted.keyed {
+            rate_headers::add(response.headers_mut(), &keyed.rate);
         }
         response
     }
@@ -204,21 +236,20 @@ impl<'a> Visit<'a> {
             request, operation, ..
         } = prepared;
         let started = std::time::Instant::now();
-        let schema = &self.state.0.schema;
-        let trail = Trail::default();
-        let request = request.data(principal.clone()).data(trail.clone());
-        let response = schema.execute(request).await;
+        let response = match operation {
+            Some(operation) if operation.is_mutation() => {
+                mutations::run(self.state, &self.origin, principal, operation, request).await
+            }
+            operation => {
+                let schema = &self.state.0.schema;
+                let response = schema.execute(request.data(principal.clone())).await;
+                self.note_forbidden(ErrorCode::of(&response), operation.as_ref());
+                response
+            }
+        };
         let outcome = if response.is_ok() { "ok" } else { "error" };
         ::metrics::histogram!("orfeas_graphql_request_seconds", "outcome" => outcome)
             .record(started.elapsed());
-        let gate = &self.state.0.gate;
-        match operation {
-            Some(operation) if operation.is_mutation() => {
-                gate.record(&self.origin, principal, &operation, &trail, &response)
-                    .await;
-            }
-            operation => self.note_forbidden(ErrorCode::of(&response), operation.as_ref()),
-        }
         finished(self.accept, response)
     }
 

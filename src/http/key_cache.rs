@@ -24,8 +24,8 @@ use crate::{
 
 /// How long a copy is used without looking again. The permissions of a changed key come sooner: by its version.
 const FRESH: Duration = Duration::from_secs(10);
-/// A copy younger than this is not read again because a signature doesn't match it: a bound on what wrong signatures cost.
-const READ_AGAIN_AFTER: Duration = Duration::from_millis(500);
+/// How often a key is read again because a signature doesn't match its copy: a bound on what wrong signatures cost.
+const READ_AGAIN_EVERY: Duration = Duration::from_millis(500);
 /// Copies kept, those of unknown ids among them; above that all are dropped and read anew.
 const KEYS_MAX: usize = 10_000;
 
@@ -105,6 +105,8 @@ pub struct KeyCache {
     database: Database,
     keyring: Keyring,
     copies: Mutex<HashMap<KeyId, Copy>>,
+    /// When a key was last read again for a signature that did not match.
+    again: Mutex<HashMap<KeyId, Instant>>,
 }
 
 impl KeyCache {
@@ -115,6 +117,7 @@ impl KeyCache {
             database,
             keyring,
             copies: Mutex::default(),
+            again: Mutex::default(),
         }
     }
 
@@ -135,11 +138,20 @@ impl KeyCache {
     /// # Errors
     /// [`DatabaseError`] when it must be read and can't.
     pub async fn find_newer(&self, id: &KeyId) -> Result<Option<Arc<CachedKey>>, DatabaseError> {
-        let known = self.copies().get(id).map(|(at, _)| at.elapsed());
-        match known {
-            Some(age) if age < READ_AGAIN_AFTER => Ok(None),
-            _ => self.read(id).await,
+        {
+            let mut again = self.again.lock().unwrap_or_else(PoisonError::into_inner);
+            if again
+                .get(id)
+                .is_some_and(|at| at.elapsed() < READ_AGAIN_EVERY)
+            {
+                return Ok(None);
+            }
+            if again.len() >= KEYS_MAX {
+                again.clear();
+            }
+            again.insert(id.clone(), Instant::now());
         }
+        self.read(id).await
     }
 
     /// Drops the copy of a key that has changed.

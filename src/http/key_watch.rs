@@ -1,4 +1,4 @@
-//! Ends the connections of keys that are revoked or run out, on every node within a second.
+//! Ends the connections of keys that are revoked, run out or changed, on every node within a second.
 
 use std::{
     collections::HashMap,
@@ -12,8 +12,7 @@ use tracing::{error, warn};
 
 use super::key_cache::KeyCache;
 use crate::{
-    auth::api_key::KeyId,
-    db::{Database, listen::Hub},
+    db::{Database, api_keys::KeyState, listen::Hub},
     error_chain::chain,
 };
 
@@ -22,7 +21,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(900);
 
 /// The keys with open connections on this node; cheap to clone.
 #[derive(Debug, Clone, Default)]
-pub struct KeyWatch(Arc<Mutex<HashMap<KeyId, Watched>>>);
+pub struct KeyWatch(Arc<Mutex<HashMap<KeyState, Watched>>>);
 
 #[derive(Debug)]
 struct Watched {
@@ -34,8 +33,8 @@ struct Watched {
 #[derive(Debug)]
 pub struct Watching {
     watch: KeyWatch,
-    key: KeyId,
-    /// Cancelled when the key lets nobody in any more.
+    key: KeyState,
+    /// Cancelled when the key lets nobody in any more, or has changed.
     pub ended: CancellationToken,
 }
 
@@ -54,7 +53,7 @@ impl Drop for Watching {
 impl KeyWatch {
     /// Watches a key for one connection.
     #[must_use]
-    pub fn watch(&self, key: &KeyId) -> Watching {
+    pub fn watch(&self, key: &KeyState) -> Watching {
         let mut keys = self.keys();
         let watched = keys.entry(key.clone()).or_insert_with(|| Watched {
             connections: 0,
@@ -92,15 +91,15 @@ impl KeyWatch {
                 },
                 _ = tick.tick() => {}
             }
-            let ids: Vec<KeyId> = self.keys().keys().cloned().collect();
-            if ids.is_empty() {
+            let states: Vec<KeyState> = self.keys().keys().cloned().collect();
+            if states.is_empty() {
                 continue;
             }
-            match database.ended_keys(&ids).await {
+            match database.ended_keys(&states).await {
                 Ok(ended) => {
-                    for id in ended {
+                    for state in ended {
                         // The entry stays until its connections have gone; a new one of this key is ended as well.
-                        if let Some(watched) = self.keys().get(&id) {
+                        if let Some(watched) = self.keys().get(&state) {
                             watched.ended.cancel();
                         }
                     }
@@ -112,7 +111,7 @@ impl KeyWatch {
         }
     }
 
-    fn keys(&self) -> std::sync::MutexGuard<'_, HashMap<KeyId, Watched>> {
+    fn keys(&self) -> std::sync::MutexGuard<'_, HashMap<KeyState, Watched>> {
         // Nothing panics while holding the lock; if it did, the map would still be sound.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

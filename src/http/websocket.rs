@@ -66,7 +66,7 @@ pub fn upgrade(
     admitted: Option<Admitted>,
 ) -> Response {
     let caller = admitted.map(|admitted| Caller {
-        watching: admitted.principal.key().map(|key| state.0.watch.watch(key)),
+        watching: admitted.key_state().map(|key| state.0.watch.watch(&key)),
         admitted,
     });
     upgrade

@@ -3,8 +3,14 @@
 use std::path::Path;
 
 use serde_json::json;
+use tokio::io::AsyncWriteExt;
 
-use crate::harness::{MASTER_KEYS, PROGRAM, World, agent::Agent, process::NodeProcess, seed::pool};
+use crate::harness::{
+    MASTER_KEYS, PROGRAM, World,
+    agent::Agent,
+    process::NodeProcess,
+    seed::{pool, scalar},
+};
 
 /// Every text in every table.
 async fn everything_stored(database: &orfeas::db::Database) -> String {
@@ -184,4 +190,43 @@ fn keys_are_made_at_the_command_line_and_sign_there() {
     assert!(revoked["revokedAt"].is_string());
     let list = orfeas(&["keys", "list", "--json"]);
     assert!(list.contains(id) && !list.contains("ofs_"), "{list}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_hangs_up_leaves_no_change_without_its_event() {
+    let world = World::new().await;
+    let node = world.api_node().await;
+    let tokens = &node.app.tokens;
+    let token = tokens.issue(
+        "root",
+        &["admin".into()],
+        std::time::Duration::from_secs(600),
+    );
+    let body =
+        json!({ "query": "mutation { createApiKey(input: { name: \"gone\" }) { secret } }" })
+            .to_string();
+    let request = format!(
+        "POST /graphql HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {token}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    for turn in 0..30_u64 {
+        let mut socket = tokio::net::TcpStream::connect(node.app.api.unwrap())
+            .await
+            .unwrap();
+        socket.write_all(request.as_bytes()).await.unwrap();
+        // Sooner or later in what the server does.
+        tokio::time::sleep(std::time::Duration::from_micros(200 * turn)).await;
+    }
+    // A node that stops lets them end.
+    node.app.stop().await;
+    let database = world.database().await;
+    let made = scalar(
+        &database,
+        "SELECT count(*) FROM api_key WHERE name = 'gone'",
+    )
+    .await;
+    let told =
+        "SELECT count(*) FROM audit_event WHERE operation = 'createApiKey' AND outcome = 'OK'";
+    assert_eq!(scalar(&database, told).await, made);
+    assert!(made > 0, "some got that far");
 }

@@ -54,7 +54,8 @@ async fn a_key_is_made_listed_changed_rotated_and_revoked() {
         "no secret is ever shown again"
     );
 
-    // A change is in force at once, on the other node too, whose copy is fresh.
+    // A change ends what was let in before it, and is in force at once, on the other node too, whose copy is fresh.
+    let mut before = far.socket().await;
     let change = "mutation ($input: UpdateApiKeyInput!) { updateApiKey(input: $input) { apiKey { permissions quotas { conversionsAtOnce } } } }";
     let changed = admin
         .run(change, json!({ "input": { "id": agent.key, "permissions": ["READ", "SUBMIT"], "conversionsAtOnce": null } }))
@@ -65,6 +66,7 @@ async fn a_key_is_made_listed_changed_rotated_and_revoked() {
     );
     let viewer = far.run(WHO, json!({})).await;
     assert_eq!(viewer["viewer"]["permissions"], json!(["SUBMIT", "READ"]));
+    assert_eq!(before.closed().await, Some(4403));
 
     // Both secrets work for the grace period, then the new one alone.
     let rotate = "mutation ($id: ID!) { rotateApiKey(id: $id) { secret apiKey { generation previousSecretWorksUntil } } }";

@@ -11,7 +11,7 @@ use orfeas::{
     conversion::NodeId,
     db::{
         Database, DatabaseOptions,
-        api_keys::NewKey,
+        api_keys::{KeyState, NewKey},
         entities::api_key,
         quotas::{Admission, Use},
     },
@@ -284,6 +284,14 @@ async fn a_key_that_has_ended_admits_nobody() {
         .await;
     let rotated = rotated.unwrap().unwrap();
     assert_eq!((rotated.generation, rotated.version), (2, 2));
+    let state = |generation, version| KeyState {
+        id: key.id.clone(),
+        generation,
+        version,
+    };
+    let all = [state(1, 2), state(2, 2), state(2, 1), state(0, 2)];
+    let ended = database.ended_keys(&all).await.unwrap();
+    assert_eq!(ended, all[2..], "another version, a secret of long ago");
     for (key, name) in [(&key, "old"), (&rotated, "new")] {
         let verdict = admit(&database, key, None).await;
         assert!(
@@ -323,11 +331,6 @@ async fn a_key_that_has_ended_admits_nobody() {
             .unwrap()
             .is_none()
     );
-    assert_eq!(
-        database
-            .ended_keys(std::slice::from_ref(&key.id))
-            .await
-            .unwrap(),
-        [key.id]
-    );
+    let ended = database.ended_keys(&[state(3, 5)]).await.unwrap();
+    assert_eq!(ended, [state(3, 5)]);
 }

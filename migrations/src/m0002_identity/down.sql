@@ -8,7 +8,7 @@ DROP FUNCTION conversion_event_keep_stage;
 DROP TRIGGER conversion_last_stage ON conversion;
 DROP FUNCTION conversion_keep_stage;
 ALTER TABLE conversion_event DROP COLUMN last_stage;
-ALTER TABLE conversion DROP COLUMN last_stage;
+ALTER TABLE conversion DROP COLUMN last_stage, DROP COLUMN charged;
 DROP INDEX conversion_active;
 DROP TABLE usage_day;
 DROP FUNCTION admit_request;

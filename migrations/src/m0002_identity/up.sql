@@ -164,6 +164,9 @@ CREATE INDEX usage_day_age ON usage_day (day);
 -- Conversions at a time are counted, not kept: what is counted can't leak.
 CREATE INDEX conversion_active ON conversion (owner) WHERE status IN ('queued', 'running');
 
+-- Whether it was charged to its owner: what was not is not given back.
+ALTER TABLE conversion ADD COLUMN charged boolean NOT NULL DEFAULT false;
+
 -- How far an ended attempt had come, so that what is shown of it never falls.
 ALTER TABLE conversion ADD COLUMN last_stage text
     CHECK (last_stage IN ('prepare', 'encode', 'reconstruct', 'mesh', 'texture', 'export'));
@@ -206,8 +209,8 @@ DECLARE
 BEGIN
     SELECT array_agg(n.owner), array_agg((n.created_at AT TIME ZONE 'UTC')::date) INTO owners, days
     FROM new_rows n JOIN old_rows o ON o.id = n.id
-    WHERE (o.status = 'queued' AND n.status = 'canceled' AND n.attempt = 0)
-       OR (o.status <> 'failed' AND n.status = 'failed' AND n.error_code IN ('INTERNAL', 'OVERLOADED', 'MODEL_UNAVAILABLE'));
+    WHERE n.charged AND ((o.status = 'queued' AND n.status = 'canceled' AND n.attempt = 0)
+       OR (o.status <> 'failed' AND n.status = 'failed' AND n.error_code IN ('INTERNAL', 'OVERLOADED', 'MODEL_UNAVAILABLE')));
     IF owners IS NOT NULL THEN
         PERFORM give_back(owners, days);
     END IF;
@@ -222,7 +225,7 @@ DECLARE
     days   date[];
 BEGIN
     SELECT array_agg(owner), array_agg((created_at AT TIME ZONE 'UTC')::date) INTO owners, days
-    FROM old_rows WHERE status = 'queued' AND attempt = 0;
+    FROM old_rows WHERE charged AND status = 'queued' AND attempt = 0;
     IF owners IS NOT NULL THEN
         PERFORM give_back(owners, days);
     END IF;

@@ -39,6 +39,8 @@ impl Default for BacklogLimits {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 enum Caller {
     Key(KeyId),
+    /// Whoever claims to hold a key: ids are no secrets, and strangers must not use up what its holder's refusals have.
+    Claimed(KeyId),
     Owner(Owner),
     Unknown,
 }
@@ -46,7 +48,8 @@ enum Caller {
 impl Caller {
     fn of(event: &AuditEvent) -> Self {
         match (&event.key_id, &event.actor) {
-            (Some(key), _) => Self::Key(key.clone()),
+            (Some(key), Some(_)) => Self::Key(key.clone()),
+            (Some(key), None) => Self::Claimed(key.clone()),
             (None, Some(owner)) => Self::Owner(owner.clone()),
             (None, None) => Self::Unknown,
         }
@@ -55,7 +58,7 @@ impl Caller {
     fn name(self, event: &mut AuditEvent) {
         match self {
             // Not as the actor: whether the key's holder sent all of them is not known.
-            Self::Key(key) => event.key_id = Some(key),
+            Self::Key(key) | Self::Claimed(key) => event.key_id = Some(key),
             Self::Owner(owner) => event.actor = Some(owner),
             Self::Unknown => {}
         }

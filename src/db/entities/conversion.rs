@@ -87,6 +87,8 @@ pub struct Model {
     pub expires_at: Option<OffsetDateTime>,
     /// The stage that a failed or cancelled conversion had come to.
     pub last_stage: Option<Stage>,
+    /// Whether it counts against its owner's day.
+    pub charged: bool,
 }
 
 #[derive(Debug, Clone, Copy, EnumIter, DeriveRelation)]

@@ -32,15 +32,18 @@ fn digest_of(body: &[u8]) -> Option<ExpectedDigest> {
 
 /// A request with one file, and what follows the last boundary.
 fn multipart(file: &[u8], epilogue: &str) -> Vec<u8> {
-    let mut body = Vec::new();
-    for (disposition, content) in [
-        (
-            "name=\"operations\"",
-            &br#"{"query":"mutation($f: Upload!) { take(f: $f) }","variables":{"f":null}}"#[..],
-        ),
+    let operations = br#"{"query":"mutation($f: Upload!) { take(f: $f) }","variables":{"f":null}}"#;
+    let sent = [
+        ("name=\"operations\"", &operations[..]),
         ("name=\"map\"", br#"{"0":["variables.f"]}"#),
         ("name=\"0\"; filename=\"a.png\"", file),
-    ] {
+    ];
+    parts(&sent, epilogue)
+}
+
+fn parts(parts: &[(&str, &[u8])], epilogue: &str) -> Vec<u8> {
+    let mut body = Vec::new();
+    for (disposition, content) in parts {
         let start = format!("--cut\r\nContent-Disposition: form-data; {disposition}\r\n\r\n");
         body.extend_from_slice(start.as_bytes());
         body.extend_from_slice(content);
@@ -204,4 +207,61 @@ async fn other_bodies_are_refused() {
         "{}",
         error.message
     );
+}
+
+#[tokio::test]
+async fn parts_are_bounded_each_by_itself() {
+    let limits = UploadLimits {
+        image_bytes_max: 1 << 20,
+        ..LIMITS
+    };
+    let good = &br#"{"query":"{ a }","variables":{"f":null,"g":null}}"#[..];
+    let values = format!(
+        "{{\"query\":\"{{ a }}\",\"variables\":{{\"x\":[{}0]}}}}",
+        "0,".repeat(60_000)
+    );
+    let places = format!(
+        "{{\"0\":[{}\"variables.f\"]}}",
+        "\"variables.f\",".repeat(10)
+    );
+    fn operations(content: &[u8]) -> (&str, &[u8]) {
+        ("name=\"operations\"", content)
+    }
+    fn map(content: &[u8]) -> (&str, &[u8]) {
+        ("name=\"map\"", content)
+    }
+    let file = ("name=\"0\"; filename=\"a.png\"", &b"picture"[..]);
+    let long = vec![b' '; 65 << 10];
+    for (told, sent) in [
+        (
+            "50000 values",
+            vec![operations(values.as_bytes()), map(b"{}")],
+        ),
+        (
+            "at most 2 files",
+            vec![operations(good), map(places.as_bytes()), file],
+        ),
+        ("more than 65536 bytes", vec![operations(good), map(&long)]),
+        ("first, then `map`", vec![map(b"{}"), operations(good)]),
+        ("first, then `map`", vec![operations(good), file]),
+        (
+            "was not sent",
+            vec![operations(good), map(br#"{"7":["variables.f"]}"#), file],
+        ),
+        ("can't be read", vec![operations(b"["), map(b"{}")]),
+    ] {
+        let body = parts(&sent, "");
+        let refused = read(limits, request(MULTIPART, &body), digest_of(&body)).await;
+        let (status, error) = refused.expect_err("it must be refused");
+        assert_eq!(status.as_u16(), 400, "{told}");
+        assert!(error.message.contains(told), "{told}: {}", error.message);
+    }
+    // One file for two places, and a part that nobody asked for.
+    let twice = br#"{"0":["variables.f","variables.g"]}"#;
+    let other = ("name=\"1\"; filename=\"b.png\"", &b"other"[..]);
+    let body = parts(&[operations(good), map(twice), other, file], "");
+    let (request, _) = read(limits, request(MULTIPART, &body), None)
+        .await
+        .expect("good");
+    assert_eq!(request.uploads.len(), 2);
 }

@@ -5,9 +5,8 @@ use std::time::{Duration, Instant};
 use time::OffsetDateTime;
 
 use super::{
-    Admitted, Agent, Caller, Gate, Origin,
-    note::labelled,
-    refusal::{Refusal, limited, unauthenticated, unsigned, verdict},
+    Admitted, Agent, Caller, Gate, Keyed, Origin,
+    refusal::{Refusal, check_network, limited, unauthenticated, unsigned, verdict},
 };
 use crate::{
     auth::{principal::Principal, signature},
@@ -37,14 +36,14 @@ impl Gate {
         let started = Instant::now();
         let admitted = match caller {
             Caller::Person(principal) => self.admit_person(principal.clone(), operation).await,
-            Caller::Agent(agent) => self.admit_agent(agent).await,
+            Caller::Agent(agent) => self.admit_agent(origin, agent).await,
         };
         metrics::histogram!("orfeas_admission_seconds", "step" => "admit")
             .record(started.elapsed());
         admitted.inspect_err(|refusal| self.note_refused(origin, caller, operation, refusal))
     }
 
-    async fn admit_agent(&self, agent: &Agent) -> Result<Admitted, Refusal> {
+    async fn admit_agent(&self, origin: &Origin, agent: &Agent) -> Result<Admitted, Refusal> {
         let Agent {
             key,
             generation,
@@ -69,20 +68,42 @@ impl Gate {
             .await
             .map_err(ApiError::from)?;
         let (version, rate) = verdict(admission)?;
-        let mut principal = key.principal();
-        if version != key.row.version
-            && let Some(keys) = &self.keys
-        {
-            // Changed since it was copied: what it may do counts as it is now.
-            let now = keys.read(&key.row.id).await.map_err(ApiError::from)?;
-            principal = now
-                .ok_or_else(|| unauthenticated("The key has been removed."))?
-                .principal();
+        let keyed = Keyed {
+            generation: *generation,
+            version,
+            rate,
+        };
+        let principal = key.principal();
+        self.up_to_date(origin, principal, key.row.version, keyed)
+            .await
+    }
+
+    /// The caller as the key stands now, where it has changed since it was copied.
+    async fn up_to_date(
+        &self,
+        origin: &Origin,
+        principal: Principal,
+        known: i32,
+        keyed: Keyed,
+    ) -> Result<Admitted, Refusal> {
+        let (Some(keys), Some(id)) = (&self.keys, principal.key()) else {
+            return Err(unauthenticated("This server lets no programs in.").into());
+        };
+        if keyed.version == known {
+            return Ok(Admitted {
+                principal,
+                keyed: Some(keyed),
+            });
         }
+        let key = keys.read(id).await.map_err(ApiError::from)?;
+        let key = key.ok_or_else(|| unauthenticated("The key has been removed."))?;
+        check_network(origin, &key)?;
         Ok(Admitted {
-            principal,
-            rate: Some(rate),
-            generation: Some(*generation),
+            principal: key.principal(),
+            keyed: Some(Keyed {
+                version: key.row.version,
+                ..keyed
+            }),
         })
     }
 
@@ -93,11 +114,7 @@ impl Gate {
     ) -> Result<Admitted, Refusal> {
         let submissions = operation.map_or(0, |operation| operation.submissions);
         self.charge_person(&principal, submissions).await?;
-        Ok(Admitted {
-            principal,
-            rate: None,
-            generation: None,
-        })
+        Ok(Admitted::person(principal))
     }
 
     async fn charge_person(&self, principal: &Principal, submissions: u32) -> Result<(), Refusal> {
@@ -134,34 +151,26 @@ impl Gate {
         operation: Option<&Operation>,
     ) -> Result<Admitted, ApiError> {
         let principal = &connected.principal;
-        let refused = match (principal.key(), connected.generation) {
-            (Some(key), Some(generation)) => {
-                let used = Use {
-                    key,
-                    generation,
-                    nonce: None,
-                    cost: 1,
-                };
-                self.admit_keyed_operation(used, operation).await
+        let admitted = match connected.keyed {
+            Some(keyed) => {
+                self.admit_keyed_operation(origin, principal, keyed, operation)
+                    .await
             }
-            _ => {
-                let submissions = operation.map_or(0, |operation| operation.submissions);
-                self.charge_person(principal, submissions).await
-            }
+            None => self.admit_person(principal.clone(), operation).await,
         };
-        refused.map_err(|refusal| {
-            let event = self.refusal(origin, &refusal.error).by(principal);
-            self.note(labelled(event, operation));
+        admitted.map_err(|refusal| {
+            self.note_refused_operation(origin, connected, operation, &refusal.error);
             refusal.error
-        })?;
-        Ok(connected.clone())
+        })
     }
 
     async fn admit_keyed_operation(
         &self,
-        used: Use<'_>,
+        origin: &Origin,
+        principal: &Principal,
+        connected: Keyed,
         operation: Option<&Operation>,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Admitted, Refusal> {
         if operation.is_some_and(Operation::is_mutation) {
             return Err(ApiError::new(
                 ErrorCode::Forbidden,
@@ -169,11 +178,27 @@ impl Gate {
             )
             .into());
         }
+        let Some(key) = principal.key() else {
+            return Err(unauthenticated("The connection has no key.").into());
+        };
+        let used = Use {
+            key,
+            generation: connected.generation,
+            nonce: None,
+            cost: 1,
+        };
         let admission = self
             .database
             .admit_request(used)
             .await
             .map_err(ApiError::from)?;
-        verdict(admission).map(|_| ())
+        let (version, rate) = verdict(admission)?;
+        let keyed = Keyed {
+            version,
+            rate,
+            ..connected
+        };
+        self.up_to_date(origin, principal.clone(), connected.version, keyed)
+            .await
     }
 }

@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 
 use super::{
     Agent, Caller, Gate, Origin,
-    refusal::{Refusal, unauthenticated, unsigned},
+    refusal::{Refusal, check_network, unauthenticated, unsigned},
 };
 use crate::{
     auth::{
@@ -16,7 +16,7 @@ use crate::{
         signature::{self, Message, SignedRequest, error::SignatureError},
     },
     error_chain::chain,
-    graphql::error::{ApiError, ErrorCode},
+    graphql::error::ApiError,
     http::key_cache::{CachedKey, KeyCache},
 };
 
@@ -140,23 +140,16 @@ impl Gate {
             self.note(self.refusal(origin, &error));
             return Err(error.into());
         };
-        let claimed = |error: ApiError| {
+        let Some(generation) = signing else {
+            let error = unsigned(&SignatureError::Mismatch);
             let event = self.refusal(origin, &error).claiming(key.row.id.clone());
             self.note(event);
-            Refusal::from(error)
+            return Err(error.into());
         };
-        let Some(generation) = signing else {
-            return Err(claimed(unsigned(&SignatureError::Mismatch)));
-        };
-        if !origin
-            .address
-            .is_none_or(|address| key.is_allowed_from(address))
-        {
-            return Err(claimed(ApiError::new(
-                ErrorCode::Forbidden,
-                "This key may not be used from your address.",
-            )));
-        }
+        check_network(origin, &key).inspect_err(|refusal| {
+            let event = self.refusal(origin, &refusal.error);
+            self.note(event.by(&key.principal()));
+        })?;
         Ok(Agent {
             key,
             generation,

@@ -3,7 +3,7 @@
 use async_graphql::Response;
 use axum::http::HeaderMap;
 
-use super::{Caller, Gate, Origin, refusal::Refusal};
+use super::{Admitted, Caller, Gate, Origin, refusal::Refusal};
 use crate::{
     auth::{principal::Principal, signature},
     db::audit::event::{AuditEvent, Outcome},
@@ -32,7 +32,8 @@ impl Gate {
         self.auditor.record(from(event, origin)).await;
     }
 
-    /// Puts a refusal of a caller whose signature or token is right into the audit log.
+    /// Puts a refusal of a caller whose signature or token is right into the audit log. Of people only what they may not
+    /// do is of interest, and not every document that a frontend got wrong.
     pub fn note_refused(
         &self,
         origin: &Origin,
@@ -40,8 +41,30 @@ impl Gate {
         operation: Option<&Operation>,
         refusal: &Refusal,
     ) {
-        let event = self.refusal(origin, &refusal.error).by(&caller.principal());
-        self.note(labelled(event, operation));
+        let person = matches!(caller, Caller::Person(_));
+        if !person || is_of_interest(&refusal.error, operation) {
+            let event = self.refusal(origin, &refusal.error).by(&caller.principal());
+            self.note(labelled(event, operation));
+        }
+    }
+
+    /// The same of an operation over an open connection.
+    pub fn note_refused_operation(
+        &self,
+        origin: &Origin,
+        connected: &Admitted,
+        operation: Option<&Operation>,
+        error: &ApiError,
+    ) {
+        if connected.keyed.is_some() || is_of_interest(error, operation) {
+            let event = self.refusal(origin, error).by(&connected.principal);
+            self.note(labelled(event, operation));
+        }
+    }
+
+    /// Counts a stranger who was refused.
+    pub fn note_stranger(&self, origin: &Origin, error: &ApiError) {
+        self.note(self.refusal(origin, error));
     }
 
     /// A refusal of somebody who only claims to hold a key; it is noted under that key if there is such a key.
@@ -76,6 +99,12 @@ impl Gate {
     }
 }
 
+/// Whether a refusal of a person says more than that a frontend got a document wrong.
+fn is_of_interest(error: &ApiError, operation: Option<&Operation>) -> bool {
+    matches!(error.code, ErrorCode::Forbidden | ErrorCode::RateLimited)
+        || operation.is_some_and(Operation::is_mutation)
+}
+
 fn from(event: AuditEvent, origin: &Origin) -> AuditEvent {
     let event = event.request_id(&origin.request_id);
     match origin.address {
@@ -84,7 +113,7 @@ fn from(event: AuditEvent, origin: &Origin) -> AuditEvent {
     }
 }
 
-pub(super) fn labelled(event: AuditEvent, operation: Option<&Operation>) -> AuditEvent {
+fn labelled(event: AuditEvent, operation: Option<&Operation>) -> AuditEvent {
     match operation {
         Some(operation) => event.operation(&operation.label),
         None => event,

@@ -5,11 +5,12 @@ use axum::{
     response::{IntoResponse, Response},
 };
 
+use super::Origin;
 use crate::{
     auth::signature::error::SignatureError,
     db::quotas::{Admission, Rate},
     graphql::error::{ApiError, ErrorCode},
-    http::{answer, rate_headers},
+    http::{answer, key_cache::CachedKey, rate_headers},
 };
 
 /// Why a request goes no further.
@@ -86,6 +87,18 @@ pub(super) fn limited(rate: Rate, what: &str) -> Refusal {
             .retry_after(seconds)
             .into()
     }
+}
+
+/// Whether a key may be used from where a request comes from.
+pub(super) fn check_network(origin: &Origin, key: &CachedKey) -> Result<(), Refusal> {
+    if origin
+        .address
+        .is_none_or(|address| key.is_allowed_from(address))
+    {
+        return Ok(());
+    }
+    let message = "This key may not be used from your address.";
+    Err(ApiError::new(ErrorCode::Forbidden, message).into())
 }
 
 /// The key's version and what is left, or why the key or its use does not count.

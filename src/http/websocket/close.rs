@@ -16,7 +16,7 @@ pub enum Close {
     Refused(String),
     /// The token's time is over.
     Expired,
-    /// The key was revoked.
+    /// The key was revoked or changed.
     Revoked,
     /// No `connection_init` came.
     InitTimeout,
@@ -52,7 +52,7 @@ impl Close {
             Self::BadMessage(reason) | Self::Refused(reason) => reason.clone(),
             Self::Unauthorized => "Unauthorized: send connection_init first".into(),
             Self::Expired => "The token has expired".into(),
-            Self::Revoked => "The key was revoked".into(),
+            Self::Revoked => "The key was revoked or changed: sign in again".into(),
             Self::InitTimeout => "Connection initialisation timeout".into(),
             Self::IdInUse(id) => format!("Subscriber for {id} already exists"),
             Self::InitTwice => "Too many initialisation requests".into(),

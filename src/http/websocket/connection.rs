@@ -4,7 +4,7 @@ use std::{panic::AssertUnwindSafe, sync::Arc};
 
 use async_graphql::Request;
 use axum::extract::ws::Message;
-use futures_util::{FutureExt, StreamExt};
+use futures_util::{FutureExt, StreamExt, stream};
 use serde_json::Value;
 use tokio::{
     sync::{mpsc, watch},
@@ -22,12 +22,11 @@ use crate::{
         error::{ApiError, ErrorCode},
         execute::{self, Prepared},
         operation::Operation,
-        trail::Trail,
     },
     http::{
         HttpState,
         gate::{Admitted, Origin},
-        metrics,
+        metrics, mutations,
     },
 };
 
@@ -113,7 +112,7 @@ impl Connection {
         }
         let caller = match self.caller.take() {
             Some(caller) => caller,
-            None => authenticate(&self.shared.state, payload)
+            None => authenticate(&self.shared.state, &self.shared.origin, payload)
                 .await
                 .map_err(|error| Close::Refused(error.message))?,
         };
@@ -162,17 +161,21 @@ impl Connection {
 ///
 /// # Errors
 /// `UNAUTHENTICATED`.
-async fn authenticate(state: &HttpState, payload: &Value) -> Result<Caller, ApiError> {
+async fn authenticate(
+    state: &HttpState,
+    origin: &Origin,
+    payload: &Value,
+) -> Result<Caller, ApiError> {
     let text = |name: &str| payload.get(name).and_then(Value::as_str);
     // Browsers' libraries write header names as they like.
     let header = text("authorization").or_else(|| text("Authorization"));
-    let principal = state.0.gate.person(header).await?;
+    let gate = &state.0.gate;
+    let principal = gate
+        .person(header)
+        .await
+        .inspect_err(|error| gate.note_stranger(origin, error))?;
     Ok(Caller {
-        admitted: Admitted {
-            principal,
-            rate: None,
-            generation: None,
-        },
+        admitted: Admitted::person(principal),
         watching: None,
     })
 }
@@ -214,9 +217,14 @@ async fn execute(
     let charged = parts
         .gate
         .admit_operation(&shared.origin, admitted, operation);
-    if let Err(error) = charged.await {
-        return refuse(&error);
-    }
+    let admitted = match charged.await {
+        Ok(admitted) => admitted,
+        Err(error) => return refuse(&error),
+    };
+    let note = |operation: Option<&Operation>, error: &ApiError| {
+        let gate = &parts.gate;
+        gate.note_refused_operation(&shared.origin, &admitted, operation, error);
+    };
     let principal = &admitted.principal;
     let prepared = prepared.and_then(|prepared| {
         prepared.check_introspection(&parts.schema, principal)?;
@@ -226,22 +234,31 @@ async fn execute(
         request, operation, ..
     } = match prepared {
         Ok(prepared) => prepared,
-        Err(error) => return refuse(&error),
+        Err(error) => {
+            note(None, &error);
+            return refuse(&error);
+        }
     };
-    let mutation = operation.filter(Operation::is_mutation);
-    let trail = Trail::default();
-    let request = request.data(principal.clone()).data(trail.clone());
-    let mut responses = parts.schema.execute_stream(request);
+    let mut responses = match operation.clone().filter(Operation::is_mutation) {
+        Some(mutation) => {
+            let (state, origin) = (&shared.state, &shared.origin);
+            let response = mutations::run(state, origin, principal, mutation, request).await;
+            stream::iter([response]).boxed()
+        }
+        None => {
+            let request = request.data(principal.clone());
+            parts.schema.execute_stream(request).boxed()
+        }
+    };
     let mut is_first = true;
     while let Some(response) = responses.next().await {
         if is_first && execute::is_request_error(&response) {
             return Some(message::errors(&ticket.id, &response.errors));
         }
-        if is_first && let Some(mutation) = &mutation {
-            parts
-                .gate
-                .record(&shared.origin, principal, mutation, &trail, &response)
-                .await;
+        let is_recorded = operation.as_ref().is_some_and(Operation::is_mutation);
+        if is_first && !is_recorded && ErrorCode::of(&response) == Some(ErrorCode::Forbidden) {
+            let error = ApiError::new(ErrorCode::Forbidden, "A guard refused a field.");
+            note(operation.as_ref(), &error);
         }
         is_first = false;
         let room = shared.outgoing.reserve().await.ok()?;
