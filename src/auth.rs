@@ -6,5 +6,6 @@ pub mod jwks;
 pub mod jwt;
 pub mod keyring;
 pub mod link;
+pub mod network;
 pub mod principal;
 pub mod signature;

@@ -4,7 +4,6 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router,
-    extract::DefaultBodyLimit,
     http::{HeaderName, Request, StatusCode},
     response::{IntoResponse, Response},
     routing::get,
@@ -113,7 +112,6 @@ pub const BODY_MAX: Duration = Duration::from_secs(120);
 /// The public routes.
 pub fn router(state: HttpState) -> Router {
     let request_id = HeaderName::from_static("x-request-id");
-    let limit = state.0.uploads.multipart_bytes_max();
     let cors = state.0.origins.cors();
     // Meshes and pictures are stored in forms that gain nothing from compressing once more.
     let compressed = SizeAbove::new(1024)
@@ -126,7 +124,6 @@ pub fn router(state: HttpState) -> Router {
         .route("/healthz", get(health::live))
         .route("/readyz", get(health::ready))
         .fallback(|| async { (StatusCode::NOT_FOUND, "There is nothing here. The API is at /graphql.\n") })
-        .layer(DefaultBodyLimit::max(limit))
         .layer(axum::middleware::map_request(linger::wrap))
         .layer(tower::util::option_layer(cors))
         .layer(CompressionLayer::new().compress_when(compressed))

@@ -7,9 +7,9 @@ use std::{
 
 use super::{ConfigError, Settings};
 use crate::{
-    auth::{jwt::Parties, keyring::Keyring, principal::Quotas},
+    auth::{jwt::Parties, keyring::Keyring, network::NetworkError, principal::Quotas},
     http::{
-        client_address::{NetworkError, TrustedProxies},
+        client_address::TrustedProxies,
         origin::{OriginError, Origins},
     },
     image::ImageLimits,

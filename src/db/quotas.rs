@@ -50,8 +50,6 @@ pub struct Use<'a> {
     /// SHA-256 of the nonce, and until when it is to be remembered; `None` for operations over a connection that was
     /// admitted with one.
     pub nonce: Option<([u8; 32], OffsetDateTime)>,
-    /// How many requests it counts as.
-    pub cost: u32,
 }
 
 /// A quota that a submission would exceed.
@@ -109,20 +107,18 @@ impl Database {
             key,
             generation,
             nonce,
-            cost,
         } = request;
         let (hash, until) = nonce.map_or((None, None), |(hash, until)| {
             (Some(hash.to_vec()), Some(until))
         });
         let row = self
             .one::<Verdict>(
-                "SELECT * FROM admit_request($1, $2, $3, $4, $5)",
+                "SELECT * FROM admit_request($1, $2, $3, $4, 1)",
                 [
                     key.clone().into(),
                     generation.into(),
                     hash.into(),
                     until.into(),
-                    i32::try_from(cost).unwrap_or(i32::MAX).into(),
                 ],
             )
             .await?
@@ -192,7 +188,7 @@ impl Database {
         Ok(usage.expect("a query without FROM yields one row"))
     }
 
-    /// The rate of a caller without charging anything; `None` when nothing was charged lately.
+    /// How far a caller's charges lie ahead of the clock, in seconds, without charging anything; 0 when nothing is charged.
     ///
     /// # Errors
     /// [`DatabaseError`] when the query fails.

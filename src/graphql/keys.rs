@@ -1,9 +1,6 @@
 //! What admins may do with API keys.
 
-use std::net::IpAddr;
-
 use async_graphql::{Context, ID, InputObject, MaybeUndefined, Object, Result, SimpleObject};
-use ipnet::IpNet;
 use time::OffsetDateTime;
 
 use super::{
@@ -16,6 +13,7 @@ use super::{
 use crate::{
     auth::{
         api_key::KeyId,
+        network::parse_network,
         principal::{Permission, Permissions, Quotas},
     },
     db::{
@@ -366,10 +364,7 @@ fn check_networks(networks: Vec<String>) -> Result<Vec<String>, ApiError> {
     }
     let mut checked = Vec::new();
     for text in networks {
-        let network = text
-            .parse::<IpNet>()
-            .or_else(|_| text.parse::<IpAddr>().map(IpNet::from));
-        match network {
+        match parse_network(&text) {
             Ok(network) => checked.push(network.trunc().to_string()),
             Err(_) => {
                 let shown: String = text.chars().take(64).collect();

@@ -5,14 +5,11 @@ use std::{net::IpAddr, str::FromStr};
 use axum::http::HeaderMap;
 use ipnet::IpNet;
 
+use crate::auth::network::{NetworkError, parse_network};
+
 /// The networks whose word on a client's address is believed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct TrustedProxies(Vec<IpNet>);
-
-/// A text that is no list of networks.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("`{0}` is no network: write them like 10.0.0.0/8 or 192.0.2.7, separated by commas")]
-pub struct NetworkError(String);
 
 impl FromStr for TrustedProxies {
     type Err = NetworkError;
@@ -22,12 +19,7 @@ impl FromStr for TrustedProxies {
             .split(',')
             .map(str::trim)
             .filter(|part| !part.is_empty());
-        let parse = |part: &str| {
-            part.parse()
-                .or_else(|_| part.parse::<IpAddr>().map(IpNet::from))
-                .map_err(|_| NetworkError(part.to_owned()))
-        };
-        parts.map(parse).collect::<Result<_, _>>().map(Self)
+        parts.map(parse_network).collect::<Result<_, _>>().map(Self)
     }
 }
 

@@ -77,7 +77,6 @@ async fn admit(database: &Database, key: &api_key::Model, nonce: Option<[u8; 32]
         key: &key.id,
         generation: key.generation,
         nonce: nonce.map(|nonce| (nonce, until)),
-        cost: 1,
     };
     database.admit_request(request).await.unwrap()
 }

@@ -63,7 +63,6 @@ impl Gate {
                 key: &key.row.id,
                 generation: *generation,
                 nonce: Some((signed.nonce_hash(), until)),
-                cost: 1,
             })
             .await
             .map_err(ApiError::from)?;
@@ -185,7 +184,6 @@ impl Gate {
             key,
             generation: connected.generation,
             nonce: None,
-            cost: 1,
         };
         let admission = self
             .database
