@@ -1,6 +1,6 @@
 # Everything orfeas is asked for. `make help` lists it.
 #
-# The first run fetches libtorch and Postgres into .deps/ (1.6 GB for a moment, 1.1 GB to stay) and compiles for about
+# The first run fetches libtorch and Postgres into .deps/ (1.7 GB for a moment, 1.2 GB to stay) and compiles for about
 # a quarter of an hour on two cores; later runs start at once. CONTRIBUTING.md says what comes from where.
 
 PYTHON ?= python3
@@ -64,8 +64,8 @@ fmt: ## Format the Rust sources.
 fetch: toolchain ## Fetch libtorch and Postgres into .deps/, if they aren't there.
 	@$(PYTHON) .tools/fetch.py libtorch postgres
 
-fetch-tests: fetch ## The same and what the tests need besides: the glTF validator, the examples' packages, Node if there is none.
-	@$(PYTHON) .tools/fetch.py node examples
+fetch-tests: fetch ## The same and what the tests need besides: the glTF validator, the examples' and the training's packages, Node if there is none.
+	@$(PYTHON) .tools/fetch.py node examples training
 
 toolchain:
 	@PYTHON="$(PYTHON)" .tools/check build

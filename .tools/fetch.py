@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Fetches what the build, the server and the tests need into .deps/, pinned by version and SHA-256.
 
-    fetch.py [--wheels FOLDER] TARGET...        TARGET: libtorch, postgres, node, examples
+    fetch.py [--wheels FOLDER] TARGET...        TARGET: libtorch, postgres, node, examples, training
 
-`examples` stands for what the programs in examples/ import: `python` for agent.py, `agent-mjs` for agent.mjs. Only
+`examples` stands for what the programs in examples/ import: `python` for agent.py, `agent-mjs` for agent.mjs.
+`training` is a Python with PyTorch for the CPU, which runs models/orfeas-mini/train; it needs CPython 3.11. Only
 `pip download` (PyPI) and `npm ci` (npm) go out. What is there already is left alone, which takes a few
 milliseconds. Each target is unpacked beside its place and moved there when it is whole, and carries the text of its
 pins; when they change, it is fetched again. --wheels takes the wheels from a folder instead of from PyPI.
@@ -18,9 +19,6 @@ TOOLS = ROOT / ".tools"
 AGENT_MJS = ROOT / "examples" / "agent-mjs"
 DEPS = ROOT / ".deps"
 STAMP = ".pins"
-
-# Raise when what is unpacked from the same wheels changes.
-LAYOUT = "layout 1"
 
 GLIBC_MIN = (2, 28)
 NODE_MAJOR_MIN = 20
@@ -59,8 +57,12 @@ class Failure(Exception):
 
 
 def keep_libtorch(name):
-    """The C++ headers and the libraries; Python's own part is of no use here."""
-    return name.startswith(("torch/include/", "torch/lib/", "nvidia/"))
+    """PyTorch but for its compilers. The server needs its headers and libraries alone (torch/include, torch/lib, nvidia);
+    the rest, 45 MB, is the Python part of the same wheel, for the target `training`."""
+    if name.startswith("torch/bin/"):
+        # `import torch` looks whether it is there.
+        return name == "torch/bin/torch_shm_manager"
+    return name.startswith(("torch/", "torchgen/", "nvidia/"))
 
 
 def keep_postgres(name):
@@ -78,7 +80,7 @@ def keep_everything(_name):
 class Target:
     """One folder below .deps and how it comes about."""
 
-    def __init__(self, keep, sentinels, disk_mb, pins, extra_pins=(), for_this_python=False):
+    def __init__(self, keep, sentinels, disk_mb, pins, extra_pins=(), for_this_python=False, layout=1):
         # None: nothing comes from wheels.
         self.keep = keep
         # Files whose absence means that the folder isn't whole.
@@ -90,14 +92,22 @@ class Target:
         self.extra_pins = extra_pins
         # Whether the Python that runs this script is the one that will import it.
         self.for_this_python = for_this_python
+        # Raise when what is unpacked from the same wheels changes.
+        self.layout = layout
 
 
 TARGETS = {
     "libtorch": Target(
         keep_libtorch,
-        ("torch/lib/libtorch_cpu.so", "torch/include/torch/csrc/api/include/torch/torch.h", "nvidia/cu13/lib"),
-        1700,
+        (
+            "torch/lib/libtorch_cpu.so",
+            "torch/include/torch/csrc/api/include/torch/torch.h",
+            "nvidia/cu13/lib",
+            "torch/__init__.py",
+        ),
+        1800,
         "libtorch.txt",
+        layout=2,
     ),
     "postgres": Target(
         keep_postgres,
@@ -127,10 +137,35 @@ TARGETS = {
         None,
         (AGENT_MJS / "package.json", AGENT_MJS / "package-lock.json"),
     ),
+    "training": Target(
+        keep_everything,
+        # The interpreter is a link, and gone with what it points to.
+        ("numpy/__init__.py", "scipy/__init__.py", "interpreter", "python", "stand-in/libcudnn.so.9"),
+        350,
+        "training.txt",
+        (TOOLS / "training" / "python",),
+        for_this_python=True,
+    ),
 }
 
-# What a name on the command line stands for, where that isn't a target. Node comes first: its npm fetches the other.
-GROUPS = {"examples": ("node", "python", "agent-mjs")}
+# What a name on the command line stands for, where that isn't one target. Node comes first: its npm fetches the other.
+GROUPS = {"examples": ("node", "python", "agent-mjs"), "training": ("libtorch", "training")}
+
+# The Python that the Python part of the pinned wheel of torch is compiled for.
+TORCH_PYTHON = (3, 11)
+# What libtorch_cuda.so, libtorch_nvshmem.so and libtorch_python.so are linked to and the pinned wheels don't hold.
+CUDA_LIBRARIES = (
+    "libcublas.so.13",
+    "libcublasLt.so.13",
+    "libcudnn.so.9",
+    "libcufft.so.12",
+    "libcufile.so.0",
+    "libcurand.so.10",
+    "libcusparse.so.12",
+    "libcusparseLt.so.0",
+    "libnccl.so.2",
+    "libnvshmem_host.so.3",
+)
 
 
 def pins_text(name):
@@ -138,7 +173,8 @@ def pins_text(name):
     target = TARGETS[name]
     files = [TOOLS / "pins" / target.pins] if target.pins else []
     python = "python {}.{}\n".format(*sys.version_info) if target.for_this_python else ""
-    return LAYOUT + "\n" + python + "".join(file.read_text(encoding="utf-8") for file in (*files, *target.extra_pins))
+    layout = f"layout {target.layout}\n"
+    return layout + python + "".join(file.read_text(encoding="utf-8") for file in (*files, *target.extra_pins))
 
 
 def is_there(name):
@@ -375,8 +411,38 @@ def install_npm_packages(source, node, work, folder):
         )
 
 
+def complete_training(_work, folder):
+    """Adds `python`, which starts this Python with the packages, with PyTorch and without CUDA's libraries.
+
+    PyTorch's Python part is linked to ten of CUDA's libraries, 1.7 GB. All it wants of them is functions, which the dynamic
+    linker looks up when they are first called if it is told to (see .tools/training/python), and on a CPU none is. So an
+    empty library does, under each name. It has no symbol versions either, and where a library has none the linker doesn't
+    ask for the right one.
+    """
+    import shutil
+    import subprocess
+
+    stand_in = folder / "stand-in"
+    stand_in.mkdir()
+    command = ["cc", "-shared", "-nostdlib", "-x", "c", os.devnull, "-o", str(stand_in / "empty.so")]
+    try:
+        subprocess.run(command, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError) as error:
+        reason = (getattr(error, "stderr", None) or str(error)).strip()
+        raise Failure(f"the C compiler (cc) could not make an empty library:\n{reason}\n`.tools/check build` says what is missing.")
+    for library in CUDA_LIBRARIES:
+        (stand_in / library).symlink_to("empty.so")
+    (folder / "interpreter").symlink_to(sys.executable)
+    shutil.copy(TOOLS / "training" / "python", folder / "python")
+
+
 # What is left to do after unpacking.
-COMPLETE = {"postgres": complete_postgres, "node": complete_node, "agent-mjs": complete_agent_mjs}
+COMPLETE = {
+    "postgres": complete_postgres,
+    "node": complete_node,
+    "agent-mjs": complete_agent_mjs,
+    "training": complete_training,
+}
 
 
 def fetch(name, wheels):
@@ -438,8 +504,13 @@ def parse_arguments(arguments):
         elif argument in TARGETS or argument in GROUPS:
             names += GROUPS.get(argument, (argument,))
         else:
-            raise Failure(f"there is no target {argument!r}.\nTargets: {', '.join([*TARGETS, *GROUPS])}.")
-    return wheels, names or ["libtorch", "postgres"]
+            raise Failure(f"there is no target {argument!r}.\nTargets: {', '.join(dict.fromkeys([*TARGETS, *GROUPS]))}.")
+    names = names or ["libtorch", "postgres"]
+    if "training" in names and sys.version_info[:2] != TORCH_PYTHON:
+        wanted, found = ("{}.{}".format(*version) for version in (TORCH_PYTHON, sys.version_info))
+        say(f"training: left out, since PyTorch's Python part is for Python {wanted} and this is {found}; its test is skipped")
+        names.remove("training")
+    return wheels, names
 
 
 def main():

@@ -1,7 +1,6 @@
 //! The programs in `examples/`, as somebody who copies them runs them: as processes, with a key from the command line.
 
 use std::{
-    io::Write,
     path::{Path, PathBuf},
     process::Output,
     time::Duration,
@@ -11,35 +10,16 @@ use orfeas::auth::api_key::AgentSecret;
 use tempfile::TempDir;
 use tokio::process::Command;
 
-use crate::harness::{MASTER_KEYS, PROGRAM, World, meshes};
+use crate::harness::{
+    MASTER_KEYS, PROGRAM, World,
+    fetched::{checkout, fetched, skip},
+    meshes,
+};
 
 /// Two conversions on a busy machine, and some waits for the quota.
 const RUN_MAX: Duration = Duration::from_secs(300);
 /// With a burst of one request every 6 s, whoever does not wait when told to does not get through.
 const PER_MINUTE: &str = "10";
-
-fn checkout() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
-/// Tells that a test is skipped, past the harness, which would hide it: it must not look like one that has passed.
-fn skip(missing: &str, how: &str) {
-    let told = writeln!(
-        std::io::stderr().lock(),
-        "skipped: {missing} is missing; {how} brings it"
-    );
-    told.expect("stderr is open");
-}
-
-/// Something that `.tools/fetch.py` brings; tells when it isn't there.
-fn fetched(place: &str) -> Option<PathBuf> {
-    let path = checkout().join(place);
-    if !path.exists() {
-        skip(place, "`.tools/fetch.py examples`");
-        return None;
-    }
-    Some(path)
-}
 
 async fn run(mut command: Command) -> Output {
     command.kill_on_drop(true);
@@ -114,7 +94,7 @@ async fn check(example: impl Fn() -> Command) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_python_example_converts() {
-    let Some(packages) = fetched(".deps/python") else {
+    let Some(packages) = fetched(".deps/python", "examples") else {
         return;
     };
     check(|| {
@@ -129,8 +109,8 @@ async fn the_python_example_converts() {
 
 /// Node, and a folder in which `agent.mjs` lies as in a copy: its packages beside it.
 fn node_copy() -> Option<(PathBuf, TempDir)> {
-    let node = fetched(".deps/node/bin/node")?;
-    let packages = fetched(".deps/agent-mjs/node_modules")?;
+    let node = fetched(".deps/node/bin/node", "examples")?;
+    let packages = fetched(".deps/agent-mjs/node_modules", "examples")?;
     let folder = TempDir::new().unwrap();
     let examples = checkout().join("examples");
     let typed = folder.path().join("examples/agent-mjs");

@@ -21,6 +21,7 @@ use tokio::sync::OnceCell;
 
 pub mod agent;
 pub mod client;
+pub mod fetched;
 pub mod meshes;
 pub mod pictures;
 pub mod process;

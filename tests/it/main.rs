@@ -37,5 +37,6 @@ mod schema;
 mod sign_in;
 mod signatures;
 mod subscriptions;
+mod training;
 mod transitions;
 mod websocket;

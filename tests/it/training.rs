@@ -1,0 +1,140 @@
+//! The smoke run of `models/orfeas-mini/train`: what trains the server's model runs on a CPU, goes on from where it
+//! stopped, and leaves a file that the server loads. Half a minute on two idle cores.
+
+use std::{
+    path::{Path, PathBuf},
+    process::Output,
+    time::Duration,
+};
+
+use sha2::{Digest, Sha256};
+use tempfile::TempDir;
+use tokio::process::Command;
+
+use crate::harness::{
+    PROGRAM,
+    fetched::{checkout, fetched},
+};
+
+/// Thirty times what the longest step takes alone: other tests run beside it.
+const STEP_MAX: Duration = Duration::from_secs(300);
+const MODEL: &str = "orfeas-mini";
+
+/// The training's programs, and where they leave what they write.
+struct Training {
+    python: PathBuf,
+    folder: TempDir,
+}
+
+impl Training {
+    fn new() -> Option<Self> {
+        let python = fetched(
+            ".deps/training/python",
+            "training` with Python 3.11, or `make fetch-tests PYTHON=python3.11",
+        )?;
+        // A full checkpoint has 360 MB, and the system's temporary folder may be in memory.
+        let folder = TempDir::new_in(env!("CARGO_TARGET_TMPDIR")).unwrap();
+        Some(Self { python, folder })
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Runs a program of the training's to its end; what it printed.
+    async fn run(&self, program: &str, arguments: &[&str]) -> String {
+        let mut command = Command::new(&self.python);
+        command
+            .arg(program)
+            .args(arguments)
+            .current_dir(checkout().join("models").join(MODEL).join("train"))
+            // The kernels are compiled into it: those of today.
+            .env("TMPDIR", self.folder.path());
+        succeed(command).await
+    }
+
+    /// The log's steps, whose losses are all numbers (JSON has no other).
+    fn steps(&self) -> Vec<u64> {
+        let log = std::fs::read_to_string(self.path("log.jsonl")).unwrap();
+        let rows = log.lines().map(|line| {
+            let row: serde_json::Value = serde_json::from_str(line).unwrap();
+            for part in ["occupancy", "colour", "mask", "camera"] {
+                assert!(row[part].as_f64().is_some_and(|loss| loss > 0.0), "{line}");
+            }
+            row["step"].as_u64().unwrap()
+        });
+        rows.collect()
+    }
+}
+
+async fn succeed(mut command: Command) -> String {
+    command.kill_on_drop(true);
+    let ended = tokio::time::timeout(STEP_MAX, command.output()).await;
+    let Output {
+        status,
+        stdout,
+        stderr,
+    } = ended.expect("it ends in time").unwrap();
+    let told = String::from_utf8_lossy(&stdout).into_owned();
+    let complaints = String::from_utf8_lossy(&stderr);
+    assert!(status.success(), "{command:?}: {told}{complaints}");
+    told
+}
+
+/// A models folder with `file` under the released model's manifest, but for the hash.
+fn models_folder(file: &Path, folder: PathBuf) -> PathBuf {
+    let place = folder.join(MODEL);
+    std::fs::create_dir_all(&place).unwrap();
+    let digest = Sha256::digest(std::fs::read(file).unwrap());
+    let released = checkout().join("models").join(MODEL).join("model.toml");
+    let mut manifest: toml::Table = std::fs::read_to_string(released).unwrap().parse().unwrap();
+    let about = manifest["file"].as_table_mut().unwrap();
+    let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
+    about.insert("sha256".into(), hex.into());
+    let name = about["name"].as_str().unwrap();
+    std::fs::rename(file, place.join(name)).unwrap();
+    std::fs::write(place.join("model.toml"), manifest.to_string()).unwrap();
+    folder
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_model_is_trained_resumed_exported_and_served() {
+    let Some(training) = Training::new() else {
+        return;
+    };
+    let path = |name: &str| training.path(name).to_str().unwrap().to_owned();
+    let (out, full, exported) = (path(""), path("full.pt"), path("exported.pt"));
+
+    let told = training
+        .run("train.py", &["--out", &out, "--smoke", "--full", &full])
+        .await;
+    assert!(told.contains("stopped at step 2"), "{told}");
+    assert_eq!(training.steps(), [1, 2]);
+
+    // Without --smoke, which sets the number of steps: two models with labels as fine as in earnest.
+    let few = ["--procedural", "2", "--batch", "1", "--log-every", "1"];
+    let resume = ["--out", &out, "--resume", &full, "--steps", "3"];
+    let told = training
+        .run("train.py", &[&resume[..], &few].concat())
+        .await;
+    assert!(told.contains("from step 2"), "{told}");
+    assert!(told.contains("stopped at step 3"), "{told}");
+    assert_eq!(training.steps(), [1, 2, 3]);
+
+    // The averaged weights, which are what is released.
+    let weights = path("half.pt");
+    training
+        .run("export.py", &["--weights", &weights, "--out", &exported])
+        .await;
+    let models = models_folder(Path::new(&exported), training.path("models"));
+    let mut verify = Command::new(PROGRAM);
+    verify
+        .args(["models", "verify"])
+        .arg(&models)
+        .current_dir(training.folder.path())
+        .env("ORFEAS_DATA_DIR", training.path("data"))
+        .env("ORFEAS_DEVICE", "cpu")
+        .env_remove("DATABASE_URL");
+    let told = succeed(verify).await;
+    assert!(told.contains(MODEL), "{told}");
+}
