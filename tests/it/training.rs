@@ -56,12 +56,14 @@ impl Training {
     /// The log's steps, whose losses are all numbers (JSON has no other).
     fn steps(&self) -> Vec<u64> {
         let log = std::fs::read_to_string(self.path("log.jsonl")).unwrap();
-        let rows = log.lines().map(|line| {
+        let rows = log.lines().filter_map(|line| {
             let row: serde_json::Value = serde_json::from_str(line).unwrap();
+            // Other rows hold what was measured between steps.
+            row.get("occupancy")?;
             for part in ["occupancy", "colour", "mask", "camera"] {
                 assert!(row[part].as_f64().is_some_and(|loss| loss > 0.0), "{line}");
             }
-            row["step"].as_u64().unwrap()
+            Some(row["step"].as_u64().unwrap())
         });
         rows.collect()
     }
