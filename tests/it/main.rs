@@ -38,4 +38,5 @@ mod sign_in;
 mod signatures;
 mod subscriptions;
 mod transitions;
+mod verify;
 mod websocket;
