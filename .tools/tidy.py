@@ -26,6 +26,7 @@ MAY_IMPORT = {
     "decoder": {"image"},
     "inference": {"image", "mesh", "telemetry"},
     "pipeline": {"image", "decoder", "mesh", "inference", "conversion", "telemetry"},
+    "evaluation": {"conversion", "mesh", "pipeline"},
     "db": {"conversion", "auth"},
     "worker": {"conversion", "image", "decoder", "mesh", "inference", "pipeline", "storage", "db", "telemetry"},
     "graphql": {"conversion", "image", "decoder", "auth", "storage", "db"},
@@ -33,7 +34,7 @@ MAY_IMPORT = {
     # Their options' types.
     "config": {"auth", "conversion", "db", "decoder", "graphql", "http", "image", "inference", "mesh", "pipeline", "storage", "telemetry", "worker"},
     # `convert`, `doctor` and `models` work without a server.
-    "cli": {"app", "auth", "config", "conversion", "db", "decoder", "graphql", "image", "inference", "mesh", "pipeline", "storage", "telemetry"},
+    "cli": {"app", "auth", "config", "conversion", "db", "decoder", "evaluation", "graphql", "image", "inference", "mesh", "pipeline", "storage", "telemetry"},
     "app": ANYTHING,
 }
 # Imports nothing and says how an error is written into a log; anybody's.

@@ -5,6 +5,8 @@
 //! [`executor::Executor`] asks the [`batcher::Batcher`] who goes together, encodes them, and hands each
 //! caller its [`handle::Codes`]; the caller then asks the field by [`engine::Engine::query`] as often as it needs.
 //!
+//! What a model must keep is listed in [`contract`].
+//!
 //! - Only the pure modules decide: `batcher` (who goes together), `memory` (how many may).
 //! - `torch` is the sole user of `tch`, `cuda` of `libloading` and NVML. All else builds without libtorch.
 //! - A row of a batch never depends on its neighbours on a CPU: rows are encoded one by one, and a
@@ -13,6 +15,7 @@
 pub mod backend;
 pub mod batcher;
 pub mod catalog;
+pub mod contract;
 #[cfg(feature = "torch")]
 pub mod cuda;
 pub mod device;

@@ -10,6 +10,7 @@ pub mod conversion;
 pub mod db;
 pub mod decoder;
 pub mod error_chain;
+pub mod evaluation;
 pub mod graphql;
 pub mod http;
 pub mod image;

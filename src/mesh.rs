@@ -1,4 +1,4 @@
-//! From an implicit field to the bytes of a mesh file: sampling, extraction, clean-up, placement, reports, writers. Pure.
+//! From an implicit field to the bytes of a mesh file: sampling, extraction, clean-up, placement, reports, writers; and how near one mesh comes to another. Pure.
 //!
 //! Frame of every mesh unless [`placement`] says otherwise: +Y up, the camera of the picture on +Z, triangles
 //! counter-clockwise seen from outside.
@@ -7,6 +7,7 @@ use std::{error, io};
 
 pub mod clean;
 mod color;
+pub mod compare;
 pub mod field;
 pub mod glb;
 mod lattice;

@@ -105,11 +105,17 @@ pub async fn engine(settings: &Settings) -> Result<Engine, AppError> {
         device: settings.device()?,
         limits: batch_limits(settings),
         dynamic_scaling: settings.enable_dynamic_scaling,
-        // Its threads wait without spinning (see `cli::main`), so they may be as many as there are cores.
-        cpu_threads: std::thread::available_parallelism().ok().map(usize::from),
+        cpu_threads: cpu_threads(),
     };
     let started = tokio::task::spawn_blocking(move || Engine::start(options)).await;
     Ok(started.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?)
+}
+
+/// Threads of one pass on the CPU. They wait without spinning (see `cli::main`), so they may be as many as there are
+/// cores.
+#[must_use]
+pub fn cpu_threads() -> Option<usize> {
+    std::thread::available_parallelism().ok().map(usize::from)
 }
 
 fn batch_limits(settings: &Settings) -> BatchLimits {

@@ -1,11 +1,14 @@
 //! `orfeas models`.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
 
 use super::{CommandError, output};
-use crate::{app, config::Settings, error_chain::chain, inference::manifest::scan};
+use crate::{config::Settings, error_chain::chain, inference::manifest::scan};
+
+mod report;
+mod verify;
 
 /// Options of `orfeas models`.
 #[derive(Debug, Args)]
@@ -18,27 +21,18 @@ pub struct Options {
 enum Action {
     /// List the models of the models folder.
     List,
-    /// Load each model of a models folder and check it against its contract.
-    Verify {
-        /// A folder with a folder for each model; default: the settings'.
-        folder: Option<PathBuf>,
-    },
+    /// Check models against their contract, and measure them on pictures of known meshes.
+    Verify(verify::Options),
 }
 
 /// Lists or verifies.
 ///
 /// # Errors
-/// When the folder can't be read or the engine does not start.
+/// When the folder can't be read, a set can't be used, or the engine does not start.
 pub async fn run(settings: Settings, options: Options) -> Result<ExitCode, CommandError> {
     match options.action {
         Action::List => list(&settings),
-        Action::Verify { folder } => {
-            verify(Settings {
-                orfeas_models_dir: folder.or(settings.orfeas_models_dir),
-                ..settings
-            })
-            .await
-        }
+        Action::Verify(options) => verify::run(settings, options).await,
     }
 }
 
@@ -55,20 +49,4 @@ fn list(settings: &Settings) -> Result<ExitCode, CommandError> {
         }
     }
     Ok(ExitCode::SUCCESS)
-}
-
-async fn verify(settings: Settings) -> Result<ExitCode, CommandError> {
-    let engine = app::open::engine(&settings).await?;
-    let mut code = ExitCode::SUCCESS;
-    for model in engine.models() {
-        match model.refused {
-            None => output::line(&format!("{:<24} keeps its contract", model.name)),
-            Some(reason) => {
-                output::line(&format!("{:<24} refused: {}", model.name, chain(&*reason)));
-                code = ExitCode::FAILURE;
-            }
-        }
-    }
-    engine.stop().await;
-    Ok(code)
 }

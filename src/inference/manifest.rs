@@ -245,8 +245,8 @@ pub struct FoundModel {
     pub manifest: Result<Manifest, ModelError>,
 }
 
-/// Every `<models_dir>/*/model.toml`, in the order of the folders' names. A broken one is reported
-/// in its place and hides no other.
+/// Every `<models_dir>/*/model.toml`, in the order of the folders' names; or the one model whose own folder it is. A
+/// broken one is reported in its place and hides no other.
 ///
 /// # Errors
 /// [`ModelError::Folder`] if the models folder cannot be listed.
@@ -255,32 +255,40 @@ pub fn scan(models_dir: &Path) -> Result<Vec<FoundModel>, ModelError> {
         path: models_dir.to_owned(),
         source,
     };
+    if models_dir.join(MANIFEST_FILE).is_file() {
+        // So that `.` and a link have the folder's own name, which the manifest repeats.
+        let folder = fs::canonicalize(models_dir).map_err(unlisted)?;
+        return Ok(vec![found_in(folder)]);
+    }
     let mut found = Vec::new();
     for entry in fs::read_dir(models_dir).map_err(unlisted)? {
         let folder = entry.map_err(unlisted)?.path();
-        if !folder.join(MANIFEST_FILE).is_file() {
-            continue;
+        if folder.join(MANIFEST_FILE).is_file() {
+            found.push(found_in(folder));
         }
-        let name = folder
-            .file_name()
-            .map(|name| name.to_string_lossy().into_owned())
-            .unwrap_or_default();
-        let manifest = Manifest::load(&folder).and_then(|manifest| {
-            let path = folder.join(&manifest.file.name);
-            if path.is_file() {
-                Ok(manifest)
-            } else {
-                Err(ModelError::FileMissing { path })
-            }
-        });
-        found.push(FoundModel {
-            folder,
-            name,
-            manifest,
-        });
     }
     found.sort_by(|a, b| a.name.cmp(&b.name));
     Ok(found)
+}
+
+fn found_in(folder: PathBuf) -> FoundModel {
+    let name = folder
+        .file_name()
+        .map(|name| name.to_string_lossy().into_owned())
+        .unwrap_or_default();
+    let manifest = Manifest::load(&folder).and_then(|manifest| {
+        let path = folder.join(&manifest.file.name);
+        if path.is_file() {
+            Ok(manifest)
+        } else {
+            Err(ModelError::FileMissing { path })
+        }
+    });
+    FoundModel {
+        folder,
+        name,
+        manifest,
+    }
 }
 
 fn read_text(path: &Path) -> Result<String, ModelError> {

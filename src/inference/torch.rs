@@ -12,6 +12,7 @@ use tracing::{info, warn};
 use super::{
     backend::{Backend, FieldValues, Opened, Want},
     catalog::ServedModel,
+    contract::{Check, Finding, Verdict},
     cuda::MemoryWatch,
     device::DeviceId,
     error::{EngineError, Operation},
@@ -19,6 +20,7 @@ use super::{
     memory::{Measured, Measurement, MemoryNow},
     starting::OpenOptions,
 };
+use crate::error_chain::chain;
 
 pub mod check;
 pub mod devices;
@@ -66,6 +68,41 @@ impl TorchBackend {
             images_max,
             cpu_threads,
         } = options;
+        let (mut backend, name) = Self::on(id, cpu_threads);
+        let models = served
+            .iter()
+            .map(|model| backend.admit(model, images_max))
+            .collect();
+        Ok(Opened {
+            backend,
+            id,
+            name,
+            models,
+        })
+    }
+
+    /// Loads one model and tries every promise of its contract.
+    #[must_use]
+    pub fn examine(id: DeviceId, served: &ServedModel, cpu_threads: Option<usize>) -> Vec<Finding> {
+        let (mut backend, name) = Self::on(id, cpu_threads);
+        let load = |verdict| Finding {
+            check: Check::Load,
+            verdict,
+        };
+        match backend.load(served) {
+            Err(error) => vec![load(Verdict::Broken(chain(&error)))],
+            Ok(number) => {
+                let dtype = backend.loaded(number).plan.dtype;
+                let dtype = format!("{dtype:?}").to_lowercase();
+                let kept = load(Verdict::Kept(format!("as {dtype} onto {name}")));
+                let findings = check::findings(&mut backend, number, &served.manifest);
+                std::iter::once(kept).chain(findings).collect()
+            }
+        }
+    }
+
+    /// A device without models, and the maker's name for it. Called on the thread that will own it.
+    fn on(id: DeviceId, cpu_threads: Option<usize>) -> (Self, String) {
         load::prepare_threads(cpu_threads);
         let device = match id {
             DeviceId::Cpu => Device::Cpu,
@@ -82,28 +119,18 @@ impl TorchBackend {
                 .and_then(MemoryWatch::name)
                 .unwrap_or_else(|| id.to_string()),
         };
-        let mut backend = Self {
+        let backend = Self {
             id,
             device,
             models: Vec::new(),
             watch,
             _no_grad: tch::no_grad_guard(),
         };
-        let models = served
-            .iter()
-            .map(|model| backend.admit(model, images_max))
-            .collect();
-        Ok(Opened {
-            backend,
-            id,
-            name,
-            models,
-        })
+        (backend, name)
     }
 
-    /// Loads, checks and warms up the next model.
-    fn admit(&mut self, served: &ServedModel, images_max: usize) -> Result<Measured, ModelError> {
-        let began = Instant::now();
+    /// Loads the next model: its number. One that can't be loaded has a number, too.
+    fn load(&mut self, served: &ServedModel) -> Result<usize, ModelError> {
         let plan = match self.id {
             DeviceId::Cpu => served.manifest.cpu.clone(),
             DeviceId::Cuda(_) => served.manifest.cuda.clone(),
@@ -111,14 +138,21 @@ impl TorchBackend {
         let number = self.models.len();
         self.models.push(None);
         let module = load::load(served, &plan, self.device)?;
-        let loaded_ms = began.elapsed().as_millis() as u64;
-        // From here on, memory goes into passes.
-        let free_loaded = self.memory().map(|memory| memory.free_bytes);
         self.models[number] = Some(Loaded {
             module,
             manifest: Arc::clone(&served.manifest),
             plan,
         });
+        Ok(number)
+    }
+
+    /// Loads, checks and warms up the next model.
+    fn admit(&mut self, served: &ServedModel, images_max: usize) -> Result<Measured, ModelError> {
+        let began = Instant::now();
+        let number = self.load(served)?;
+        let loaded_ms = began.elapsed().as_millis() as u64;
+        // From here on, memory goes into passes.
+        let free_loaded = self.memory().map(|memory| memory.free_bytes);
         let measured = check::holds_its_contract(self, number, &served.manifest).and_then(|()| {
             let images_max = images_max.min(served.manifest.batch.images_max);
             self.warm_up(number, &served.manifest, images_max, free_loaded)
@@ -146,7 +180,7 @@ impl TorchBackend {
             return Ok(measured);
         }
         let pictures: Vec<_> = (0..images_max)
-            .map(|seed| check::noise(seed as u64, manifest.input.values()))
+            .map(|seed| check::inputs::noise(seed as u64, manifest.input.values()))
             .collect();
         for images in 1..=images_max {
             let batch: Vec<&[f32]> = pictures[..images].iter().map(Vec::as_slice).collect();
@@ -248,21 +282,17 @@ impl TorchBackend {
             .map(Some)
     }
 
-    fn query_points(
+    /// What `query` gives for rows of codes and as many rows of points, its shapes checked.
+    fn ask(
         &self,
         model: usize,
         codes: &Tensor,
-        points: &[[f32; 3]],
-        want: Want,
-        values: &mut FieldValues,
-    ) -> Result<(), TchError> {
-        let count = points.len() as i64;
-        let points = Tensor::f_from_slice(points.as_flattened())?
-            .f_view([1, count, 3])?
-            .f_to_device(self.device)?;
+        points: &Tensor,
+    ) -> Result<(Tensor, Tensor), TchError> {
+        let (rows, count, _) = points.size3()?;
         let arguments = [
             IValue::Tensor(codes.shallow_clone()),
-            IValue::Tensor(points),
+            IValue::Tensor(points.f_to_device(self.device)?),
         ];
         let answer = self.loaded(model).module.method_is("query", &arguments)?;
         let (logits, rgb) = match answer {
@@ -272,14 +302,28 @@ impl TorchBackend {
             },
             _ => return Err(TchError::Shape("query gave no pair".into())),
         };
-        if logits.size() != [1, count] || rgb.size() != [1, count, 3] {
+        if logits.size() != [rows, count] || rgb.size() != [rows, count, 3] {
             let message = format!(
-                "query gave {:?} and {:?} for {count} points",
+                "query gave {:?} and {:?} for {rows} rows of {count} points",
                 logits.size(),
                 rgb.size()
             );
             return Err(TchError::Shape(message));
         }
+        Ok((logits, rgb))
+    }
+
+    fn query_points(
+        &self,
+        model: usize,
+        codes: &Tensor,
+        points: &[[f32; 3]],
+        want: Want,
+        values: &mut FieldValues,
+    ) -> Result<(), TchError> {
+        let count = points.len() as i64;
+        let points = Tensor::f_from_slice(points.as_flattened())?.f_view([1, count, 3])?;
+        let (logits, rgb) = self.ask(model, codes, &points)?;
         let done = values.logits.len();
         values.logits.resize(done + count as usize, 0.0);
         copy_out(&logits, &mut values.logits[done..])?;

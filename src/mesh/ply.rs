@@ -2,6 +2,8 @@
 
 use super::{Mesh, WriteError};
 
+pub mod reader;
+
 /// Writes a mesh placed in [`super::placement::Frame::Scene`].
 ///
 /// # Errors

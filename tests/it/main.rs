@@ -39,4 +39,5 @@ mod signatures;
 mod subscriptions;
 mod training;
 mod transitions;
+mod verify;
 mod websocket;

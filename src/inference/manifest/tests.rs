@@ -135,6 +135,17 @@ fn a_scan_reports_what_is_broken_and_finds_the_rest() {
         Err(ModelError::FolderName { .. })
     ));
     assert!(matches!(found[3].manifest, Err(ModelError::Syntax { .. })));
+
+    // A model's own folder holds one model, whatever lies beside it and however it is named.
+    let own = scan(&whole).unwrap();
+    assert_eq!(own.len(), 1);
+    assert!(own[0].name == "orfeas-mini" && own[0].manifest.is_ok());
+    let link = models.path().join("link");
+    std::os::unix::fs::symlink(&whole, &link).unwrap();
+    for name in [link, whole.join("../orfeas-mini/.")] {
+        let own = scan(&name).unwrap();
+        assert!(own[0].manifest.is_ok(), "{:?}", own[0].manifest);
+    }
 }
 
 #[test]

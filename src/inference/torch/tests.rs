@@ -11,6 +11,7 @@ use super::{
         engine::{EncodeRequest, Engine, EngineOptions},
         handle::Codes,
     },
+    check::inputs::cloud,
     message::{REASON_CHARS_MAX, classify, reason_of},
     *,
 };
@@ -73,15 +74,6 @@ async fn encode(engine: &Engine, image: Vec<f32>) -> Codes {
         .finished()
         .await
         .unwrap()
-}
-
-fn cloud(seed: u64, count: usize) -> Vec<[f32; 3]> {
-    let flat = check::noise(seed, 3 * count);
-    flat.as_chunks::<3>()
-        .0
-        .iter()
-        .map(|point| point.map(|unit| 2.0 * unit - 1.0))
-        .collect()
 }
 
 #[tokio::test]
