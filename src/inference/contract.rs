@@ -35,6 +35,8 @@ pub enum Check {
     Colors,
     /// `matte` gives `[B, 1, H, W]` in 0..=1.
     Matte,
+    /// A picture without an object is encoded and answered like any other.
+    Blank,
     /// The same picture and the same points give the same again.
     Repeat,
     /// A picture's row of codes does not depend on those that were encoded with it: rows may be split.
@@ -55,12 +57,13 @@ impl Check {
         Self::Matte,
     ];
     /// Those that need the loaded model, in order.
-    pub const OF_METHODS: [Self; 9] = [
+    pub const OF_METHODS: [Self; 10] = [
         Self::Encode,
         Self::Query,
         Self::Logits,
         Self::Colors,
         Self::Matte,
+        Self::Blank,
         Self::Repeat,
         Self::Split,
         Self::Join,
@@ -80,6 +83,7 @@ impl Check {
             Self::Logits => "logits",
             Self::Colors => "colours",
             Self::Matte => "matte",
+            Self::Blank => "blank",
             Self::Repeat => "repeat",
             Self::Split => "split",
             Self::Join => "join",

@@ -43,14 +43,34 @@ impl Training {
 
     /// Runs a program of the training's to its end; what it printed.
     async fn run(&self, program: &str, arguments: &[&str]) -> String {
+        self.run_in(&format!("{MODEL}/train"), program, arguments)
+            .await
+    }
+
+    /// The same in another folder of `models`.
+    async fn run_in(&self, folder: &str, program: &str, arguments: &[&str]) -> String {
         let mut command = Command::new(&self.python);
         command
             .arg(program)
             .args(arguments)
-            .current_dir(checkout().join("models").join(MODEL).join("train"))
+            .current_dir(checkout().join("models").join(folder))
             // The kernels are compiled into it: those of today.
             .env("TMPDIR", self.folder.path());
         succeed(command).await
+    }
+
+    /// What `orfeas models verify` says of a folder whose models all keep their contract.
+    async fn verified(&self, folder: &Path, default: &str) -> String {
+        let mut verify = Command::new(PROGRAM);
+        verify
+            .args(["models", "verify"])
+            .arg(folder)
+            .current_dir(self.folder.path())
+            .env("ORFEAS_DATA_DIR", self.path("data"))
+            .env("ORFEAS_DEVICE", "cpu")
+            .env("ORFEAS_DEFAULT_MODEL", default)
+            .env_remove("DATABASE_URL");
+        succeed(verify).await
     }
 
     /// The log's steps, whose losses are all numbers (JSON has no other).
@@ -113,12 +133,8 @@ async fn the_model_is_trained_resumed_exported_and_served() {
     assert!(told.contains("stopped at step 2"), "{told}");
     assert_eq!(training.steps(), [1, 2]);
 
-    // Without --smoke, which sets the number of steps: two models with labels as fine as in earnest.
-    let few = ["--procedural", "2", "--batch", "1", "--log-every", "1"];
-    let resume = ["--out", &out, "--resume", &full, "--steps", "3"];
-    let told = training
-        .run("train.py", &[&resume[..], &few].concat())
-        .await;
+    let resume = ["--out", &out, "--resume", &full, "--smoke", "--steps", "3"];
+    let told = training.run("train.py", &resume).await;
     assert!(told.contains("from step 2"), "{told}");
     assert!(told.contains("stopped at step 3"), "{told}");
     assert_eq!(training.steps(), [1, 2, 3]);
@@ -129,14 +145,28 @@ async fn the_model_is_trained_resumed_exported_and_served() {
         .run("export.py", &["--weights", &weights, "--out", &exported])
         .await;
     let models = models_folder(Path::new(&exported), training.path("models"));
-    let mut verify = Command::new(PROGRAM);
-    verify
-        .args(["models", "verify"])
-        .arg(&models)
-        .current_dir(training.folder.path())
-        .env("ORFEAS_DATA_DIR", training.path("data"))
-        .env("ORFEAS_DEVICE", "cpu")
-        .env_remove("DATABASE_URL");
-    let told = succeed(verify).await;
+    let told = training.verified(&models, MODEL).await;
     assert!(told.contains(MODEL), "{told}");
+}
+
+/// The exports of the big models, with random weights at a fraction of their size: names, frames and TorchScript are the
+/// same as with the real ones.
+#[tokio::test(flavor = "multi_thread")]
+async fn big_models_are_exported_and_served() {
+    let Some(training) = Training::new() else {
+        return;
+    };
+    for model in ["triposr", "instantmesh"] {
+        let folder = training.path("models").join(model);
+        let out = folder.to_str().unwrap();
+        training
+            .run_in(
+                model,
+                "export.py",
+                &["--random", "1", "--small", "--out", out],
+            )
+            .await;
+        let told = training.verified(&folder, model).await;
+        assert!(told.contains(model), "{told}");
+    }
 }

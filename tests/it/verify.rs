@@ -87,6 +87,7 @@ async fn each_broken_promise_is_told_by_its_name() {
         ("glaring", "colours"),
         ("mixing", "split"),
         ("restless", "repeat"),
+        ("seeking", "blank"),
         ("tied", "code"),
     ];
     assert_eq!(broken.len(), expected.len() + 1, "{broken:?}");
@@ -104,7 +105,7 @@ async fn each_broken_promise_is_told_by_its_name() {
         labels(sound, "kept"),
         [
             "manifest", "file", "code", "load", "encode", "query", "logits", "colours", "matte",
-            "repeat", "split", "join", "points"
+            "blank", "repeat", "split", "join", "points"
         ]
     );
     assert!(sound["keepsContract"] == true && sound["measured"].is_null());

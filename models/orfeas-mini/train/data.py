@@ -40,7 +40,7 @@ class Meshes:
     faces: np.ndarray      # int32 [F, 3]
     v_off: np.ndarray      # int64 [M + 1]
     f_off: np.ndarray      # int64 [M + 1]
-    records: list          # one dict a model: id, category, pack, split
+    records: list          # one dict a model: id, name, category, pack, split, licence
 
     def pick(self, keep):
         """The models whose indices are in `keep`."""
@@ -75,7 +75,7 @@ def read_packs(folder):
         for i, name in enumerate(z["ids"]):
             v, f = slice(*z["v_off"][i:i + 2]), slice(*z["f_off"][i:i + 2])
             parts.append((verts[v], colours[v], faces[f]))
-            records.append({k: index[str(name)][k] for k in ("id", "name", "category", "pack", "split")})
+            records.append({k: index[str(name)][k] for k in ("id", "name", "category", "pack", "split", "licence")})
     return join(parts, records)
 
 

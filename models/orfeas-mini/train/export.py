@@ -4,14 +4,16 @@
 """
 
 import argparse
-import hashlib
 import pathlib
-import tempfile
+import sys
 
 import torch
 from torch import nn
 
 import model
+
+sys.path.append(str(pathlib.Path(__file__).resolve().parents[2]))
+from export_tools import archive  # noqa: E402
 
 BYTES_MAX = 24_000_000
 
@@ -25,37 +27,15 @@ def quantise(core):
                     setattr(part, name, model.QuantLinear(child))
 
 
-def without_paths(source, target):
-    """Copies a TorchScript archive without its debug records, which hold the exporter's file paths."""
-    reader = torch._C.PyTorchFileReader(str(source))
-    writer = torch._C.PyTorchFileWriter(str(target))
-    written_last = (".data/serialization_id", "version", "byteorder")
-    for name in reader.get_all_records():
-        if name.endswith(".debug_pkl") or name in written_last:
-            continue
-        record = reader.get_record(name)
-        writer.write_record(name, record, len(record))
-    version = int(reader.get_record("version").strip()) if reader.has_record("version") else 10
-    writer.set_min_version(version)
-    writer.write_end_of_file()
-
-
 def export(core, path):
     """Exports the core; returns the file's sha256."""
     core = core.float().cpu()
     quantise(core)
-    served = model.Served(core).eval()
-    for parameter in served.parameters():
-        parameter.requires_grad_(False)
-    scripted = torch.jit.script(served.half())
-    with tempfile.TemporaryDirectory() as folder:
-        raw = pathlib.Path(folder) / "model.pt"
-        scripted.save(str(raw))
-        without_paths(raw, path)
-    data = pathlib.Path(path).read_bytes()
-    if len(data) > BYTES_MAX:
-        raise ValueError(f"the model has {len(data)} bytes, more than {BYTES_MAX}")
-    return hashlib.sha256(data).hexdigest()
+    path = pathlib.Path(path).resolve()
+    archive.write_archive(model.Served(core), path, torch.half)
+    if path.stat().st_size > BYTES_MAX:
+        raise ValueError(f"the model has {path.stat().st_size} bytes, more than {BYTES_MAX}")
+    return archive.sha256_of(path)
 
 
 def main():

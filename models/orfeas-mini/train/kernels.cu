@@ -300,6 +300,46 @@ struct Shade {
     }
 };
 
+// ---------------------------------------------------------------- sampling features
+// Bilinear corners of a point (x, y) in -1..1 on a map of width x height, the border repeated, as `grid_sample`
+// without aligned corners has them. One index is one channel of one point, channels last.
+struct Corners {
+    long at[4]; float weight[4];
+    HD Corners(const float* where, int height, int width) {
+        const float x = clampf(((where[0] + 1.f) * width - 1.f) * 0.5f, 0.f, width - 1.f);
+        const float y = clampf(((where[1] + 1.f) * height - 1.f) * 0.5f, 0.f, height - 1.f);
+        const int x0 = (int)x, y0 = (int)y;
+        const int x1 = x0 + 1 < width ? x0 + 1 : x0, y1 = y0 + 1 < height ? y0 + 1 : y0;
+        const float u = x - x0, v = y - y0;
+        at[0] = (long)y0 * width + x0; weight[0] = (1 - u) * (1 - v);
+        at[1] = (long)y0 * width + x1; weight[1] = u * (1 - v);
+        at[2] = (long)y1 * width + x0; weight[2] = (1 - u) * v;
+        at[3] = (long)y1 * width + x1; weight[3] = u * v;
+    }
+};
+struct Sample {
+    const float* features; const float* where; float* out; long per_row; int height, width, channels;
+    HD void operator()(long i) const {
+        const long point = i / channels;
+        const int channel = (int)(i % channels);
+        const Corners c(where + 2 * point, height, width);
+        const float* row = features + point / per_row * height * width * channels + channel;
+        float sum = 0.f;
+        for (int k = 0; k < 4; k++) sum += c.weight[k] * row[c.at[k] * channels];
+        out[i] = sum;
+    }
+};
+struct SampleBack {
+    const float* grad; const float* where; float* total; long per_row; int height, width, channels;
+    HD void operator()(long i) const {
+        const long point = i / channels;
+        const int channel = (int)(i % channels);
+        const Corners c(where + 2 * point, height, width);
+        float* row = total + point / per_row * height * width * channels + channel;
+        for (int k = 0; k < 4; k++) add_f32(row + c.at[k] * channels, c.weight[k] * grad[i]);
+    }
+};
+
 // ---------------------------------------------------------------- entry points
 extern "C" {
 int raster(const float* screen, const int* faces, const int* image_of_face, u64* buffer, long triangles, int size, void* stream) {
@@ -320,6 +360,14 @@ int field(const int8_t* grids, const int* instance_offset, const int* mesh, cons
           float lo, float step, float reach, const float* points, float* out, long scenes, long per_scene, void* stream) {
     return launch(FieldAt{{grids, instance_offset, mesh, inverse, deform, side, lo, step, reach}, points, out, per_scene},
                   scenes * per_scene, stream);
+}
+int sample(const float* features, const float* where, float* out, long rows, long per_row, int height, int width, int channels,
+           void* stream) {
+    return launch(Sample{features, where, out, per_row, height, width, channels}, rows * per_row * channels, stream);
+}
+int sample_back(const float* grad, const float* where, float* total, long rows, long per_row, int height, int width, int channels,
+                void* stream) {
+    return launch(SampleBack{grad, where, total, per_row, height, width, channels}, rows * per_row * channels, stream);
 }
 int normals(const float* verts, const int* faces, const int* groups, float* sums, long triangles, void* stream) {
     return launch(Normals{verts, faces, groups, sums}, triangles, stream);

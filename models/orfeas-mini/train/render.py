@@ -17,11 +17,13 @@ import kernels
 from kernels import Long
 
 IMAGE = 192
+DEPTH_SIDE = 96        # of the depth targets: the model's pixel map
 DEPTH_HALF = 1.6       # the model's box is ±1 in x and y and this much in depth
 SOFTNESS = 0.02        # target occupancy is sigmoid(-distance / SOFTNESS)
 SHADOW_SIZE, SHADOW_HALF, OFFSET = 256, 1.9, 4.0
 NEAREST = 0.55         # of the camera's distance: how far the object may reach towards it
 BLOCK = 8              # JPEG's
+SEVERAL = (0.95, 0.04, 0.01)   # shares of scenes with one, two and three models
 
 
 @dataclass
@@ -46,7 +48,7 @@ def rotation(x=0.0, y=0.0, z=0.0):
 
 
 def _recolouring(r, n):
-    """Colour matrices and offsets, a third of them identity: hue turn, saturation, brightness."""
+    """Colour matrices, more than half of them identity: hue turn, saturation, brightness."""
     angle = r.uniform(-np.pi, np.pi, n)
     saturation, value = r.uniform(0.3, 1.4, n), r.uniform(0.6, 1.25, n)
     luma = np.array([[0.299, 0.587, 0.114]] * 3)
@@ -54,14 +56,14 @@ def _recolouring(r, n):
     k = np.array([[0, -axis[2], axis[1]], [axis[2], 0, -axis[0]], [-axis[1], axis[0], 0]])
     turn = np.eye(3) + np.sin(angle)[:, None, None] * k + (1 - np.cos(angle))[:, None, None] * (k @ k)
     matrix = value[:, None, None] * (luma + saturation[:, None, None] * (np.eye(3) - luma)) @ turn
-    keep = r.random(n) < 0.35
+    keep = r.random(n) < 0.6
     matrix[keep] = np.eye(3)
     return matrix
 
 
 def plan(r, pick, batch, options):
     """The random numbers of a batch: a dict of numpy arrays. `pick(r, n)` draws model indices."""
-    count = np.ones(batch, int) if options.clean else r.choice([1, 2, 3], batch, p=[0.82, 0.13, 0.05])
+    count = np.ones(batch, int) if options.clean else r.choice([1, 2, 3], batch, p=SEVERAL)
     n = count.sum()
     scene = np.repeat(np.arange(batch), count)
     first = np.concatenate([[True], scene[1:] != scene[:-1]])
@@ -70,14 +72,15 @@ def plan(r, pick, batch, options):
         p["world"], p["shift"], p["deform"] = np.tile(np.eye(3), (n, 1, 1)), np.zeros((n, 3)), np.zeros((n, 2))
         p["recolour"] = np.tile(np.eye(3), (n, 1, 1))
     else:
-        stretch = np.exp(np.clip(r.normal(0, 0.2, (n, 3)), -0.45, 0.45) * (r.random((n, 1)) < 0.7))
+        # Things have the proportions they have: what is stretched at random can't be told from the picture's front.
+        stretch = np.exp(np.clip(r.normal(0, 0.2, (n, 3)), -0.45, 0.45) * (r.random((n, 1)) < 0.2))
         stretch[:, 0] *= r.choice([-1, 1], n)
         stretch *= np.where(first, 1.0, r.uniform(0.35, 0.9, n))[:, None]
-        tilt = r.uniform(-1, 1, (n, 2)) * np.where(r.random(n) < 0.06, np.pi, np.where(r.random(n) < 0.15, 0.15, 0.0))[:, None]
+        tilt = r.uniform(-1, 1, (n, 2)) * np.where(r.random(n) < 0.02, np.pi, np.where(r.random(n) < 0.1, 0.15, 0.0))[:, None]
         yaw = np.where(first, 0.0, r.uniform(-np.pi, np.pi, n))
         p["world"] = rotation(tilt[:, 0], yaw, tilt[:, 1]) * stretch[:, None, :]
         p["shift"] = np.where(first[:, None], 0.0, r.normal(0, 0.6, (n, 3)))
-        p["deform"] = np.stack([r.uniform(-0.35, 0.35, n) * (r.random(n) < 0.15), r.uniform(-0.7, 0.7, n) * (r.random(n) < 0.08)], 1)
+        p["deform"] = np.stack([r.uniform(-0.35, 0.35, n) * (r.random(n) < 0.05), r.uniform(-0.7, 0.7, n) * (r.random(n) < 0.03)], 1)
         p["recolour"] = _recolouring(r, n)
     uniform = lambda lo, hi: r.uniform(lo, hi, batch)
     p["azimuth"] = uniform(-np.pi, np.pi)
@@ -85,7 +88,7 @@ def plan(r, pick, batch, options):
     p["elevation"] = np.radians(np.where(r.random(batch) < 0.6, common, uniform(*options.elevation)))
     p["roll"] = uniform(-0.07, 0.07) * (r.random(batch) < 0.2) * (not options.clean)
     p["s"] = np.tan(np.radians(uniform(*options.fov)) / 2)
-    loose = (r.random(batch) < 0.12) & (not options.clean)
+    loose = (r.random(batch) < 0.06) & (not options.clean)
     p["fill"] = np.where(loose, uniform(0.5, 0.95), uniform(*options.fill))
     p["off_centre"] = r.uniform(-1, 1, (batch, 2)) * np.where(loose, 0.12, 0.0 if options.clean else 0.02)[:, None]
     p["light"] = _lights(r, batch, p["elevation"])
@@ -242,22 +245,40 @@ class Scenes:
         extra = torch.tensor([[SHADOW_HALF, OFFSET, 0.0]], device=d.device).expand(self.batch, -1)
         return key, torch.cat([axes.reshape(-1, 9), extra], 1).contiguous()
 
-    def picture(self, over=2):
+    def picture(self, over=2, size=IMAGE):
         """Premultiplied sRGB and coverage [B, 4, S, S], albedo [B, 3, S, S], 1 / w of the nearest surface [B, S, S]."""
         d = self.bank.device
         w = (1 - self.s[self.scene[self.of_vertex]] * self.verts[:, 2]).clamp(min=0.05)
-        fine = IMAGE * over
+        fine = size * over
         u, v = self.verts[:, 0] / w, -self.verts[:, 1] / w
         buffer = self._rasterise(torch.stack([(u + 1) * (fine / 2), (v + 1) * (fine / 2), 1 / w], 1), fine)
         sums = torch.zeros(self.groups_count, 3, device=d)
         kernels.call("normals", self.verts, self.faces, self.groups, sums, Long(len(self.faces)), device=d)
         shadow, axes = self._shadow()
-        rgba = torch.empty(self.batch, 4, IMAGE, IMAGE, device=d)
-        albedo = torch.empty(self.batch, 3, IMAGE, IMAGE, device=d)
-        depth = torch.empty(self.batch, IMAGE, IMAGE, device=d)
+        rgba = torch.empty(self.batch, 4, size, size, device=d)
+        albedo = torch.empty(self.batch, 3, size, size, device=d)
+        depth = torch.empty(self.batch, size, size, device=d)
         kernels.call("shade", buffer, self.verts, self.colours, sums, self.faces, self.groups, self.light, shadow, axes,
-                     *self._field_arguments(), rgba, albedo, depth, Long(self.batch), IMAGE, over, SHADOW_SIZE, device=d)
+                     *self._field_arguments(), rgba, albedo, depth, Long(self.batch), size, over, SHADOW_SIZE, device=d)
         return rgba, albedo, depth
+
+
+    def depths(self):
+        """Depth of the nearest and of the farthest surface on each pixel's ray, in units of the box, and where there is any.
+
+        float32 [B, 2, 96, 96] and bool [B, 1, 96, 96].
+        """
+        w = (1 - self.s[self.scene[self.of_vertex]] * self.verts[:, 2]).clamp(min=0.05)
+        u, v = self.verts[:, 0] / w, -self.verts[:, 1] / w
+        planes = []
+        # A key that falls with 1 / w lets the farthest surface win.
+        for key, back in ((1 / w, lambda k: k), (OFFSET - 1 / w, lambda k: OFFSET - k)):
+            buffer = self._rasterise(torch.stack([(u + 1) * (DEPTH_SIDE / 2), (v + 1) * (DEPTH_SIDE / 2), key], 1), DEPTH_SIDE)
+            out = torch.empty(buffer.shape, device=buffer.device)
+            kernels.call("resolve", buffer, out, None, Long(out.numel()), device=buffer.device)
+            there = out > 0
+            planes.append((1 - 1 / back(out).clamp(min=0.2)) / (self.s[:, None, None] * DEPTH_HALF))
+        return torch.stack(planes, 1).clamp(-1.5, 1.5), there[:, None]
 
 
 def _chance(g, n, p, device):
@@ -385,8 +406,9 @@ def training_batch(bank, p, g):
     points = torch.cat([near, seen, wide, tight, rays], 1)
     distance = scenes.distance(points)
     target = torch.where(distance.abs() > 0.9, (distance < 0).float(), torch.sigmoid(-distance / SOFTNESS))
-    return {"image": compose(g, rgba), "mask": F.avg_pool2d(rgba[:, 3:], 2), "points": points / box, "target": target,
-            "colour": colour, "colour_weight": (distance[:, :COLOURED].abs() < 0.04).float(),
+    depths, there = scenes.depths()
+    return {"image": compose(g, rgba), "mask": F.avg_pool2d(rgba[:, 3:], 2), "depths": depths, "there": there.float(),
+            "points": points / box, "target": target, "colour": colour, "colour_weight": (distance[:, :COLOURED].abs() < 0.04).float(),
             "camera": torch.stack([scenes.elevation, scenes.s], 1)}
 
 

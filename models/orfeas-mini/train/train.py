@@ -20,11 +20,15 @@ import torch.nn.functional as F
 
 import data
 import model
+import optimise
 import render
+import sampling
 import shapes
+import validate
 
-WARMUP_STEPS = 200
-MASK_WEIGHT, COLOUR_WEIGHT, CAMERA_WEIGHT, RAY_WEIGHT = 0.1, 0.7, 0.3, 0.15
+WARMUP_STEPS = 100
+MASK_WEIGHT, COLOUR_WEIGHT, CAMERA_WEIGHT, RAY_WEIGHT, DEPTH_WEIGHT = 0.1, 0.7, 0.3, 0.15, 0.5
+PARTS = ("occupancy", "colour", "mask", "camera", "rays", "depth")
 # A ray through the object must meet a logit of this much, one past it none above its negative. It keeps thin parts,
 # whose depth is uncertain: occupancy alone spreads them until nothing reaches the surface's level.
 RAY_MARGIN = 0.7
@@ -50,9 +54,47 @@ class Picker:
         return np.minimum(np.searchsorted(self.cumulative, r.random(n)), len(self.cumulative) - 1)
 
 
-def losses(core, batch):
+class Learner(torch.nn.Module):
+    """The network as it is trained: the true shape is taken as the predicted camera would have it."""
+
+    def __init__(self):
+        super().__init__()
+        self.core = model.Core()
+
+    def compile(self):
+        """Compiles what repeats or has many small operations; the rest is fast as it is."""
+        core = self.core
+        # Compiled, its backward pass adds up by atomic operations and takes several times as long.
+        model.enlarged = torch.compiler.disable(model.enlarged)
+        for block in [*core.encoder, *core.decoder]:
+            block.compile(dynamic=False)
+        for name in ("stem", "raise_planes", "pixels", "field"):
+            setattr(core, name, torch.compile(getattr(core, name), dynamic=False))
+
+    def forward(self, images, points, true_camera):
+        """Logits [B, N], colours before the sigmoid [B, N, 3], camera [B, 5], mask logits and depths [B, 1 and 2, 96, 96].
+
+        `true_camera` [B, 2]: elevation and s. A picture doesn't tell its perspective well. Points keep their pixel and
+        depth and move to where the predicted camera puts them; so the features along a pixel's ray stay those of the
+        picture, and nothing is blurred.
+        """
+        core = self.core
+        planes, pixel_map, camera, mask = core.features(images)
+        used = camera[:, :2].detach()
+        z = points[:, :, 2] * core.depth_half
+        ratio = (1.0 - z * used[:, 1:2].clamp(0.05, 0.6)).clamp(min=0.15) / (1.0 - z * true_camera[:, 1:2]).clamp(min=0.15)
+        moved = torch.cat([points[:, :, :2] * ratio[:, :, None], points[:, :, 2:]], 2)
+        where, w = core.project(used, moved)
+        b, n = points.shape[:2]
+        of_planes = sampling.sample(planes, where.reshape(b * 3, n, 2)).view(b, 3, n, core.plane)
+        of_pixels = sampling.sample(pixel_map, where[:, 0])
+        logits, colours = core.field(of_planes.transpose(1, 2).reshape(b, n, 3 * core.plane), of_pixels, moved, where[:, 0], w)
+        return logits, colours, camera, mask, pixel_map[:, core.map:]
+
+
+def losses(learner, batch):
     """The weighted sum and its parts."""
-    logits, colours, camera, mask = core(batch["image"], batch["points"], batch["camera"])
+    logits, colours, camera, mask, depths = learner(batch["image"], batch["points"], batch["camera"])
     occupancy = F.binary_cross_entropy_with_logits(logits, batch["target"])
     some = torch.sigmoid(colours[:, :batch["colour"].shape[1]])
     weight = batch["colour_weight"][:, :, None]
@@ -62,8 +104,11 @@ def losses(core, batch):
     on, off = render.RAYS_ON, render.RAYS_OFF
     greatest = logits[:, -(on + off) * render.RAY_STEPS:].view(len(logits), on + off, render.RAY_STEPS).amax(2)
     rays = F.relu(RAY_MARGIN - greatest[:, :on]).mean() + F.relu(RAY_MARGIN + greatest[:, on:]).mean()
-    total = RAY_WEIGHT * rays + occupancy + COLOUR_WEIGHT * colour + MASK_WEIGHT * silhouette + CAMERA_WEIGHT * pose
-    return total, torch.stack([occupancy, colour, silhouette, pose, rays]).detach()
+    there = batch["there"]
+    depth = ((depths - batch["depths"]).abs() * there).sum() / (2 * there.sum() + 1)
+    parts = torch.stack([occupancy, colour, silhouette, pose, rays, depth])
+    total = occupancy + COLOUR_WEIGHT * colour + MASK_WEIGHT * silhouette + CAMERA_WEIGHT * pose + RAY_WEIGHT * rays + DEPTH_WEIGHT * depth
+    return total, parts.detach()
 
 
 class Trainer:
@@ -72,21 +117,21 @@ class Trainer:
     def __init__(self, args, device):
         torch.manual_seed(args.seed)
         self.args, self.device, self.cuda = args, device, device == "cuda"
-        self.core, self.step = model.Core(), 0
+        self.learner, self.step = Learner(), 0
+        self.core = self.learner.core
         if args.init:
             model.load_weights(self.core, args.init)
             self.step = args.first_step
-        self.core.to(device).train()
+        self.learner.to(device, memory_format=torch.channels_last).train()
         if args.compile:
-            for block in [*self.core.encoder, *self.core.decoder]:
-                block.compile()
+            self.learner.compile()
         self.parameters = list(self.core.parameters())
         self.average = [p.detach().clone() for p in self.parameters]
-        self.rate = torch.tensor(0.0, device=device)
-        self.optimiser = torch.optim.AdamW(self.parameters, lr=self.rate, betas=(0.9, 0.98), weight_decay=0.03, fused=True, capturable=self.cuda)
+        self.rates = torch.zeros(2, device=device)
+        self.optimiser = optimise.Optimisers(self.core, self.rates, args.matrix_rate > 0)
         self.began_at = self.step
         self.graph, self.batch, self.ahead = None, None, []
-        self.parts = torch.zeros(5, device=device)
+        self.parts = torch.zeros(len(PARTS), device=device)
         self.norm = torch.zeros((), device=device)
         if args.resume:
             self._restore(args.resume)
@@ -95,21 +140,20 @@ class Trainer:
         state = torch.load(path, map_location=self.device, weights_only=True)
         self.core.load_state_dict(state["weights"])
         self.optimiser.load_state_dict(state["optimiser"])
-        for group in self.optimiser.param_groups:
-            group["lr"] = self.rate
         torch._foreach_copy_(self.average, [state["average"][n] for n, _ in self.core.named_parameters()])
         self.step = state["step"]
         self.began_at = -WARMUP_STEPS  # the optimiser's moments are warm
 
-    def learning_rate(self):
+    def progress(self):
+        """What both learning rates are multiplied by at this step."""
         warm = min(1.0, (self.step - self.began_at + 1) / WARMUP_STEPS)
         done = min(1.0, self.step / self.args.steps)
-        return self.args.rate * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done)))
+        return warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * done)))
 
     def _update(self):
         torch._foreach_zero_([p.grad for p in self.parameters])
         with torch.autocast(self.device, torch.bfloat16, enabled=self.cuda, cache_enabled=False):
-            total, parts = losses(self.core, self.batch)
+            total, parts = losses(self.learner, self.batch)
         total.backward()
         self.norm.copy_(torch.nn.utils.clip_grad_norm_(self.parameters, 1.0, foreach=True))
         self.optimiser.step()
@@ -119,7 +163,9 @@ class Trainer:
 
     def train_step(self, batch):
         """One update from a batch; the batch's tensors are copied."""
-        self.rate.fill_(self.learning_rate())
+        share = self.progress()
+        self.rates[0].fill_(self.args.rate * share)
+        self.rates[1].fill_(self.args.matrix_rate * share)
         if self.batch is None:
             self.batch = {k: v.clone() for k, v in batch.items()}
             for p in self.parameters:
@@ -222,6 +268,20 @@ def make_bank(args, device):
     return data.Bank(meshes, device, **sizes)
 
 
+class Validations:
+    """The splits that a run is measured on, with a network of its own for the averaged weights."""
+
+    def __init__(self, args, device):
+        self.splits = {split: validate.Validation(args.packs, split, device, views=2) for split in args.validate.split(",") if split}
+        self.learner = Learner().to(device).eval()
+
+    def measure(self, trainer):
+        if not self.splits:
+            return {}
+        torch._foreach_copy_([p.data for p in self.learner.core.parameters()], trainer.average)
+        return {split: {k: round(v, 4) for k, v in each.measure(self.learner).items()} for split, each in self.splits.items()}
+
+
 def run(args, device):
     started = time.time()
     out = pathlib.Path(args.out)
@@ -229,10 +289,18 @@ def run(args, device):
     bank = make_bank(args, device)
     trainer = Trainer(args, device)
     feeder = Feeder(bank, Picker(bank.meshes.records, args.procedural_share), args, device)
+    validations = Validations(args, device)
     if trainer.cuda:
         torch.cuda.synchronize()
     print(f"ready after {time.time() - started:.1f} s: {len(bank.meshes.records)} models, from step {trainer.step}", flush=True)
     log = (out / "log.jsonl").open("a")
+
+    def tell(row):
+        log.write(json.dumps(row) + "\n")
+        log.flush()
+        print(json.dumps(row), flush=True)
+
+    tell({"step": trainer.step, **validations.measure(trainer)})
     made = feeder.make(trainer.step)
     marked, mark, saved = time.time(), trainer.step, time.time()
     while trainer.step < args.steps and time.time() - started < args.minutes * 60:
@@ -242,19 +310,19 @@ def run(args, device):
             parts = trainer.parts.tolist()
             now = time.time()
             row = {"step": trainer.step, "seconds": round(now - started, 1), "samples_per_second": round((trainer.step - mark) * args.batch / (now - marked)),
-                   "rate": float(trainer.rate), "norm": float(trainer.norm), **dict(zip(("occupancy", "colour", "mask", "camera", "rays"), parts))}
+                   "rate": round(trainer.progress(), 4), "norm": round(float(trainer.norm), 3), **{k: round(v, 4) for k, v in zip(PARTS, parts)}}
             marked, mark = now, trainer.step
-            log.write(json.dumps(row) + "\n")
-            log.flush()
-            print(json.dumps(row), flush=True)
+            tell(row)
             if not all(map(math.isfinite, parts)):
                 raise RuntimeError(f"the loss is not finite at step {trainer.step}")
         if time.time() - saved > 150:
             trainer.save_half(out)
+            tell({"step": trainer.step, **validations.measure(trainer)})
             saved = time.time()
     if trainer.cuda:
         torch.cuda.synchronize()
     trainer.save_half(out)
+    tell({"step": trainer.step, **validations.measure(trainer)})
     if args.full:
         pathlib.Path(args.full).parent.mkdir(parents=True, exist_ok=True)
         trainer.save_full(args.full)
@@ -270,12 +338,14 @@ def main():
     parser.add_argument("--resume", help="a full checkpoint")
     parser.add_argument("--full", help="where to leave the full checkpoint")
     parser.add_argument("--minutes", type=float, default=1e9, help="stop after this long, the start included")
-    parser.add_argument("--steps", type=int, default=9000, help="the schedule's length")
+    parser.add_argument("--steps", type=int, help="the schedule's length; default 9000, in a smoke run 2")
     parser.add_argument("--batch", type=int, default=128)
-    parser.add_argument("--rate", type=float, default=4e-4)
+    parser.add_argument("--rate", type=float, default=4e-4, help="AdamW's")
+    parser.add_argument("--matrix-rate", type=float, default=1e-3, help="of the blocks' matrices; 0: AdamW for them too")
     parser.add_argument("--average", type=float, default=0.999)
     parser.add_argument("--procedural", type=int, default=1500)
-    parser.add_argument("--procedural-share", type=float, default=0.2)
+    parser.add_argument("--procedural-share", type=float, default=0.1)
+    parser.add_argument("--validate", default="", help="splits to measure during training: val,unseen")
     parser.add_argument("--models", type=int, default=0, help="only the first so many of the packs")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--log-every", type=int, default=100)
@@ -283,7 +353,8 @@ def main():
     parser.add_argument("--smoke", action="store_true", help="two tiny steps, to see that everything runs")
     args = parser.parse_args()
     if args.smoke:
-        args.models, args.procedural, args.batch, args.steps, args.log_every = 4, 4, 2, 2, 1
+        args.models, args.procedural, args.batch, args.log_every = 4, 4, 2, 1
+    args.steps = args.steps or (2 if args.smoke else 9000)
     torch.backends.cuda.matmul.allow_tf32 = True
     torch.backends.cudnn.allow_tf32 = True
     run(args, "cuda" if torch.cuda.is_available() else "cpu")

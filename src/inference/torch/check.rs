@@ -12,7 +12,7 @@ use super::{
     TorchBackend,
 };
 use fields::{Move, agree, field, range};
-use inputs::{cloud, noise, picture};
+use inputs::{blank, cloud, noise, picture};
 
 mod fields;
 pub mod inputs;
@@ -99,6 +99,7 @@ impl<'a> Probe<'a> {
             Check::Logits => self.logits(),
             Check::Colors => self.colors(),
             Check::Matte => self.matte(),
+            Check::Blank => self.blank(),
             Check::Repeat => self.repeat(),
             Check::Split => self.split(),
             Check::Join => self.join(),
@@ -175,6 +176,19 @@ impl<'a> Probe<'a> {
             return Err(broken("matte gave alpha outside 0..1"));
         }
         Ok("one value within 0..1 for each pixel".into())
+    }
+
+    /// A model may look for the object, and must bear not to find any.
+    fn blank(&mut self) -> Result<String, Fault> {
+        let codes = self.alone(&blank(self.manifest))?;
+        let points = self.compared(9);
+        let values = field(self.backend, self.model, &codes, &points)?;
+        if !values.logits.iter().all(|logit| logit.is_finite()) {
+            return Err(broken(
+                "query gave logits that are not finite for a picture without an object",
+            ));
+        }
+        Ok("a picture without an object has a field, too".into())
     }
 
     fn repeat(&mut self) -> Result<String, Fault> {

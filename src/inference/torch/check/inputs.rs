@@ -29,6 +29,17 @@ pub fn cloud(seed: u64, count: usize) -> Vec<[f32; 3]> {
     (0..8).map(corner).chain(inner).take(count).collect()
 }
 
+/// A picture of nothing but the manifest's background.
+#[must_use]
+pub fn blank(manifest: &Manifest) -> Vec<f32> {
+    let input = &manifest.input;
+    let pixels = (input.height * input.width) as usize;
+    let planes = input.background.iter();
+    planes
+        .flat_map(|&value| std::iter::repeat_n(value, pixels))
+        .collect()
+}
+
 /// A picture as the pipeline would frame it: a shaded ellipse on the manifest's background, of other proportions and
 /// another colour for each number.
 #[must_use]
