@@ -3,6 +3,7 @@
     python train.py --packs DIR --init FIRST_OR_CHECKPOINT --out DIR --minutes 9 --steps 9000
     python train.py --packs DIR --resume DIR/full.pt --out DIR --minutes 9 --steps 9000
     python train.py --out DIR --smoke
+    python -m torch.distributed.run --nproc-per-node 2 train.py ...        one process a GPU; --batch is each one's
 
 Step n's scenes depend on the seed and n alone. `full.pt` resumes with the optimiser's state; `half.pt` holds the averaged
 weights in half precision and the step, and resumes with a fresh optimiser (the metrics come back, not the bits).
@@ -11,11 +12,13 @@ weights in half precision and the step, and resumes with a fresh optimiser (the 
 import argparse
 import json
 import math
+import os
 import pathlib
 import time
 
 import numpy as np
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 
 import data
@@ -35,6 +38,35 @@ RAY_MARGIN = 0.7
 # Rare categories are drawn more often than their share, by this power of their size.
 BALANCE = -0.3
 PART_BYTES = 15 << 20
+# Processes agree this often whether the time is up.
+STEPS_TO_AGREE = 20
+
+
+class Crew:
+    """The processes that train together; alone, there is one. All hold the same weights and see other scenes."""
+
+    def __init__(self, device):
+        self.size = int(os.environ.get("WORLD_SIZE", "1"))
+        self.number = int(os.environ.get("RANK", "0"))
+        self.is_first = self.number == 0
+        if self.size > 1:
+            dist.init_process_group("nccl" if device == "cuda" else "gloo")
+
+    def average(self, tensors):
+        """Replaces each tensor by its mean over the processes."""
+        if self.size > 1:
+            flat = torch.cat([t.flatten() for t in tensors])
+            dist.all_reduce(flat)
+            flat /= self.size
+            torch._foreach_copy_(tensors, [part.view_as(t) for part, t in zip(flat.split([t.numel() for t in tensors]), tensors)])
+
+    def any(self, mine, device):
+        """Whether it is so for any of the processes."""
+        if self.size == 1:
+            return mine
+        said = torch.tensor(float(mine), device=device)
+        dist.all_reduce(said, op=dist.ReduceOp.MAX)
+        return said.item() > 0
 
 
 class Picker:
@@ -114,9 +146,9 @@ def losses(learner, batch):
 class Trainer:
     """Weights, their running average and the optimiser; on CUDA a step is one replayed graph."""
 
-    def __init__(self, args, device):
+    def __init__(self, args, device, crew):
         torch.manual_seed(args.seed)
-        self.args, self.device, self.cuda = args, device, device == "cuda"
+        self.args, self.device, self.cuda, self.crew = args, device, device == "cuda", crew
         self.learner, self.step = Learner(), 0
         self.core = self.learner.core
         if args.init:
@@ -155,6 +187,7 @@ class Trainer:
         with torch.autocast(self.device, torch.bfloat16, enabled=self.cuda, cache_enabled=False):
             total, parts = losses(self.learner, self.batch)
         total.backward()
+        self.crew.average([p.grad for p in self.parameters])
         self.norm.copy_(torch.nn.utils.clip_grad_norm_(self.parameters, 1.0, foreach=True))
         self.optimiser.step()
         with torch.no_grad():
@@ -224,14 +257,15 @@ class Trainer:
 class Feeder:
     """Makes batches one ahead of their use, on a stream of its own."""
 
-    def __init__(self, bank, picker, args, device):
-        self.bank, self.picker, self.args = bank, picker, args
+    def __init__(self, bank, picker, args, device, crew):
+        self.bank, self.picker, self.args, self.crew = bank, picker, args, crew
         self.generator = torch.Generator(device)
         self.stream = torch.cuda.Stream() if device == "cuda" else None
 
     def _make(self, step):
-        r = np.random.default_rng([self.args.seed, step])
-        self.generator.manual_seed(self.args.seed * 1_000_003 + step)
+        number = step * self.crew.size + self.crew.number
+        r = np.random.default_rng([self.args.seed, number])
+        self.generator.manual_seed(self.args.seed * 1_000_003 + number)
         return render.training_batch(self.bank, render.plan(r, self.picker, self.args.batch, render.SceneOptions()), self.generator)
 
     def make(self, step):
@@ -286,47 +320,58 @@ def run(args, device):
     started = time.time()
     out = pathlib.Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
+    crew = Crew(device)
     bank = make_bank(args, device)
-    trainer = Trainer(args, device)
-    feeder = Feeder(bank, Picker(bank.meshes.records, args.procedural_share), args, device)
-    validations = Validations(args, device)
+    trainer = Trainer(args, device, crew)
+    feeder = Feeder(bank, Picker(bank.meshes.records, args.procedural_share), args, device, crew)
+    validations = Validations(args if crew.is_first else argparse.Namespace(validate=""), device)
     if trainer.cuda:
         torch.cuda.synchronize()
-    print(f"ready after {time.time() - started:.1f} s: {len(bank.meshes.records)} models, from step {trainer.step}", flush=True)
-    log = (out / "log.jsonl").open("a")
+    log = (out / "log.jsonl").open("a") if crew.is_first else None
 
     def tell(row):
-        log.write(json.dumps(row) + "\n")
-        log.flush()
-        print(json.dumps(row), flush=True)
+        if log:
+            log.write(json.dumps(row) + "\n")
+            log.flush()
+            print(json.dumps(row), flush=True)
 
+    def save():
+        if crew.is_first:
+            trainer.save_half(out)
+            tell({"step": trainer.step, **validations.measure(trainer)})
+
+    if crew.is_first:
+        print(f"ready after {time.time() - started:.1f} s: {len(bank.meshes.records)} models, from step {trainer.step}", flush=True)
     tell({"step": trainer.step, **validations.measure(trainer)})
     made = feeder.make(trainer.step)
     marked, mark, saved = time.time(), trainer.step, time.time()
-    while trainer.step < args.steps and time.time() - started < args.minutes * 60:
+    while trainer.step < args.steps:
+        if trainer.step % STEPS_TO_AGREE == 0 and crew.any(time.time() - started > args.minutes * 60, device):
+            break
         trainer.train_step(feeder.take(made))
         made = feeder.make(trainer.step)
         if trainer.step % args.log_every == 0:
             parts = trainer.parts.tolist()
             now = time.time()
-            row = {"step": trainer.step, "seconds": round(now - started, 1), "samples_per_second": round((trainer.step - mark) * args.batch / (now - marked)),
-                   "rate": round(trainer.progress(), 4), "norm": round(float(trainer.norm), 3), **{k: round(v, 4) for k, v in zip(PARTS, parts)}}
+            pictures = (trainer.step - mark) * args.batch * crew.size
+            tell({"step": trainer.step, "seconds": round(now - started, 1), "samples_per_second": round(pictures / (now - marked)),
+                  "rate": round(trainer.progress(), 4), "norm": round(float(trainer.norm), 3), **{k: round(v, 4) for k, v in zip(PARTS, parts)}})
             marked, mark = now, trainer.step
-            tell(row)
             if not all(map(math.isfinite, parts)):
                 raise RuntimeError(f"the loss is not finite at step {trainer.step}")
         if time.time() - saved > 150:
-            trainer.save_half(out)
-            tell({"step": trainer.step, **validations.measure(trainer)})
+            save()
             saved = time.time()
     if trainer.cuda:
         torch.cuda.synchronize()
-    trainer.save_half(out)
-    tell({"step": trainer.step, **validations.measure(trainer)})
-    if args.full:
+    save()
+    if args.full and crew.is_first:
         pathlib.Path(args.full).parent.mkdir(parents=True, exist_ok=True)
         trainer.save_full(args.full)
-    print(f"stopped at step {trainer.step} after {time.time() - started:.1f} s", flush=True)
+    if crew.is_first:
+        print(f"stopped at step {trainer.step} after {time.time() - started:.1f} s", flush=True)
+    if crew.size > 1:
+        dist.destroy_process_group()
 
 
 def main():
@@ -357,6 +402,8 @@ def main():
     args.steps = args.steps or (2 if args.smoke else 9000)
     torch.backends.cuda.matmul.allow_tf32 = True
     torch.backends.cudnn.allow_tf32 = True
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     run(args, "cuda" if torch.cuda.is_available() else "cpu")
 
 
