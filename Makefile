@@ -64,8 +64,8 @@ fmt: ## Format the Rust sources.
 fetch: toolchain ## Fetch libtorch and Postgres into .deps/, if they aren't there.
 	@$(PYTHON) .tools/fetch.py libtorch postgres
 
-fetch-tests: fetch ## The same and what the tests need besides: the glTF validator, the examples' and the training's packages, Node if there is none.
-	@$(PYTHON) .tools/fetch.py node examples training
+fetch-tests: fetch ## The same and what the tests need besides: the glTF validator, the packages of the examples, the training and the pages, Node if there is none.
+	@$(PYTHON) .tools/fetch.py node examples training web
 
 toolchain:
 	@PYTHON="$(PYTHON)" .tools/check build

@@ -1,9 +1,10 @@
 #!/usr/bin/env python3
 """Fetches what the build, the server and the tests need into .deps/, pinned by version and SHA-256.
 
-    fetch.py [--wheels FOLDER] TARGET...        TARGET: libtorch, postgres, node, examples, training
+    fetch.py [--wheels FOLDER] TARGET...        TARGET: libtorch, postgres, node, examples, training, web
 
-`examples` stands for what the programs in examples/ import: `python` for agent.py, `agent-mjs` for agent.mjs.
+`examples` stands for what the programs in examples/ import: `python` for agent.py, `agent-mjs` for agent.mjs; `web` is what
+builds and tries the pages in web/.
 `training` is a Python with PyTorch for the CPU, which runs models/orfeas-mini/train; it needs CPython 3.11. Only
 `pip download` (PyPI) and `npm ci` (npm) go out. What is there already is left alone, which takes a few
 milliseconds. Each target is unpacked beside its place and moved there when it is whole, and carries the text of its
@@ -17,6 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 TOOLS = ROOT / ".tools"
 AGENT_MJS = ROOT / "examples" / "agent-mjs"
+WEB = ROOT / "web"
 DEPS = ROOT / ".deps"
 STAMP = ".pins"
 
@@ -137,6 +139,13 @@ TARGETS = {
         None,
         (AGENT_MJS / "package.json", AGENT_MJS / "package-lock.json"),
     ),
+    "web": Target(
+        None,
+        ("node_modules/vite/package.json", "node_modules/graphiql/package.json", "node_modules/playwright-core/package.json"),
+        700,
+        None,
+        (WEB / "package.json", WEB / "package-lock.json"),
+    ),
     "training": Target(
         keep_everything,
         # The interpreter is a link, and gone with what it points to.
@@ -149,7 +158,7 @@ TARGETS = {
 }
 
 # What a name on the command line stands for, where that isn't one target. Node comes first: its npm fetches the other.
-GROUPS = {"examples": ("node", "python", "agent-mjs"), "training": ("libtorch", "training")}
+GROUPS = {"examples": ("node", "python", "agent-mjs"), "web": ("node", "web"), "training": ("libtorch", "training")}
 
 # The Python that the Python part of the pinned wheel of torch is compiled for.
 TORCH_PYTHON = (3, 11)
@@ -388,6 +397,10 @@ def complete_agent_mjs(work, folder):
     install_npm_packages(AGENT_MJS, DEPS / "node", work, folder)
 
 
+def complete_web(work, folder):
+    install_npm_packages(WEB, DEPS / "node", work, folder)
+
+
 def install_npm_packages(source, node, work, folder):
     """Installs what a lock file names, with the Node in the folder `node`, or with the system's that it points to."""
     import shutil
@@ -441,6 +454,7 @@ COMPLETE = {
     "postgres": complete_postgres,
     "node": complete_node,
     "agent-mjs": complete_agent_mjs,
+    "web": complete_web,
     "training": complete_training,
 }
 

@@ -1,11 +1,11 @@
-//! The public listener: GraphQL over HTTP and WebSocket, downloads, health.
+//! The public listener: GraphQL over HTTP and WebSocket, downloads, pages, health.
 
 use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router,
     http::{HeaderName, Request, StatusCode},
-    response::{IntoResponse, Response},
+    response::Response,
     routing::get,
 };
 use tokio_util::task::TaskTracker;
@@ -42,6 +42,7 @@ pub mod metrics;
 pub mod mutations;
 pub mod origin;
 pub mod rate_headers;
+pub mod studio;
 pub mod websocket;
 
 /// What the handlers work with.
@@ -118,11 +119,11 @@ pub fn router(state: HttpState) -> Router {
         .and(NotForContentType::new("model/"))
         .and(NotForContentType::IMAGES);
     Router::new()
-        .route("/", get(index))
         .route("/graphql", get(graphql::get).post(graphql::post).options(graphql::options))
         .route("/assets/{id}/{file}", get(assets::download))
         .route("/healthz", get(health::live))
         .route("/readyz", get(health::ready))
+        .merge(studio::routes())
         .fallback(|| async { (StatusCode::NOT_FOUND, "There is nothing here. The API is at /graphql.\n") })
         .layer(axum::middleware::map_request(linger::wrap))
         .layer(tower::util::option_layer(cors))
@@ -136,19 +137,6 @@ pub fn router(state: HttpState) -> Router {
         .layer(PropagateRequestIdLayer::new(request_id.clone()))
         .layer(SetRequestIdLayer::new(request_id, MakeRequestUuid))
         .with_state(state)
-}
-
-async fn index() -> Response {
-    let text = concat!(
-        "orfeas ",
-        env!("CARGO_PKG_VERSION"),
-        ": pictures in, meshes out.\n\n",
-        "POST /graphql    GraphQL; Authorization: Bearer <token>\n",
-        "GET  /graphql    queries, and subscriptions over WebSocket (graphql-transport-ws)\n",
-        "GET  /healthz    alive\n",
-        "GET  /readyz     ready for work, or why not\n",
-    );
-    text.into_response()
 }
 
 fn internal_error() -> Response {

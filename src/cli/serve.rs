@@ -42,6 +42,7 @@ pub async fn run(settings: Settings) -> Result<ExitCode, CommandError> {
 
 fn announce(app: &App, role: Role, own_database: bool) {
     if let Some(api) = app.api {
+        output::line(&format!("Studio         http://{api}/"));
         output::line(&format!("API            http://{api}/graphql"));
         output::line(&format!(
             "Subscriptions  ws://{api}/graphql (graphql-transport-ws)"
@@ -59,6 +60,10 @@ fn announce(app: &App, role: Role, own_database: bool) {
             Duration::from_secs(24 * 3600),
         );
         output::line("\nFor a day, as an admin:\n");
+        if let Some(api) = app.api {
+            // What follows the # stays in the browser: it is in no request and no log.
+            output::line(&format!("  http://{api}/#token={token}\n"));
+        }
         output::line(&format!("  Authorization: Bearer {token}\n"));
     }
 }

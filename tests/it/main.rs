@@ -36,6 +36,7 @@ mod quotas;
 mod schema;
 mod sign_in;
 mod signatures;
+mod studio;
 mod subscriptions;
 mod training;
 mod transitions;

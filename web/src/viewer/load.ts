@@ -1,0 +1,57 @@
+/** Reads a mesh file of any of the server's formats; +Y up, about 1 in size. */
+import { Box3, Group, Mesh, MeshStandardMaterial, Vector3 } from "three";
+import type { BufferGeometry, Object3D } from "three";
+import type { MeshFormat } from "../generated/graphql";
+
+function meshOf(geometry: BufferGeometry): Object3D {
+  if (!geometry.hasAttribute("normal")) geometry.computeVertexNormals();
+  return new Mesh(geometry, new MeshStandardMaterial());
+}
+
+async function read(format: MeshFormat, url: string): Promise<Object3D> {
+  switch (format) {
+    case "GLB": {
+      const { GLTFLoader } = await import("three/addons/loaders/GLTFLoader.js");
+      return (await new GLTFLoader().loadAsync(url)).scene;
+    }
+    case "PLY": {
+      const { PLYLoader } = await import("three/addons/loaders/PLYLoader.js");
+      return meshOf(await new PLYLoader().loadAsync(url));
+    }
+    case "OBJ": {
+      const { OBJLoader } = await import("three/addons/loaders/OBJLoader.js");
+      return new OBJLoader().loadAsync(url);
+    }
+    case "STL": {
+      const { STLLoader } = await import("three/addons/loaders/STLLoader.js");
+      return meshOf(await new STLLoader().loadAsync(url));
+    }
+    case "THREE_MF": {
+      const { ThreeMFLoader } = await import("three/addons/loaders/3MFLoader.js");
+      return new ThreeMFLoader().loadAsync(url);
+    }
+  }
+}
+
+/** The mesh, centred, its longest side 1, with one material that shows its colours. */
+export async function loadMesh(url: string, format: MeshFormat, material: MeshStandardMaterial): Promise<Group> {
+  const object = await read(format, url);
+  // What printers' files call up.
+  if (format === "STL" || format === "THREE_MF") object.rotation.x = -Math.PI / 2;
+  object.updateMatrixWorld(true);
+  const box = new Box3().setFromObject(object);
+  const centre = box.getCenter(new Vector3());
+  const size = box.getSize(new Vector3());
+  const longest = Math.max(size.x, size.y, size.z) || 1;
+  object.traverse((node) => {
+    if (!(node instanceof Mesh)) return;
+    material.vertexColors ||= (node.geometry as BufferGeometry).hasAttribute("color");
+    node.material = material;
+  });
+  const holder = new Group();
+  holder.add(object);
+  holder.scale.setScalar(1 / longest);
+  holder.position.copy(centre).multiplyScalar(-1 / longest);
+  holder.updateMatrixWorld(true);
+  return holder;
+}
