@@ -114,3 +114,23 @@ def settle(module, names, state, images, seed):
     last.bias[0] += module.threshold
     for name, parameter in last.named_parameters(prefix="last"):
         state[names.published(name)[0]] = parameter.detach().clone()
+
+
+def build(kind, config, names, state):
+    """A network of a kind with a published state dict's weights, ready to run; what of the state it had no use for is printed."""
+    model = kind(config)
+    unused = load(model, state, names)
+    if unused:
+        print(f"not needed: {', '.join(unused)}")
+    model.prepare()
+    return model.eval()
+
+
+def random_pair(kind, config, names, seed):
+    """A network with seeded random weights, and the same weights as a published state dict."""
+    with torch.no_grad():
+        state = random_state(kind(config), names, seed)
+        model = build(kind, config, names, state)
+        images = torch.rand(1, 3, config.side, config.side, generator=torch.Generator().manual_seed(seed))
+        settle(model, names, state, images, seed)
+    return model, state

@@ -65,9 +65,9 @@ def main():
     config = network.SMALL if args.small else export.VARIANTS[args.variant]
     if args.checkpoint:
         state = weights.read_checkpoint(args.checkpoint, export.PREFIX)
-        ours = export.build(config, state)
+        ours = weights.build(network.InstantMesh, config, network.names_of(config), state)
     else:
-        ours, state = export.random_pair(config, args.seed)
+        ours, state = weights.random_pair(network.InstantMesh, config, network.names_of(config), args.seed)
     image, points = comparing.picture(args, config.side), comparing.box_points(args)
     # Six pictures that differ; which is of no matter to the comparison.
     views = torch.stack([image.roll(shift * config.side // 6, 3) for shift in range(6)], 1)

@@ -24,25 +24,6 @@ VARIANTS = {"large": network.LARGE, "base": network.BASE}
 PREFIX = "lrm_generator."
 
 
-def build(config, state):
-    """The network with a published state dict's weights, ready to run."""
-    model = network.InstantMesh(config)
-    weights.load(model, state, network.names_of(config))
-    model.prepare()
-    return model.eval()
-
-
-def random_pair(config, seed):
-    """A network with seeded random weights, and the same weights as a published state dict."""
-    names = network.names_of(config)
-    with torch.no_grad():
-        state = weights.random_state(network.InstantMesh(config), names, seed)
-        model = build(config, state)
-        images = torch.rand(1, 3, config.side, config.side, generator=torch.Generator().manual_seed(seed))
-        weights.settle(model, names, state, images, seed)
-    return model, state
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     archive.add_arguments(parser, "the published instant_nerf_large.ckpt or instant_nerf_base.ckpt")
@@ -50,11 +31,13 @@ def main():
     args = parser.parse_args()
     folder = archive.folder_of(args, parser, __file__)
     config = network.SMALL if args.small else VARIANTS[args.variant]
+    names = network.names_of(config)
     if args.random is None:
-        model = build(config, weights.read_checkpoint(args.checkpoint, PREFIX))
+        model = weights.build(network.InstantMesh, config, names, weights.read_checkpoint(args.checkpoint, PREFIX))
         description = DESCRIPTION.format(variant=args.variant)
     else:
-        model, description = random_pair(config, args.random)[0], "InstantMesh's architecture with random weights, for tests."
+        model, _ = weights.random_pair(network.InstantMesh, config, names, args.random)
+        description = "InstantMesh's architecture with random weights, for tests."
     archive.write_archive(model, folder / "model.pt", getattr(torch, args.storage))
     # Trained on white. At the assumed camera the picture's side is 2.14 at the origin, so that 0.85 of it is 0.91 of the box.
     archive.write_manifest(folder, description=description, licence="Apache-2.0", side=config.side, background=(1.0, 1.0, 1.0), fill=0.85,

@@ -17,7 +17,6 @@ import torch
 HERE = pathlib.Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 
-import export  # noqa: E402
 import network  # noqa: E402
 from export_tools import comparing, weights  # noqa: E402
 
@@ -86,9 +85,9 @@ def main():
     config = network.SMALL if args.small else network.FULL
     if args.checkpoint:
         state = weights.read_checkpoint(args.checkpoint)
-        ours = export.build(config, state)
+        ours = weights.build(network.TripoSR, config, network.names_of(config), state)
     else:
-        ours, state = export.random_pair(config, args.seed)
+        ours, state = weights.random_pair(network.TripoSR, config, network.names_of(config), args.seed)
     image, points = comparing.picture(args, config.side), comparing.box_points(args)
 
     print("times")

@@ -19,37 +19,18 @@ from export_tools import archive, weights  # noqa: E402
 DESCRIPTION = "TripoSR by Tripo AI and Stability AI: one picture of one object in, a triplane field with colours out. 419 M parameters."
 
 
-def build(config, state):
-    """The network with a published state dict's weights, ready to run; what of the state it had no use for is printed."""
-    model = network.TripoSR(config)
-    unused = weights.load(model, state, network.names_of(config))
-    if unused:
-        print(f"not needed: {', '.join(unused)}")
-    model.prepare()
-    return model.eval()
-
-
-def random_pair(config, seed):
-    """A network with seeded random weights, and the same weights as a published state dict."""
-    names = network.names_of(config)
-    with torch.no_grad():
-        state = weights.random_state(network.TripoSR(config), names, seed)
-        model = build(config, state)
-        images = torch.rand(1, 3, config.side, config.side, generator=torch.Generator().manual_seed(seed))
-        weights.settle(model, names, state, images, seed)
-    return model, state
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     archive.add_arguments(parser, "the published model.ckpt")
     args = parser.parse_args()
     folder = archive.folder_of(args, parser, __file__)
     config = network.SMALL if args.small else network.FULL
+    names = network.names_of(config)
     if args.random is None:
-        model, description = build(config, weights.read_checkpoint(args.checkpoint)), DESCRIPTION
+        model, description = weights.build(network.TripoSR, config, names, weights.read_checkpoint(args.checkpoint)), DESCRIPTION
     else:
-        model, description = random_pair(config, args.random)[0], "TripoSR's architecture with random weights, for tests."
+        model, _ = weights.random_pair(network.TripoSR, config, names, args.random)
+        description = "TripoSR's architecture with random weights, for tests."
     archive.write_archive(model, folder / "model.pt", getattr(torch, args.storage))
     # The published code composites over mid grey and lets the object fill 0.85 of the picture's side.
     archive.write_manifest(folder, description=description, licence="MIT", side=config.side, background=(0.5, 0.5, 0.5), fill=0.85,
