@@ -45,7 +45,7 @@ fn each_wrong_value_is_named() {
             "name = \"../other/model.pt\"",
             "file.name",
         ),
-        ("sha256 = \"be63", "sha256 = \"BE63", "file.sha256"),
+        ("sha256 = \"", "sha256 = \"X", "file.sha256"),
         ("height = 192", "height = 8", "input.height"),
         ("width = 192", "width = 10000", "input.width"),
         (
