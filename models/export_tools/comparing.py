@@ -126,6 +126,14 @@ def differences(title, pairs):
     return worst
 
 
+def frames_agree(pairs):
+    """Prints whether each pair of directions, the published and ours, is the same; true if all are."""
+    agree = [torch.allclose(theirs, ours, atol=1e-5) for _, theirs, ours in pairs]
+    for (name, _, _), same in zip(pairs, agree):
+        print(f"  {name}: {'yes' if same else 'NO'}")
+    return all(agree)
+
+
 def verdict(worst):
     """Says how it went and gives the exit code."""
     agreed = worst <= DIFFERENCE_MAX

@@ -1,5 +1,6 @@
 """A field on three planes, under the contract `implicit-field/1`: what TripoSR and InstantMesh have in common."""
 
+import dataclasses
 from typing import Tuple
 
 import torch
@@ -9,6 +10,30 @@ from torch.jit import Final
 
 # The logit of points outside the box that the planes span. Both decoders' logits stay far above it.
 OUTSIDE = -30.0
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """A network's sizes; what both published models have alike is the default."""
+
+    side: int
+    channels: int
+    hidden_layers: int
+    patch: int = 16
+    trained_side: int = 224
+    vision_dim: int = 768
+    vision_layers: int = 12
+    vision_heads: int = 12
+    plane_side: int = 32
+    dim: int = 1024
+    layers: int = 16
+    heads: int = 16
+    hidden: int = 64
+
+
+# What is small in the networks for tests.
+SMALL_SIZES = {"side": 64, "trained_side": 32, "vision_dim": 32, "vision_layers": 2, "vision_heads": 2, "plane_side": 8, "dim": 64,
+               "layers": 2, "heads": 2, "channels": 8}
 
 
 def to_model_frame(points: torch.Tensor) -> torch.Tensor:
@@ -24,7 +49,7 @@ class TriplaneField(nn.Module):
     """Codes are planes [B, 3, channels, side, side]; an MLP reads density and colour off them at any point.
 
     The contract's cube is laid on the box that the planes span, whatever size the model thinks that has.
-    Subclasses add `encode`. `threshold` is the MLP's output at the published surface; the logit is its distance to that.
+    Subclasses add `encode` and `image`, the network's part that reads pictures. `threshold` is the MLP's output at the published surface; the logit is its distance to that.
     """
 
     threshold: Final[float]
@@ -32,18 +57,24 @@ class TriplaneField(nn.Module):
     third_is_zy: Final[bool]
     outside: Final[float]
 
-    def __init__(self, channels: int, hidden: int, hidden_layers: int, activation: type, threshold: float, colour_margin: float,
-                 third_is_zy: bool):
+    def __init__(self, config: Sizes, activation: type, threshold: float, colour_margin: float, third_is_zy: bool):
         super().__init__()
         self.threshold = threshold
         self.colour_margin = colour_margin
         self.third_is_zy = third_is_zy
         self.outside = OUTSIDE
         layers = []
-        for index in range(hidden_layers):
-            layers += [nn.Linear(3 * channels if index == 0 else hidden, hidden), activation()]
+        for index in range(config.hidden_layers):
+            layers += [nn.Linear(3 * config.channels if index == 0 else config.hidden, config.hidden), activation()]
         self.field = nn.Sequential(*layers)
-        self.last = nn.Linear(hidden, 4)
+        self.last = nn.Linear(config.hidden, 4)
+
+    def prepare(self):
+        """To be called once, when the weights are in place."""
+        self.image.prepare()
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.encode(images)
 
     def sample(self, codes: torch.Tensor, unit: torch.Tensor) -> torch.Tensor:
         """Planes and points [B, N, 3] in the models' frame, the box being [-1, 1] -> features [B, N, 3 * channels]."""

@@ -53,9 +53,7 @@ def check_frame():
     carried = to_model_frame(torch.eye(3))
     checks = [("level camera", theirs, torch.tensor(network.level_camera())), ("lens of the released pipeline", released[0, 12:], theirs[12:]),
               ("+X is right", pose[:3, 0], carried[0]), ("+Y is up", pose[:3, 1], carried[1]), ("camera on +Z", pose[:3, 2], carried[2])]
-    for name, theirs, ours in checks:
-        print(f"  {name}: {'yes' if torch.allclose(theirs, ours, atol=1e-5) else 'NO'}")
-    return all(torch.allclose(theirs, ours, atol=1e-5) for _, theirs, ours in checks)
+    return comparing.frames_agree(checks)
 
 
 @torch.no_grad()

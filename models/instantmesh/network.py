@@ -14,7 +14,7 @@ from torch import nn
 from torch.jit import Final
 
 from export_tools.layers import Attention, VisionTransformer, vision_names
-from export_tools.planes import TriplaneField
+from export_tools.planes import SMALL_SIZES, Sizes, TriplaneField
 from export_tools.weights import Names
 
 # The published surface: softplus(output - 1) = 10.
@@ -23,29 +23,10 @@ DENSITY_THRESHOLD = 10.0
 CAMERA_DISTANCE = 4.0
 FIELD_OF_VIEW_DEGREES = 30.0
 
-
-@dataclasses.dataclass(frozen=True)
-class Config:
-    """`LARGE` and `BASE` are the published models' sizes, `SMALL` is for tests."""
-
-    side: int = 320
-    patch: int = 16
-    trained_side: int = 224
-    vision_dim: int = 768
-    vision_layers: int = 12
-    vision_heads: int = 12
-    plane_side: int = 32
-    dim: int = 1024
-    layers: int = 16
-    heads: int = 16
-    channels: int = 80
-    hidden: int = 64
-    hidden_layers: int = 3
-
-
-LARGE = Config()
-BASE = Config(layers=12, channels=40)
-SMALL = Config(side=64, trained_side=32, vision_dim=32, vision_layers=2, vision_heads=2, plane_side=8, dim=64, layers=2, heads=2, channels=8)
+# The published models' sizes, and small ones for tests.
+LARGE = Sizes(side=320, channels=80, hidden_layers=3)
+BASE = dataclasses.replace(LARGE, layers=12, channels=40)
+SMALL = Sizes(**SMALL_SIZES, hidden_layers=3)
 
 
 def level_camera() -> List[float]:
@@ -86,9 +67,9 @@ class InstantMesh(TriplaneField):
 
     camera: Final[List[float]]
 
-    def __init__(self, config: Config = LARGE):
+    def __init__(self, config: Sizes = LARGE):
         # softplus(output - 1) passes the threshold where output - 1 is ln(e^threshold - 1).
-        super().__init__(config.channels, config.hidden, config.hidden_layers, nn.ReLU,
+        super().__init__(config, nn.ReLU,
                          threshold=1.0 + math.log(math.expm1(DENSITY_THRESHOLD)), colour_margin=0.001, third_is_zy=True)
         self.camera = level_camera()
         self.image = VisionTransformer(config.side, config.patch, config.trained_side, config.vision_dim, config.vision_layers,
@@ -100,12 +81,6 @@ class InstantMesh(TriplaneField):
         self.blocks = nn.ModuleList([PlaneBlock(config.dim, config.vision_dim, config.heads) for _ in range(config.layers)])
         self.norm = nn.LayerNorm(config.dim, eps=1e-6)
         self.upsample = nn.ConvTranspose2d(config.dim, config.channels, 2, stride=2)
-
-    def prepare(self):
-        self.image.prepare()
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.encode(images)
 
     @torch.jit.export
     def encode_views(self, images: torch.Tensor, cameras: torch.Tensor) -> torch.Tensor:
@@ -132,7 +107,7 @@ class InstantMesh(TriplaneField):
         return self.encode_views(images[:, None], camera.expand(images.shape[0], 1, -1))
 
 
-def names_of(config: Config) -> Names:
+def names_of(config: Sizes) -> Names:
     block = r"blocks\.(\d+)\."
     layer = r"transformer.layers.\1."
     pairs = vision_names("image", "encoder.model") + [

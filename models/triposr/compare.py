@@ -73,9 +73,7 @@ def check_frame():
     carried = to_model_frame(torch.eye(3))
     expected = [("camera on +Z", origin / origin.norm(), carried[2]), ("looks to -Z", forward, -carried[2]),
                 ("+X is right", right / right.norm(), carried[0]), ("+Y is up", up / up.norm(), carried[1])]
-    for name, theirs, ours in expected:
-        print(f"  {name}: {'yes' if torch.allclose(theirs, ours, atol=1e-5) else 'NO'}")
-    return all(torch.allclose(theirs, ours, atol=1e-5) for _, theirs, ours in expected)
+    return comparing.frames_agree(expected)
 
 
 @torch.no_grad()

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from export_tools.layers import Attention, VisionTransformer, vision_names
-from export_tools.planes import TriplaneField
+from export_tools.planes import SMALL_SIZES, Sizes, TriplaneField
 from export_tools.weights import Names
 
 # The density that the published code takes for the surface, exp(output - 1).
@@ -16,29 +16,16 @@ DENSITY_THRESHOLD = 25.0
 DENSITY_BIAS = -1.0
 
 
-@dataclasses.dataclass(frozen=True)
-class Config:
-    """The published model's sizes; `SMALL` is for tests."""
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config(Sizes):
+    """Groups of the norm over the planes' tokens, besides."""
 
-    side: int = 512
-    patch: int = 16
-    trained_side: int = 224
-    vision_dim: int = 768
-    vision_layers: int = 12
-    vision_heads: int = 12
-    plane_side: int = 32
-    dim: int = 1024
-    layers: int = 16
-    heads: int = 16
     groups: int = 32
-    channels: int = 40
-    hidden: int = 64
-    hidden_layers: int = 9
 
 
-FULL = Config()
-SMALL = Config(side=64, trained_side=32, vision_dim=32, vision_layers=2, vision_heads=2, plane_side=8, dim=64, layers=2, heads=2, groups=4,
-               channels=8, hidden=16, hidden_layers=3)
+# The published model's sizes, and small ones for tests.
+FULL = Config(side=512, channels=40, hidden_layers=9)
+SMALL = Config(**SMALL_SIZES, groups=4, hidden=16, hidden_layers=3)
 
 
 class PlaneBlock(nn.Module):
@@ -71,7 +58,7 @@ class TripoSR(TriplaneField):
     """
 
     def __init__(self, config: Config = FULL):
-        super().__init__(config.channels, config.hidden, config.hidden_layers, nn.SiLU,
+        super().__init__(config, nn.SiLU,
                          threshold=math.log(DENSITY_THRESHOLD) - DENSITY_BIAS, colour_margin=0.0, third_is_zy=False)
         self.image = VisionTransformer(config.side, config.patch, config.trained_side, config.vision_dim, config.vision_layers,
                                        config.vision_heads, modulated=False)
@@ -81,12 +68,6 @@ class TripoSR(TriplaneField):
         self.blocks = nn.ModuleList([PlaneBlock(config.dim, config.vision_dim, config.heads) for _ in range(config.layers)])
         self.leave = nn.Linear(config.dim, config.dim)
         self.upsample = nn.ConvTranspose2d(config.dim, config.channels, 2, stride=2)
-
-    def prepare(self):
-        self.image.prepare()
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.encode(images)
 
     @torch.jit.export
     def encode(self, images: torch.Tensor) -> torch.Tensor:

@@ -44,13 +44,12 @@ class Meshes:
 
     def pick(self, keep):
         """The models whose indices are in `keep`."""
-        parts = [(self.verts[self.v_off[i]:self.v_off[i + 1]], self.colours[self.v_off[i]:self.v_off[i + 1]],
-                  self.faces[self.f_off[i]:self.f_off[i + 1]]) for i in keep]
-        return join(parts, [self.records[i] for i in keep])
+        return join([self.one(i) for i in keep], [self.records[i] for i in keep])
 
     def one(self, i):
-        """Vertices and faces of model `i`."""
-        return self.verts[self.v_off[i]:self.v_off[i + 1]], self.faces[self.f_off[i]:self.f_off[i + 1]]
+        """Vertices, colours and faces of model `i`."""
+        v = slice(self.v_off[i], self.v_off[i + 1])
+        return self.verts[v], self.colours[v], self.faces[self.f_off[i]:self.f_off[i + 1]]
 
 
 def join(parts, records):

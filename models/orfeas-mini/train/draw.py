@@ -27,7 +27,7 @@ class PlainBank:
 
 def draw(meshes, azimuth, elevation=0.25):
     """Meshes in the contract's frame from an azimuth (radians): uint8 [B, 192, 192, 3] on white."""
-    p = render.plan(np.random.default_rng(3), lambda r, n: np.arange(n), len(meshes), render.SceneOptions(clean=True, fill=(0.86, 0.86)))
+    p = render.plan(np.random.default_rng(3), lambda r, n: np.arange(n), len(meshes), render.CLEAN)
     p["azimuth"][:], p["elevation"][:], p["s"][:] = azimuth, elevation, 0.3
     light = render._lights(np.random.default_rng(5), 1, np.array([elevation]))
     light[:, 0:3], light[:, 3:6], light[:, 12:15], light[:, 15:18] = (-0.4, 0.6, 0.69), 0.75, 0.45, 0.25

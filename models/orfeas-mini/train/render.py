@@ -36,6 +36,10 @@ class SceneOptions:
     fov: tuple = (20.0, 55.0)
 
 
+# One object as the server frames it.
+CLEAN = SceneOptions(clean=True, fill=(0.86, 0.86))
+
+
 def rotation(x=0.0, y=0.0, z=0.0):
     """Rotations about x after y after z, batched: float64 [n, 3, 3]."""
     x, y, z = np.broadcast_arrays(np.atleast_1d(x), y, z)
@@ -245,13 +249,17 @@ class Scenes:
         extra = torch.tensor([[SHADOW_HALF, OFFSET, 0.0]], device=d.device).expand(self.batch, -1)
         return key, torch.cat([axes.reshape(-1, 9), extra], 1).contiguous()
 
+    def _projected(self):
+        """Where the camera sees each vertex, -1..1 from the left and from the top, and its key: 1 / w, greatest nearest."""
+        w = (1 - self.s[self.scene[self.of_vertex]] * self.verts[:, 2]).clamp(min=0.05)
+        return self.verts[:, 0] / w, -self.verts[:, 1] / w, 1 / w
+
     def picture(self, over=2, size=IMAGE):
         """Premultiplied sRGB and coverage [B, 4, S, S], albedo [B, 3, S, S], 1 / w of the nearest surface [B, S, S]."""
         d = self.bank.device
-        w = (1 - self.s[self.scene[self.of_vertex]] * self.verts[:, 2]).clamp(min=0.05)
         fine = size * over
-        u, v = self.verts[:, 0] / w, -self.verts[:, 1] / w
-        buffer = self._rasterise(torch.stack([(u + 1) * (fine / 2), (v + 1) * (fine / 2), 1 / w], 1), fine)
+        u, v, key = self._projected()
+        buffer = self._rasterise(torch.stack([(u + 1) * (fine / 2), (v + 1) * (fine / 2), key], 1), fine)
         sums = torch.zeros(self.groups_count, 3, device=d)
         kernels.call("normals", self.verts, self.faces, self.groups, sums, Long(len(self.faces)), device=d)
         shadow, axes = self._shadow()
@@ -268,17 +276,25 @@ class Scenes:
 
         float32 [B, 2, 96, 96] and bool [B, 1, 96, 96].
         """
-        w = (1 - self.s[self.scene[self.of_vertex]] * self.verts[:, 2]).clamp(min=0.05)
-        u, v = self.verts[:, 0] / w, -self.verts[:, 1] / w
+        u, v, key = self._projected()
         planes = []
         # A key that falls with 1 / w lets the farthest surface win.
-        for key, back in ((1 / w, lambda k: k), (OFFSET - 1 / w, lambda k: OFFSET - k)):
-            buffer = self._rasterise(torch.stack([(u + 1) * (DEPTH_SIDE / 2), (v + 1) * (DEPTH_SIDE / 2), key], 1), DEPTH_SIDE)
+        for keyed, back in ((key, lambda k: k), (OFFSET - key, lambda k: OFFSET - k)):
+            buffer = self._rasterise(torch.stack([(u + 1) * (DEPTH_SIDE / 2), (v + 1) * (DEPTH_SIDE / 2), keyed], 1), DEPTH_SIDE)
             out = torch.empty(buffer.shape, device=buffer.device)
             kernels.call("resolve", buffer, out, None, Long(out.numel()), device=buffer.device)
             there = out > 0
             planes.append((1 - 1 / back(out).clamp(min=0.2)) / (self.s[:, None, None] * DEPTH_HALF))
         return torch.stack(planes, 1).clamp(-1.5, 1.5), there[:, None]
+
+
+def clean_views(bank, views, seed, at_once):
+    """Seeded views of every model in turn, as models are measured on: yields model indices, plan and scenes, some at a time."""
+    order = np.repeat(np.arange(len(bank.meshes.records)), views)
+    for start in range(0, len(order), at_once):
+        part = order[start:start + at_once]
+        p = plan(np.random.default_rng([seed, start]), lambda r, n: part, len(part), CLEAN)
+        yield part, p, Scenes(bank, p)
 
 
 def _chance(g, n, p, device):

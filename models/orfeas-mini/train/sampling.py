@@ -34,3 +34,10 @@ def sample(features, where):
     """Features [R, C, H, W] at points [R, N, 2] in -1..1: float32 [R, N, C]. No gradient flows to the points."""
     dense = features.permute(0, 2, 3, 1).float().contiguous()
     return _Sample.apply(dense, where.detach().float().contiguous())
+
+
+def sampled(planes, pixel_map, where):
+    """What `model.Core.sampled` gives, by these kernels."""
+    b, _, n, _ = where.shape
+    of_planes = sample(planes, where.reshape(b * 3, n, 2)).view(b, 3, n, -1)
+    return of_planes.transpose(1, 2).reshape(b, n, -1), sample(pixel_map, where[:, 0])

@@ -92,6 +92,7 @@ class Learner(torch.nn.Module):
     def __init__(self):
         super().__init__()
         self.core = model.Core()
+        self.core.sampled = sampling.sampled
 
     def compile(self):
         """Compiles what repeats or has many small operations; the rest is fast as it is."""
@@ -116,11 +117,7 @@ class Learner(torch.nn.Module):
         z = points[:, :, 2] * core.depth_half
         ratio = (1.0 - z * used[:, 1:2].clamp(0.05, 0.6)).clamp(min=0.15) / (1.0 - z * true_camera[:, 1:2]).clamp(min=0.15)
         moved = torch.cat([points[:, :, :2] * ratio[:, :, None], points[:, :, 2:]], 2)
-        where, w = core.project(used, moved)
-        b, n = points.shape[:2]
-        of_planes = sampling.sample(planes, where.reshape(b * 3, n, 2)).view(b, 3, n, core.plane)
-        of_pixels = sampling.sample(pixel_map, where[:, 0])
-        logits, colours = core.field(of_planes.transpose(1, 2).reshape(b, n, 3 * core.plane), of_pixels, moved, where[:, 0], w)
+        logits, colours = core.decode(planes, pixel_map, used, moved)
         return logits, colours, camera, mask, pixel_map[:, core.map:]
 
 
@@ -296,8 +293,7 @@ def make_bank(args, device):
         sources.append(packs.pick(data.splits(packs)["train"][:args.models or None]))
     if args.procedural:
         sources.append(shapes.make_meshes(args.procedural, args.seed))
-    cut = lambda m: [(m.verts[a:b], m.colours[a:b], m.faces[c:d]) for a, b, c, d in zip(m.v_off, m.v_off[1:], m.f_off, m.f_off[1:])]
-    meshes = data.join([part for m in sources for part in cut(m)], [r for m in sources for r in m.records])
+    meshes = data.join([m.one(i) for m in sources for i in range(len(m.records))], [r for m in sources for r in m.records])
     sizes = {"side": 32, "views": 24, "size": 96, "samples": 256} if args.smoke else {}
     return data.Bank(meshes, device, **sizes)
 
@@ -305,9 +301,9 @@ def make_bank(args, device):
 class Validations:
     """The splits that a run is measured on, with a network of its own for the averaged weights."""
 
-    def __init__(self, args, device):
-        self.splits = {split: validate.Validation(args.packs, split, device, views=2) for split in args.validate.split(",") if split}
-        self.learner = Learner().to(device).eval()
+    def __init__(self, packs, splits, device):
+        self.splits = {split: validate.Validation(packs, split, device) for split in splits}
+        self.learner = Learner().to(device).eval() if splits else None
 
     def measure(self, trainer):
         if not self.splits:
@@ -324,7 +320,7 @@ def run(args, device):
     bank = make_bank(args, device)
     trainer = Trainer(args, device, crew)
     feeder = Feeder(bank, Picker(bank.meshes.records, args.procedural_share), args, device, crew)
-    validations = Validations(args if crew.is_first else argparse.Namespace(validate=""), device)
+    validations = Validations(args.packs, args.validate.split(",") if args.validate and crew.is_first else [], device)
     if trainer.cuda:
         torch.cuda.synchronize()
     log = (out / "log.jsonl").open("a") if crew.is_first else None

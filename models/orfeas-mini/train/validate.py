@@ -10,23 +10,18 @@ import torch
 import data
 import render
 
-POINTS, AT_ONCE = 32_768, 32
+VIEWS, SEED, POINTS, AT_ONCE = 2, 5, 32_768, 32
 
 
 class Validation:
     """The views of one split, made once."""
 
-    def __init__(self, packs, split, device, views=1, limit=0):
+    def __init__(self, packs, split, device):
         meshes = data.read_packs(packs)
-        keep = data.splits(meshes)[split]
-        bank = data.Bank(meshes.pick(keep[:limit] if limit else keep), device, samples=64)
-        g = torch.Generator(device).manual_seed(5)
+        bank = data.Bank(meshes.pick(data.splits(meshes)[split]), device, samples=64)
+        g = torch.Generator(device).manual_seed(SEED)
         self.parts = []
-        order = np.repeat(np.arange(len(bank.meshes.records)), views)
-        for start in range(0, len(order), AT_ONCE):
-            part = order[start:start + AT_ONCE]
-            p = render.plan(np.random.default_rng([5, start]), lambda r, n: part, len(part), render.SceneOptions(clean=True, fill=(0.86, 0.86)))
-            scenes = render.Scenes(bank, p)
+        for part, _, scenes in render.clean_views(bank, VIEWS, SEED, AT_ONCE):
             low, high = scenes.low[:, None] - 0.02, scenes.high[:, None] + 0.02
             points = low + (high - low) * torch.rand(len(part), POINTS, 3, device=device, generator=g)
             box = torch.tensor([1.0, 1.0, render.DEPTH_HALF], device=device)

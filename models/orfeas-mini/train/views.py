@@ -22,15 +22,6 @@ import render
 AT_ONCE = 8
 
 
-def scenes_of(bank, views, seed):
-    """Seeded clean views of every model in turn: yields (model indices, plan, scenes)."""
-    order = np.repeat(np.arange(len(bank.meshes.records)), views)
-    for start in range(0, len(order), AT_ONCE):
-        part = order[start:start + AT_ONCE]
-        p = render.plan(np.random.default_rng([seed, start]), lambda r, n: part, len(part), render.SceneOptions(clean=True, fill=(0.86, 0.86)))
-        yield part, p, render.Scenes(bank, p)
-
-
 def straight(rgba):
     """RGBA of 8 bits, not premultiplied, from a premultiplied picture [4, S, S]."""
     alpha = rgba[3:]
@@ -44,7 +35,7 @@ def write(bank, out, views, seed, side, name):
     for folder in ("pictures", "meshes"):
         (out / folder).mkdir(parents=True, exist_ok=True)
     rows, seen = [], {}
-    for part, p, scenes in scenes_of(bank, views, seed):
+    for part, p, scenes in render.clean_views(bank, views, seed, AT_ONCE):
         pictures = scenes.picture(size=side)[0].cpu().numpy()
         angles = scenes.s.cpu().numpy()
         for i, k in enumerate(part):
@@ -52,8 +43,7 @@ def write(bank, out, views, seed, side, name):
             seen[k] = seen.get(k, -1) + 1
             mesh, picture = f"meshes/{record['id']}.ply", f"pictures/{record['id']}-{seen[k]}.png"
             if seen[k] == 0:
-                verts, faces = bank.meshes.one(k)
-                ply.write(out / mesh, verts, bank.meshes.colours[bank.v_off[k]:bank.v_off[k + 1]], faces)
+                ply.write(out / mesh, *bank.meshes.one(k))
             Image.fromarray(straight(pictures[i])).save(out / picture, optimize=True)
             rows.append({"picture": picture, "mesh": mesh, "azimuth": round(math.degrees(p["azimuth"][i]), 4),
                          "elevation": round(math.degrees(p["elevation"][i]), 4), "fov": round(math.degrees(2 * math.atan(angles[i])), 4),
