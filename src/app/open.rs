@@ -107,8 +107,14 @@ pub async fn engine(settings: &Settings) -> Result<Engine, AppError> {
         dynamic_scaling: settings.enable_dynamic_scaling,
         cpu_threads: cpu_threads(),
     };
-    let started = tokio::task::spawn_blocking(move || Engine::start(options)).await;
-    Ok(started.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?)
+    Ok(blocking(move || Engine::start(options)).await?)
+}
+
+/// Does what blocks off the async threads; its panic is the caller's.
+pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> T {
+    tokio::task::spawn_blocking(work)
+        .await
+        .unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))
 }
 
 /// Threads of one pass on the CPU. They wait without spinning (see `cli::main`), so they may be as many as there are

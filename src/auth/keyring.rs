@@ -147,7 +147,7 @@ impl Keyring {
         std::fs::create_dir_all(data_dir).map_err(file_error)?;
         if !path.exists() {
             let key: [u8; KEY_BYTES] = rand::random();
-            let hex: String = key.iter().map(|byte| format!("{byte:02x}")).collect();
+            let hex = hex::encode(key);
             // Written aside (readable by the owner alone) and linked: whoever comes second keeps the first one's.
             let aside = tempfile::NamedTempFile::new_in(data_dir).map_err(file_error)?;
             std::fs::write(aside.path(), format!("k1:{hex}\n")).map_err(file_error)?;

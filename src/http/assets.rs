@@ -46,10 +46,7 @@ pub async fn download(
     };
     let Some(row) = row else { return gone() };
     let etag = etag(&row);
-    if headers
-        .get(header::IF_NONE_MATCH)
-        .is_some_and(|known| known.as_bytes() == etag.as_bytes())
-    {
+    if is_known(&headers, etag.as_bytes()) {
         return (StatusCode::NOT_MODIFIED, [(header::ETAG, etag)]).into_response();
     }
     match state.0.storage.open_asset(&row.storage_key).await {
@@ -59,12 +56,14 @@ pub async fn download(
 }
 
 fn etag(row: &asset::Model) -> String {
-    let hex: String = row
-        .sha256
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    format!("\"{hex}\"")
+    format!("\"{}\"", hex::encode(&row.sha256))
+}
+
+/// Whether a client has what goes by this tag.
+pub(super) fn is_known(asked: &HeaderMap, etag: &[u8]) -> bool {
+    asked
+        .get(header::IF_NONE_MATCH)
+        .is_some_and(|known| known.as_bytes() == etag)
 }
 
 fn respond(row: &asset::Model, etag: String, body: Body) -> Response {

@@ -21,7 +21,7 @@ use axum::{
 use flate2::{Compression, write::GzEncoder};
 use rust_embed::Embed;
 
-use super::HttpState;
+use super::{HttpState, assets::is_known};
 
 /// What `npm run build` in `web` leaves. A debug build reads the folder when it runs, so that a page can be changed
 /// without compiling.
@@ -71,10 +71,7 @@ struct File {
 impl File {
     fn new(name: &str, file: rust_embed::EmbeddedFile) -> Self {
         let digest = file.metadata.sha256_hash();
-        let hex: String = digest[..16]
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let hex = hex::encode(&digest[..16]);
         Self {
             media_type: media_type(name),
             // Weak: the compressed form goes by the same tag.
@@ -105,8 +102,7 @@ impl File {
                 HeaderValue::from_static("accept, accept-encoding"),
             ),
         ];
-        let known = asked.get(header::IF_NONE_MATCH);
-        if known.is_some_and(|known| known == self.etag) {
+        if is_known(asked, self.etag.as_bytes()) {
             return (StatusCode::NOT_MODIFIED, fixed).into_response();
         }
         let packed = accepts_gzip(asked).then(|| self.gzip()).flatten();

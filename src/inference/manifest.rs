@@ -331,11 +331,7 @@ fn sha256_of(path: &Path) -> Result<String, ModelError> {
             Err(error) => return Err(failed(error)),
         }
     }
-    Ok(hasher
-        .finalize()
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect())
+    Ok(hex::encode(hasher.finalize()))
 }
 
 #[cfg(test)]

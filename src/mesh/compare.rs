@@ -76,22 +76,14 @@ impl Score {
 #[must_use]
 pub fn compare(made: &Mesh, truth: &Mesh, view: &View) -> Score {
     let camera = seen::Camera::new(view.elevation, view.fov);
-    let (made, truth) = std::thread::scope(|scope| {
-        let truth = scope.spawn(|| Side::new(truth, view.azimuth, TRUTH_SEED, camera));
-        let made = Side::new(made, 0.0, MADE_SEED, camera);
-        let truth = truth
-            .join()
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        (made, truth)
-    });
-    let (from_made, from_truth) = std::thread::scope(|scope| {
-        let from_truth = scope.spawn(|| nearest::distances(&truth.pairs, &made.pairs));
-        let from_made = nearest::distances(&made.pairs, &truth.pairs);
-        let from_truth = from_truth
-            .join()
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        (from_made, from_truth)
-    });
+    let (made, truth) = both(
+        || Side::new(made, 0.0, MADE_SEED, camera),
+        || Side::new(truth, view.azimuth, TRUTH_SEED, camera),
+    );
+    let (from_made, from_truth) = both(
+        || nearest::distances(&made.pairs, &truth.pairs),
+        || nearest::distances(&truth.pairs, &made.pairs),
+    );
     Score {
         iou: made.solid.iou(&truth.solid),
         chamfer: nearest::chamfer(&from_made, &from_truth),
@@ -102,6 +94,19 @@ pub fn compare(made: &Mesh, truth: &Mesh, view: &View) -> Score {
             .color_error(&truth.seen)
             .unwrap_or(Score::FAILED.color_error),
     }
+}
+
+/// Does two things at the same time.
+fn both<A, B: Send>(one: impl FnOnce() -> A, other: impl FnOnce() -> B + Send) -> (A, B) {
+    std::thread::scope(|scope| {
+        let other = scope.spawn(other);
+        let one = one();
+        let other = other.join();
+        (
+            one,
+            other.unwrap_or_else(|panic| std::panic::resume_unwind(panic)),
+        )
+    })
 }
 
 /// What is compared of one mesh.

@@ -12,7 +12,7 @@ use tokio::process::Command;
 
 use crate::harness::{
     MASTER_KEYS, PROGRAM, World,
-    fetched::{checkout, fetched, skip},
+    fetched::{checkout, fetched, output_of, skip},
     meshes,
 };
 
@@ -21,12 +21,8 @@ const RUN_MAX: Duration = Duration::from_secs(300);
 /// With a burst of one request every 6 s, whoever does not wait when told to does not get through.
 const PER_MINUTE: &str = "10";
 
-async fn run(mut command: Command) -> Output {
-    command.kill_on_drop(true);
-    tokio::time::timeout(RUN_MAX, command.output())
-        .await
-        .expect("it ends in time")
-        .unwrap()
+async fn run(command: Command) -> Output {
+    output_of(command, RUN_MAX).await
 }
 
 fn text(bytes: &[u8]) -> String {

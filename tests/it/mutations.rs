@@ -57,7 +57,7 @@ async fn rows(world: &World) -> [i64; 3] {
 fn sha256(bytes: &[u8]) -> String {
     use sha2::Digest;
     let digest = sha2::Sha256::digest(bytes);
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    hex::encode(digest)
 }
 
 #[tokio::test(flavor = "multi_thread")]

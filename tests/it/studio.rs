@@ -14,7 +14,7 @@ use tokio::process::Command;
 
 use crate::harness::{
     Node, World,
-    fetched::{checkout, fetched, skip},
+    fetched::{checkout, fetched, output_of, skip},
     meshes,
 };
 
@@ -138,12 +138,8 @@ async fn pages_are_served_with_a_strict_policy_and_shadow_nothing() {
     node.app.stop().await;
 }
 
-async fn run(mut command: Command) -> Output {
-    command.kill_on_drop(true);
-    tokio::time::timeout(RUN_MAX, command.output())
-        .await
-        .expect("it ends in time")
-        .unwrap()
+async fn run(command: Command) -> Output {
+    output_of(command, RUN_MAX).await
 }
 
 fn told(output: &Output) -> String {

@@ -13,7 +13,7 @@ use tokio::process::Command;
 
 use crate::harness::{
     PROGRAM,
-    fetched::{checkout, fetched},
+    fetched::{checkout, fetched, output_of},
 };
 
 /// Thirty times what the longest step takes alone: other tests run beside it.
@@ -89,17 +89,16 @@ impl Training {
     }
 }
 
-async fn succeed(mut command: Command) -> String {
-    command.kill_on_drop(true);
-    let ended = tokio::time::timeout(STEP_MAX, command.output()).await;
+async fn succeed(command: Command) -> String {
+    let program = format!("{command:?}");
     let Output {
         status,
         stdout,
         stderr,
-    } = ended.expect("it ends in time").unwrap();
+    } = output_of(command, STEP_MAX).await;
     let told = String::from_utf8_lossy(&stdout).into_owned();
     let complaints = String::from_utf8_lossy(&stderr);
-    assert!(status.success(), "{command:?}: {told}{complaints}");
+    assert!(status.success(), "{program}: {told}{complaints}");
     told
 }
 
@@ -111,8 +110,7 @@ fn models_folder(file: &Path, folder: PathBuf) -> PathBuf {
     let released = checkout().join("models").join(MODEL).join("model.toml");
     let mut manifest: toml::Table = std::fs::read_to_string(released).unwrap().parse().unwrap();
     let about = manifest["file"].as_table_mut().unwrap();
-    let hex: String = digest.iter().map(|byte| format!("{byte:02x}")).collect();
-    about.insert("sha256".into(), hex.into());
+    about.insert("sha256".into(), hex::encode(digest).into());
     let name = about["name"].as_str().unwrap();
     std::fs::rename(file, place.join(name)).unwrap();
     std::fs::write(place.join("model.toml"), manifest.to_string()).unwrap();

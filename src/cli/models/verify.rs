@@ -115,9 +115,7 @@ async fn examine(settings: &Settings) -> Result<Examination, CommandError> {
     let threads = app::open::cpu_threads();
     let shown = folder.display().to_string();
     let work = move || contract::examine(&folder, &device, threads);
-    let examined = tokio::task::spawn_blocking(work).await;
-    let examination =
-        examined.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic()))?;
+    let examination = app::open::blocking(work).await?;
     if examination.models.is_empty() {
         return Err(
             format!("{shown} holds no model: neither a model.toml nor a folder with one").into(),

@@ -319,11 +319,7 @@ fn socket_dir(home: &Path, uid: u32) -> PathBuf {
         return own;
     }
     let digest = Sha256::digest(home.as_os_str().as_bytes());
-    let tag: String = digest
-        .iter()
-        .take(8)
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let tag = hex::encode(&digest[..8]);
     Path::new(SHORT_SOCKET_PARENT).join(format!("orfeas-{uid}-{tag}"))
 }
 

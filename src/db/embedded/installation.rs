@@ -96,11 +96,7 @@ impl Installation {
             .chain_update(metadata.len().to_le_bytes())
             .chain_update(metadata.mtime().to_le_bytes())
             .finalize();
-        let tag: String = digest
-            .iter()
-            .take(8)
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let tag = hex::encode(&digest[..8]);
         Ok(format!("postgres-{MAJOR_VERSION}-{tag}"))
     }
 }

@@ -33,7 +33,7 @@ impl Asset {
 
     /// SHA-256 of the bytes, in hex.
     async fn sha256(&self) -> String {
-        hex(&self.0.sha256)
+        hex::encode(&self.0.sha256)
     }
 
     /// Width in pixels.
@@ -75,7 +75,7 @@ impl MeshOutput {
 
     /// SHA-256 of the bytes, in hex.
     async fn sha256(&self) -> String {
-        hex(&self.0.sha256)
+        hex::encode(&self.0.sha256)
     }
 
     /// How many triangles the mesh has.
@@ -94,8 +94,4 @@ fn url(context: &Context<'_>, asset: &asset::Model) -> Result<String> {
         .data::<Services>()?
         .links
         .url(asset.id, &asset.file_name))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -1,7 +1,7 @@
 use std::f64::consts::{PI, TAU};
 
 use super::{
-    super::{Mesh, surface::Surface},
+    super::{Mesh, fixtures, surface::Surface},
     *,
 };
 
@@ -17,19 +17,8 @@ const FRONT: View = View {
 
 fn cuboid(low: [f64; 3], high: [f64; 3]) -> Parts {
     let corner = |at: usize| std::array::from_fn(|axis| [low, high][at >> axis & 1][axis]);
-    let quads = [
-        [0, 4, 6, 2],
-        [1, 3, 7, 5],
-        [0, 1, 5, 4],
-        [2, 6, 7, 3],
-        [0, 2, 3, 1],
-        [4, 5, 7, 6],
-    ];
-    let halves = |[a, b, c, d]: [u32; 4]| [[a, b, c], [a, c, d]];
-    (
-        (0..8).map(corner).collect(),
-        quads.into_iter().flat_map(halves).collect(),
-    )
+    let triangles = fixtures::cube().triangles().to_vec();
+    ((0..8).map(corner).collect(), triangles)
 }
 
 fn joined(parts: &[Parts]) -> Parts {

@@ -3,7 +3,11 @@
 use std::{
     io::Write,
     path::{Path, PathBuf},
+    process::Output,
+    time::Duration,
 };
+
+use tokio::process::Command;
 
 /// The checkout, whichever folder the tests run in.
 pub fn checkout() -> &'static Path {
@@ -27,4 +31,13 @@ pub fn fetched(place: &str, target: &str) -> Option<PathBuf> {
         return None;
     }
     Some(path)
+}
+
+/// Runs a program to its end, which must come within `max`; it doesn't outlive the test.
+pub async fn output_of(mut command: Command, max: Duration) -> Output {
+    command.kill_on_drop(true);
+    tokio::time::timeout(max, command.output())
+        .await
+        .expect("it ends in time")
+        .unwrap()
 }
