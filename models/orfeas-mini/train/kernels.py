@@ -2,6 +2,7 @@
 
 import ctypes
 import hashlib
+import os
 import pathlib
 import shutil
 import subprocess
@@ -18,7 +19,7 @@ def _build(cuda):
     target = pathlib.Path(tempfile.gettempdir()) / f"orfeas-kernels-{'cuda' if cuda else 'cpu'}-{tag}.so"
     if target.exists():
         return target
-    partial = target.with_suffix(".partial")
+    partial = target.with_suffix(f".{os.getpid()}")  # several processes may build at once
     if cuda:
         compiler = shutil.which("nvcc") or "/usr/local/cuda/bin/nvcc"
         major, minor = torch.cuda.get_device_capability()

@@ -226,7 +226,8 @@ class Trainer:
         torch.cuda.current_stream().wait_stream(side)
         torch.cuda.synchronize()
         self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph):
+        # Of this thread alone: what watches over the processes' exchange goes on asking the GPU meanwhile.
+        with torch.cuda.graph(self.graph, capture_error_mode="thread_local"):
             self._update()
         self.parts.zero_()
 
