@@ -25,6 +25,7 @@ pub mod executor;
 pub mod handle;
 pub mod manifest;
 pub mod memory;
+pub mod packing;
 pub mod queue;
 pub mod starting;
 #[cfg(feature = "torch")]

@@ -1,4 +1,10 @@
 //! What an executor needs of a device: libtorch behind it in production, a scripted one in tests.
+//!
+//! Work is begun and landed apart: [`Backend::encode`], [`Backend::query`] and [`Backend::matte`] put a pass onto the
+//! device and return, and [`UnderWay::land`] waits for what it gave. So the executor can make the next pass ready while
+//! the device computes. Passes land in the order in which they were begun.
+
+use std::fmt;
 
 use super::{device::DeviceId, error::EngineError, memory::Measured, memory::MemoryNow};
 
@@ -18,43 +24,89 @@ pub struct FieldValues {
     pub rgb: Vec<[f32; 3]>,
 }
 
+/// What one conversion asks in a pass.
+#[derive(Debug)]
+pub struct Portion<'a, C> {
+    pub codes: &'a C,
+    /// Not empty.
+    pub points: &'a [[f32; 3]],
+    pub want: Want,
+}
+
+/// A pass that a device has been given.
+pub struct UnderWay<T>(Box<dyn FnOnce() -> Result<T, EngineError>>);
+
+impl<T: 'static> UnderWay<T> {
+    /// A pass whose results `land` waits for.
+    pub fn new(land: impl FnOnce() -> Result<T, EngineError> + 'static) -> Self {
+        Self(Box::new(land))
+    }
+
+    /// A pass that has its results already.
+    pub fn landed(results: T) -> Self {
+        Self::new(|| Ok(results))
+    }
+
+    /// Waits for the pass.
+    ///
+    /// # Errors
+    /// [`EngineError`] for the whole pass.
+    pub fn land(self) -> Result<T, EngineError> {
+        (self.0)()
+    }
+}
+
+impl<T> fmt::Debug for UnderWay<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("UnderWay")
+    }
+}
+
 /// One device with the models loaded on it. Owned and called by one thread.
 pub trait Backend {
     /// What `encode` makes of one image; lies on the device until it is dropped.
-    type Codes;
+    type Codes: 'static;
 
     /// Encodes images of one model: `model` counts the engine's models, each image is planes of
     /// `3 * height * width` sRGB values. One result for each image, in order.
     ///
     /// # Errors
     /// [`EngineError`] for the whole pass; the executor finds out by bisection whose it is.
-    fn encode(&mut self, model: usize, images: &[&[f32]]) -> Result<Vec<Self::Codes>, EngineError>;
+    fn encode(
+        &mut self,
+        model: usize,
+        images: &[&[f32]],
+    ) -> Result<UnderWay<Vec<Result<Self::Codes, EngineError>>>, EngineError>;
 
-    /// Appends the field's values at `points` to `values`.
+    /// The field's values at the points of several conversions of one model, each one's in order, in a tensor of rows
+    /// of at most `row` points. Where the device does not pack, there is one portion, of at most one row.
     ///
     /// # Errors
-    /// [`EngineError`]; what was appended then is of no use.
+    /// [`EngineError`] for the whole pass.
     fn query(
         &mut self,
         model: usize,
-        codes: &Self::Codes,
-        points: &[[f32; 3]],
-        want: Want,
-        values: &mut FieldValues,
-    ) -> Result<(), EngineError>;
+        portions: &[Portion<'_, Self::Codes>],
+        row: usize,
+    ) -> Result<UnderWay<Vec<FieldValues>>, EngineError>;
 
-    /// The share of each pixel that belongs to the object, `height * width` values in 0..1.
+    /// The share of each pixel that belongs to the object, `height * width` values in 0..1 for each image.
     ///
     /// # Errors
-    /// [`EngineError`].
-    fn matte(&mut self, model: usize, image: &[f32]) -> Result<Vec<f32>, EngineError>;
+    /// [`EngineError`] for the whole pass.
+    fn matte(
+        &mut self,
+        model: usize,
+        images: &[&[f32]],
+    ) -> Result<UnderWay<Vec<Vec<f32>>>, EngineError>;
 
-    /// The points that one `query` of a model may have.
+    /// The points that one `query` of a model may have, the rows' padding included.
     fn points_per_pass(&self, model: usize) -> usize;
 
-    /// Whether several images in one `encode` are cheaper than one after another, at the cost of
-    /// exactness. Where not, the executor encodes them one by one.
-    fn encodes_together(&self) -> bool;
+    /// Whether passes are shared: several images in one `encode` or `matte`, several conversions in one `query`, two
+    /// passes under way. It is cheaper than one after another, at the cost of exactness. Where not, the executor gives
+    /// the device one thing at a time.
+    fn shares_passes(&self) -> bool;
 
     /// The device's memory now, where it can be told.
     fn memory(&self) -> Option<MemoryNow>;

@@ -8,6 +8,8 @@ use nvml_wrapper::{Nvml, error::NvmlError};
 
 use super::memory::MemoryNow;
 
+pub mod event;
+
 /// Found like the libraries that the binary links: by its rpath, then where the system looks.
 const LIBTORCH_CUDA: &str = "libtorch_cuda.so";
 /// `0000:00:00.0` and a closing zero, with room for longer domains.

@@ -322,17 +322,16 @@ impl Engine {
     pub fn devices(&self) -> Vec<DeviceInfo> {
         let state = self.inner.queue.lock();
         let model = self.inner.catalog.default_index();
-        let info = |queue: &DeviceQueue| DeviceInfo {
+        let info = |(at, queue): (usize, &DeviceQueue)| DeviceInfo {
             id: queue.id,
             name: queue.name.clone(),
             memory_total_bytes: queue.memory.map(|memory| memory.total_bytes),
             memory_free_bytes: queue.memory.map(|memory| memory.free_bytes),
-            batch_images_max: queue.ceilings[model]
-                .images_max(state.dynamic_scaling, state.limits.images_max.get()),
+            batch_images_max: state.images_max(at, model),
             conversions: queue.codes,
             lost: queue.lost.clone(),
         };
-        state.devices.iter().map(info).collect()
+        state.devices.iter().enumerate().map(info).collect()
     }
 
     /// Images that wait for a GPU batch.

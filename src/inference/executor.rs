@@ -3,25 +3,32 @@
 //! Order of service: passes of running conversions first, so that they finish and make room; but
 //! after `PASSES_BEFORE_ENCODE` of them, or when somebody has waited too long, an encode that is
 //! ready goes next.
+//!
+//! Where the device shares passes, the next one is begun while the one before is still computed, so that the device
+//! finds work whenever it is done.
 
 use std::{
     collections::{HashMap, VecDeque},
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     time::{Duration, Instant},
 };
 
 use metrics::{counter, histogram};
-use tracing::{debug, error, info_span, warn};
+use tracing::{debug, error};
 
 use super::{
-    backend::{Backend, FieldValues, Want},
+    backend::Backend,
     batcher::{Batch, Decision},
     device::DeviceId,
-    error::{EngineError, Operation},
+    error::EngineError,
     handle::Codes,
-    queue::{BatchStart, EncodeJob, Job, MatteJob, QueryJob, Queue},
+    queue::{BatchStart, Business, EncodeJob, Job, MatteJob, Queue},
 };
+
+use self::{asking::Queries, flight::Flight};
+
+mod asking;
+mod flight;
 
 /// Passes of running conversions between two encodes that are ready. A pass and an encode cost
 /// about the same, so encodes get at least a fifth of the device and cannot starve.
@@ -33,6 +40,10 @@ const POINTS_FITTING_MIN: usize = 4096;
 /// How often the device's free memory is looked at: NVML answers in well under a millisecond, and
 /// other programs on a card come and go in seconds.
 const MEMORY_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Passes under way on a device that shares them: one is computed, one waits for its turn. With more, whoever arrives
+/// would wait longer and nothing would be gained.
+const FLIGHTS_MAX: usize = 2;
 
 /// One device's thread.
 #[derive(Debug)]
@@ -47,6 +58,10 @@ pub struct Executor<B: Backend> {
     codes_made: u64,
     /// What is left of a batch that is encoded one by one.
     rows: VecDeque<EncodeJob>,
+    queries: Queries,
+    mattes: VecDeque<MatteJob>,
+    /// In the order in which they were begun.
+    flights: VecDeque<Flight<B::Codes>>,
     /// Passes since an encode was ready to run.
     passes: u32,
     /// What out-of-memory events have taught of passes; it only falls.
@@ -59,7 +74,10 @@ pub struct Executor<B: Backend> {
 enum Step {
     Batch(Batch<EncodeJob>),
     Row(EncodeJob),
-    Job(Job),
+    Query,
+    Mattes,
+    /// There is nothing to begin, or no more may be under way.
+    Land,
 }
 
 /// Takes the device out of service if its thread panics outside of a pass, so that nobody waits for it.
@@ -87,6 +105,9 @@ impl<B: Backend> Executor<B> {
             codes: HashMap::new(),
             codes_made: 0,
             rows: VecDeque::new(),
+            queries: Queries::default(),
+            mattes: VecDeque::new(),
+            flights: VecDeque::new(),
             passes: 0,
             points_fitting: usize::MAX,
             memory_seen: None,
@@ -103,9 +124,16 @@ impl<B: Backend> Executor<B> {
         while let Some(step) = self.next_step() {
             match step {
                 Step::Batch(batch) => self.start_batch(batch),
-                Step::Row(job) => self.encode(vec![job]),
-                Step::Job(Job::Query(job)) => self.query_pass(job),
-                Step::Job(Job::Matte(job)) => self.matte(job),
+                Step::Row(job) => self.begin_encode(vec![job]),
+                Step::Query => self.begin_query(),
+                Step::Mattes => {
+                    let mattes = self.next_mattes();
+                    self.begin_matte(mattes);
+                }
+                Step::Land => self.land_first(),
+            }
+            if !self.backend.shares_passes() {
+                self.land_first();
             }
             if let Some(reason) = self.lost.take() {
                 self.give_up(&reason);
@@ -122,22 +150,35 @@ impl<B: Backend> Executor<B> {
         let mut state = queue.lock();
         loop {
             let now = Instant::now();
-            for released in std::mem::take(&mut state.devices[self.device].released) {
+            let own = &mut state.devices[self.device];
+            for released in std::mem::take(&mut own.released) {
                 self.codes.remove(&released);
             }
-            state.devices[self.device].codes = self.codes.len();
-            let idle = state.devices[self.device].jobs.is_empty();
+            own.codes = self.codes.len();
+            for job in std::mem::take(&mut own.jobs) {
+                match job {
+                    Job::Query(job) => self.queries.push(job),
+                    Job::Matte(job) => self.mattes.push_back(job),
+                }
+            }
+            own.in_hand = self.queries.line_len() + self.mattes.len();
+            let may_begin = self.flights.len() < FLIGHTS_MAX;
+            let no_passes = self.queries.is_line_empty() && self.mattes.is_empty();
             if self.rows.is_empty() && state.encodes.is_empty() {
                 self.passes = 0;
             }
             let overdue = state.encodes.is_overdue(state.limits.wait_max, now);
             let mut wait_until = None;
-            if idle || overdue || self.passes >= PASSES_BEFORE_ENCODE {
+            if may_begin && (no_passes || overdue || self.passes >= PASSES_BEFORE_ENCODE) {
                 if let Some(row) = self.rows.pop_front() {
                     self.passes = 0;
                     return Some(Step::Row(row));
                 }
-                match state.decide(self.device, idle, now) {
+                let business = Business {
+                    idle: no_passes && self.flights.is_empty(),
+                    encoding: flight::encodes(&self.flights),
+                };
+                match state.decide(self.device, business, now) {
                     Decision::Run(batch) => {
                         self.passes = 0;
                         return Some(Step::Batch(batch));
@@ -145,9 +186,17 @@ impl<B: Backend> Executor<B> {
                     Decision::Wait { until } => wait_until = until,
                 }
             }
-            if let Some(job) = state.devices[self.device].jobs.pop_front() {
+            if may_begin && !no_passes {
                 self.passes += 1;
-                return Some(Step::Job(job));
+                // Conversions that are prepared come before those that run: they are what the next batch is made of.
+                return Some(if self.mattes.is_empty() {
+                    Step::Query
+                } else {
+                    Step::Mattes
+                });
+            }
+            if !self.flights.is_empty() {
+                return Some(Step::Land);
             }
             if state.stopping && state.encodes.is_empty() {
                 return None;
@@ -180,150 +229,41 @@ impl<B: Backend> Executor<B> {
             jobs.push(job);
         }
         debug!(device = %self.id, images, stopped = stopped.label(), "A batch of {images} starts on {}", self.id);
-        if self.backend.encodes_together() {
-            self.encode(jobs);
+        if self.backend.shares_passes() {
+            self.begin_encode(jobs);
         } else {
             self.rows.extend(jobs);
         }
     }
 
-    /// Encodes jobs of one model in one pass. If that fails, finds out by halving whose fault it is,
-    /// so that nobody fails for a neighbour.
-    fn encode(&mut self, jobs: Vec<EncodeJob>) {
-        let mut groups = vec![jobs];
-        while let Some(mut group) = groups.pop() {
-            group.retain(|job| !job.finished.is_closed());
-            let Some(first) = group.first() else { continue };
-            let model = first.model;
-            let span = info_span!("encode", device = %self.id, images = group.len());
-            group.iter().for_each(|job| {
-                span.follows_from(&job.span);
-            });
-            let images: Vec<&[f32]> = group.iter().map(|job| job.image.as_slice()).collect();
-            let result = span.in_scope(|| {
-                self.guarded(Operation::Encode, |backend| backend.encode(model, &images))
-            });
-            match result {
-                Ok(codes) => self.deliver(group, codes, model),
-                Err(error) if group.len() == 1 || self.lost.is_some() => {
-                    group.into_iter().for_each(|job| job.fail(error.clone()));
-                }
-                Err(error) => {
-                    warn!(device = %self.id, images = group.len(), error = %error, "A batch failed and is halved");
-                    if matches!(error, EngineError::OutOfMemory { .. }) {
-                        let images = group.len();
-                        self.queue.lock().devices[self.device].ceilings[model].lower_below(images);
-                    }
-                    let rest = group.split_off(group.len().div_ceil(2));
-                    groups.push(rest);
-                    groups.push(group);
-                }
-            }
-        }
-    }
-
-    fn deliver(&mut self, jobs: Vec<EncodeJob>, codes: Vec<B::Codes>, model: usize) {
-        assert_eq!(
-            jobs.len(),
-            codes.len(),
-            "a backend gives one row of codes for each image"
-        );
-        for (job, codes) in jobs.into_iter().zip(codes) {
-            let id = self.codes_made;
-            self.codes_made += 1;
-            self.codes.insert(id, codes);
-            // If the waiter is gone, dropping the handle releases the codes.
-            drop(job.finished.send(Ok(Codes::new(
-                Arc::clone(&self.queue),
-                self.device,
-                model,
-                id,
-            ))));
-        }
-    }
-
-    /// One pass of a query; what is left goes to the end of the line.
-    fn query_pass(&mut self, mut job: QueryJob) {
-        // Whoever cancelled between two passes gets no further one.
-        if job.reply.is_closed() {
-            return;
-        }
-        // The caller holds its codes while it asks, so without them it has gone since.
-        let Some(codes) = self.codes.remove(&job.codes) else {
-            return;
+    /// The mattes that go together: those of the first one's model, as many as an encode may have.
+    fn next_mattes(&mut self) -> Vec<MatteJob> {
+        let Some(model) = self.mattes.front().map(|job| job.model) else {
+            return Vec::new();
         };
-        let done = job.values.logits.len();
-        let points_max = self
-            .backend
-            .points_per_pass(job.model)
-            .min(self.points_fitting);
-        let end = job.points.len().min(done + points_max);
-        let span = info_span!(parent: &job.span, "query", device = %self.id, points = end - done);
-        let result = span.in_scope(|| {
-            let (points, values) = (&job.points[done..end], &mut job.values);
-            self.guarded(Operation::Query, |backend| {
-                backend.query(job.model, &codes, points, job.want, values)
-            })
-        });
-        self.codes.insert(job.codes, codes);
-        match result.and_then(|()| check_values(&job, done, end)) {
-            Ok(()) => counter!("orfeas_engine_query_points_total").increment((end - done) as u64),
-            Err(EngineError::OutOfMemory { .. }) if end - done > POINTS_FITTING_MIN => {
-                self.points_fitting = (end - done) / 2;
-                warn!(device = %self.id, points = end - done, "A pass of a query did not fit and is halved");
-                job.values.logits.truncate(done);
-                job.values.rgb.truncate(done);
-            }
-            // A waiter that is gone is no concern of the engine's.
-            Err(error) => return drop(job.reply.send(Err(error))),
-        }
-        if job.values.logits.len() == job.points.len() {
-            drop(job.reply.send(Ok(job.values)));
+        let count = if self.backend.shares_passes() {
+            self.queue.lock().images_max(self.device, model)
         } else {
-            self.queue.lock().devices[self.device]
-                .jobs
-                .push_back(Job::Query(job));
+            1
+        };
+        let (mut chosen, mut left) = (Vec::new(), VecDeque::new());
+        for job in std::mem::take(&mut self.mattes) {
+            if job.model == model && chosen.len() < count {
+                chosen.push(job);
+            } else {
+                left.push_back(job);
+            }
         }
+        self.mattes = left;
+        chosen
     }
 
-    fn matte(&mut self, job: MatteJob) {
-        if job.reply.is_closed() {
-            return;
-        }
-        let span = info_span!(parent: &job.span, "matte", device = %self.id);
-        let result = span
-            .in_scope(|| {
-                self.guarded(Operation::Matte, |backend| {
-                    backend.matte(job.model, &job.image)
-                })
-            })
-            .and_then(|alpha| match alpha.iter().all(|value| value.is_finite()) {
-                true => Ok(alpha),
-                false => Err(EngineError::NonFinite {
-                    operation: Operation::Matte,
-                }),
-            });
-        // A waiter that is gone is no concern of the engine's.
-        drop(job.reply.send(result));
-    }
-
-    /// Calls the backend: times it, turns a panic into an error, and notes when the device is lost.
-    fn guarded<R>(
-        &mut self,
-        operation: Operation,
-        call: impl FnOnce(&mut B) -> Result<R, EngineError>,
-    ) -> Result<R, EngineError> {
-        let began = Instant::now();
-        // A backend changes nothing of its own in a pass, so it is whole after a panic.
-        let result = catch_unwind(AssertUnwindSafe(|| call(&mut self.backend))).unwrap_or_else(|_| {
-            error!(device = %self.id, operation = operation.label(), "The model's {operation} panicked");
-            Err(EngineError::Panicked { device: self.id, operation })
-        });
-        histogram!("orfeas_engine_seconds", "op" => operation.label()).record(began.elapsed());
-        if let Err(EngineError::DeviceLost { reason, .. }) = &result {
-            self.lost = Some(reason.clone());
-        }
-        result
+    /// Keeps codes until nobody holds their handle any more.
+    fn keep(&mut self, model: usize, codes: B::Codes) -> Codes {
+        let id = self.codes_made;
+        self.codes_made += 1;
+        self.codes.insert(id, codes);
+        Codes::new(Arc::clone(&self.queue), self.device, model, id)
     }
 
     fn look_at_memory(&mut self) {
@@ -352,38 +292,13 @@ impl<B: Backend> Executor<B> {
             reason: reason.to_owned(),
         };
         self.rows.drain(..).for_each(|job| job.fail(error.clone()));
+        self.fail_flights(&error);
+        self.queries.fail_all(&error);
+        for job in std::mem::take(&mut self.mattes) {
+            // A waiter that is gone is no concern of the engine's.
+            drop(job.reply.send(Err(error.clone())));
+        }
         self.queue.lose(self.device, reason);
-    }
-}
-
-/// Checks what a pass has appended.
-fn check_values(job: &QueryJob, done: usize, end: usize) -> Result<(), EngineError> {
-    let FieldValues { logits, rgb } = &job.values;
-    assert_eq!(
-        logits.len(),
-        end,
-        "a backend gives one logit for each point"
-    );
-    let colors = match job.want {
-        Want::Logits => 0..0,
-        Want::LogitsAndColors => done..end,
-    };
-    assert_eq!(
-        rgb.len(),
-        colors.end,
-        "a backend gives the colours asked for"
-    );
-    let finite = logits[done..].iter().all(|value| value.is_finite())
-        && rgb[colors]
-            .as_flattened()
-            .iter()
-            .all(|value| value.is_finite());
-    if finite {
-        Ok(())
-    } else {
-        Err(EngineError::NonFinite {
-            operation: Operation::Query,
-        })
     }
 }
 

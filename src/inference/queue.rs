@@ -95,8 +95,10 @@ impl Job {
 pub struct DeviceQueue {
     pub id: DeviceId,
     pub name: String,
-    /// Served one pass at a time, in turn, so that a long query does not block short ones.
+    /// On their way to the executor, which takes them in whenever it looks.
     pub jobs: VecDeque<Job>,
+    /// Jobs that the executor has taken in and not yet given to the device.
+    pub in_hand: usize,
     /// Codes that nobody holds any more.
     pub released: Vec<u64>,
     /// Codes on the device.
@@ -115,6 +117,7 @@ impl DeviceQueue {
             id,
             name,
             jobs: VecDeque::new(),
+            in_hand: 0,
             released: Vec::new(),
             codes: 0,
             ceilings,
@@ -132,6 +135,15 @@ impl DeviceQueue {
     }
 }
 
+/// What a device does while its next batch is decided on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Business {
+    /// Nothing is under way, and nothing else could be begun.
+    pub idle: bool,
+    /// An encode is under way.
+    pub encoding: bool,
+}
+
 /// All waiting work.
 #[derive(Debug)]
 pub struct State {
@@ -146,21 +158,31 @@ pub struct State {
 }
 
 impl State {
-    /// What the batcher says to `device`, which is free now; `idle` if it has nothing else to do.
-    pub fn decide(&mut self, device: usize, idle: bool, now: Instant) -> Decision<EncodeJob> {
+    /// What the batcher says to `device`, which may begin another pass now.
+    pub fn decide(&mut self, device: usize, business: Business, now: Instant) -> Decision<EncodeJob> {
         // Whoever gave up must not count as company.
         self.encodes.retain(|job| !job.finished.is_closed());
         let mut limits = self.limits;
         if let Some(model) = self.encodes.next_model(limits.wait_max, now) {
-            let ceiling = &self.devices[device].ceilings[model];
-            let images_max = ceiling.images_max(self.dynamic_scaling, limits.images_max.get());
+            let images_max = self.images_max(device, model);
             limits.images_max = images_max.try_into().expect("a ceiling is at least 1");
         }
+        if business.encoding {
+            // It could not start before the one under way is done, and more may come until then.
+            limits.images_aim = limits.images_max;
+        }
         let situation = Situation {
-            device_idle: idle,
+            device_idle: business.idle,
             on_their_way: self.on_their_way,
         };
         self.encodes.decide(&limits, situation, now)
+    }
+
+    /// The largest batch of a model on a device now.
+    #[must_use]
+    pub fn images_max(&self, device: usize, model: usize) -> usize {
+        self.devices[device].ceilings[model]
+            .images_max(self.dynamic_scaling, self.limits.images_max.get())
     }
 
     /// Whether any device still works.
@@ -275,7 +297,7 @@ impl Queue {
             let queue = match device {
                 Some(device) => &mut state.devices[device],
                 None => working
-                    .min_by_key(|queue| queue.jobs.len())
+                    .min_by_key(|queue| queue.jobs.len() + queue.in_hand)
                     .expect("a device is left, or it was refused"),
             };
             if let Some(error) = queue.lost_error() {

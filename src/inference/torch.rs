@@ -6,11 +6,11 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tch::{CModule, Device, IValue, Kind, NoGradGuard, TchError, Tensor};
+use tch::{CModule, NoGradGuard, TchError, Tensor};
 use tracing::{info, warn};
 
 use super::{
-    backend::{Backend, FieldValues, Opened, Want},
+    backend::{Backend, FieldValues, Opened, Portion, UnderWay},
     catalog::ServedModel,
     contract::{Check, Finding, Verdict},
     cuda::MemoryWatch,
@@ -22,15 +22,19 @@ use super::{
 };
 use crate::error_chain::chain;
 
+use self::transfer::Transfers;
+
 pub mod check;
 pub mod devices;
 mod load;
 mod message;
+mod pass;
+mod transfer;
 
 /// One device and the models on it.
 pub struct TorchBackend {
     id: DeviceId,
-    device: Device,
+    transfers: Transfers,
     /// By the engine's numbers; `None` where a model was refused.
     models: Vec<Option<Loaded>>,
     watch: Option<MemoryWatch>,
@@ -60,7 +64,7 @@ impl TorchBackend {
     /// each batch size, measuring it. Called on the thread that will own the device.
     ///
     /// # Errors
-    /// None today: a model that cannot be used is refused by itself.
+    /// [`EngineError::DeviceLost`] if the device cannot be used at all; a model that cannot be is refused by itself.
     pub fn open(options: OpenOptions) -> Result<Opened<Self>, EngineError> {
         let OpenOptions {
             id,
@@ -68,7 +72,7 @@ impl TorchBackend {
             images_max,
             cpu_threads,
         } = options;
-        let (mut backend, name) = Self::on(id, cpu_threads);
+        let (mut backend, name) = Self::on(id, cpu_threads)?;
         let models = served
             .iter()
             .map(|model| backend.admit(model, images_max))
@@ -82,14 +86,20 @@ impl TorchBackend {
     }
 
     /// Loads one model and tries every promise of its contract.
-    #[must_use]
-    pub fn examine(id: DeviceId, served: &ServedModel, cpu_threads: Option<usize>) -> Vec<Finding> {
-        let (mut backend, name) = Self::on(id, cpu_threads);
+    ///
+    /// # Errors
+    /// [`EngineError::DeviceLost`] if the device cannot be used at all.
+    pub fn examine(
+        id: DeviceId,
+        served: &ServedModel,
+        cpu_threads: Option<usize>,
+    ) -> Result<Vec<Finding>, EngineError> {
+        let (mut backend, name) = Self::on(id, cpu_threads)?;
         let load = |verdict| Finding {
             check: Check::Load,
             verdict,
         };
-        match backend.load(served) {
+        Ok(match backend.load(served) {
             Err(error) => vec![load(Verdict::Broken(chain(&error)))],
             Ok(number) => {
                 let dtype = backend.loaded(number).plan.dtype;
@@ -98,16 +108,12 @@ impl TorchBackend {
                 let findings = check::findings(&mut backend, number, &served.manifest);
                 std::iter::once(kept).chain(findings).collect()
             }
-        }
+        })
     }
 
     /// A device without models, and the maker's name for it. Called on the thread that will own it.
-    fn on(id: DeviceId, cpu_threads: Option<usize>) -> (Self, String) {
+    fn on(id: DeviceId, cpu_threads: Option<usize>) -> Result<(Self, String), EngineError> {
         load::prepare_threads(cpu_threads);
-        let device = match id {
-            DeviceId::Cpu => Device::Cpu,
-            DeviceId::Cuda(ordinal) => Device::Cuda(ordinal),
-        };
         let watch = match id {
             DeviceId::Cpu => None,
             DeviceId::Cuda(ordinal) => MemoryWatch::new(ordinal),
@@ -121,12 +127,12 @@ impl TorchBackend {
         };
         let backend = Self {
             id,
-            device,
+            transfers: Transfers::new(id)?,
             models: Vec::new(),
             watch,
             _no_grad: tch::no_grad_guard(),
         };
-        (backend, name)
+        Ok((backend, name))
     }
 
     /// Loads the next model: its number. One that can't be loaded has a number, too.
@@ -137,7 +143,7 @@ impl TorchBackend {
         };
         let number = self.models.len();
         self.models.push(None);
-        let module = load::load(served, &plan, self.device)?;
+        let module = load::load(served, &plan, self.transfers.device)?;
         self.models[number] = Some(Loaded {
             module,
             manifest: Arc::clone(&served.manifest),
@@ -176,7 +182,7 @@ impl TorchBackend {
         free_loaded: Option<u64>,
     ) -> Result<Measured, ModelError> {
         let mut measured = Measured::default();
-        if !self.encodes_together() {
+        if !self.shares_passes() {
             return Ok(measured);
         }
         let pictures: Vec<_> = (0..images_max)
@@ -186,7 +192,7 @@ impl TorchBackend {
             let batch: Vec<&[f32]> = pictures[..images].iter().map(Vec::as_slice).collect();
             // The first run chooses kernels and takes memory; the second is what will be usual.
             match self
-                .encode(model, &batch)
+                .timed_encode(model, &batch)
                 .and_then(|_| self.timed_encode(model, &batch))
             {
                 Ok(encode) => {
@@ -214,8 +220,7 @@ impl TorchBackend {
 
     fn timed_encode(&mut self, model: usize, images: &[&[f32]]) -> Result<Duration, EngineError> {
         let began = Instant::now();
-        // Looking for NaNs waits for the result, so this is the whole time.
-        self.encode(model, images)?;
+        self.encode(model, images)?.land()?;
         Ok(began.elapsed())
     }
 
@@ -229,181 +234,48 @@ impl TorchBackend {
         let device = self.id;
         move |error| message::classify(&error.to_string(), device, operation)
     }
-
-    /// Pictures of one model as a tensor on the device.
-    fn images(&self, model: usize, images: &[&[f32]]) -> Result<Tensor, TchError> {
-        let input = &self.loaded(model).manifest.input;
-        let size = [
-            images.len() as i64,
-            3,
-            i64::from(input.height),
-            i64::from(input.width),
-        ];
-        let flat = match images {
-            [image] => Tensor::f_from_slice(image)?,
-            _ => Tensor::f_from_slice(&images.concat())?,
-        };
-        flat.f_view(size)?.f_to_device(self.device)
-    }
-
-    fn encode_rows(
-        &self,
-        model: usize,
-        images: &[&[f32]],
-    ) -> Result<Option<Vec<Tensor>>, TchError> {
-        let codes = self
-            .loaded(model)
-            .module
-            .method_ts("encode", &[self.images(model, images)?])?;
-        if codes.dim() < 2 || codes.size()[0] != images.len() as i64 {
-            let message = format!(
-                "encode gave codes of shape {:?} for {} images",
-                codes.size(),
-                images.len()
-            );
-            return Err(TchError::Shape(message));
-        }
-        if codes.f_isfinite()?.f_all()?.f_int64_value(&[])? == 0 {
-            return Ok(None);
-        }
-        if images.len() == 1 {
-            return Ok(Some(vec![codes]));
-        }
-        // Copies, so that a row's memory is free when its conversion ends and not when its whole batch has.
-        let row = |at| {
-            let view = codes.f_narrow(0, at, 1)?;
-            let mut row = view.f_empty_like()?;
-            row.f_copy_(&view)?;
-            Ok(row)
-        };
-        (0..images.len() as i64)
-            .map(row)
-            .collect::<Result<_, _>>()
-            .map(Some)
-    }
-
-    /// What `query` gives for rows of codes and as many rows of points, its shapes checked.
-    fn ask(
-        &self,
-        model: usize,
-        codes: &Tensor,
-        points: &Tensor,
-    ) -> Result<(Tensor, Tensor), TchError> {
-        let (rows, count, _) = points.size3()?;
-        let arguments = [
-            IValue::Tensor(codes.shallow_clone()),
-            IValue::Tensor(points.f_to_device(self.device)?),
-        ];
-        let answer = self.loaded(model).module.method_is("query", &arguments)?;
-        let (logits, rgb) = match answer {
-            IValue::Tuple(pair) => match <[IValue; 2]>::try_from(pair) {
-                Ok([IValue::Tensor(logits), IValue::Tensor(rgb)]) => (logits, rgb),
-                _ => return Err(TchError::Shape("query gave no pair of tensors".into())),
-            },
-            _ => return Err(TchError::Shape("query gave no pair".into())),
-        };
-        if logits.size() != [rows, count] || rgb.size() != [rows, count, 3] {
-            let message = format!(
-                "query gave {:?} and {:?} for {rows} rows of {count} points",
-                logits.size(),
-                rgb.size()
-            );
-            return Err(TchError::Shape(message));
-        }
-        Ok((logits, rgb))
-    }
-
-    fn query_points(
-        &self,
-        model: usize,
-        codes: &Tensor,
-        points: &[[f32; 3]],
-        want: Want,
-        values: &mut FieldValues,
-    ) -> Result<(), TchError> {
-        let count = points.len() as i64;
-        let points = Tensor::f_from_slice(points.as_flattened())?.f_view([1, count, 3])?;
-        let (logits, rgb) = self.ask(model, codes, &points)?;
-        let done = values.logits.len();
-        values.logits.resize(done + count as usize, 0.0);
-        copy_out(&logits, &mut values.logits[done..])?;
-        if want == Want::LogitsAndColors {
-            let done = values.rgb.len();
-            values.rgb.resize(done + count as usize, [0.0; 3]);
-            copy_out(&rgb, values.rgb[done..].as_flattened_mut())?;
-        }
-        Ok(())
-    }
-
-    fn matte_of(&self, model: usize, image: &[f32]) -> Result<Vec<f32>, TchError> {
-        let loaded = self.loaded(model);
-        let alpha = loaded
-            .module
-            .method_ts("matte", &[self.images(model, &[image])?])?;
-        let input = &loaded.manifest.input;
-        if alpha.size() != [1, 1, i64::from(input.height), i64::from(input.width)] {
-            return Err(TchError::Shape(format!(
-                "matte gave alpha of shape {:?}",
-                alpha.size()
-            )));
-        }
-        let mut values = vec![0.0; input.pixels()];
-        copy_out(&alpha, &mut values)?;
-        Ok(values)
-    }
 }
 
 impl Backend for TorchBackend {
     type Codes = Tensor;
 
-    fn encode(&mut self, model: usize, images: &[&[f32]]) -> Result<Vec<Tensor>, EngineError> {
-        let rows = self
-            .encode_rows(model, images)
-            .map_err(self.failed(Operation::Encode))?;
-        rows.ok_or(EngineError::NonFinite {
-            operation: Operation::Encode,
-        })
+    fn encode(
+        &mut self,
+        model: usize,
+        images: &[&[f32]],
+    ) -> Result<UnderWay<Vec<Result<Tensor, EngineError>>>, EngineError> {
+        self.begin_encode(model, images)
     }
 
     fn query(
         &mut self,
         model: usize,
-        codes: &Tensor,
-        points: &[[f32; 3]],
-        want: Want,
-        values: &mut FieldValues,
-    ) -> Result<(), EngineError> {
-        self.query_points(model, codes, points, want, values)
-            .map_err(self.failed(Operation::Query))
+        portions: &[Portion<'_, Tensor>],
+        row: usize,
+    ) -> Result<UnderWay<Vec<FieldValues>>, EngineError> {
+        self.begin_query(model, portions, row)
     }
 
-    fn matte(&mut self, model: usize, image: &[f32]) -> Result<Vec<f32>, EngineError> {
-        self.matte_of(model, image)
-            .map_err(self.failed(Operation::Matte))
+    fn matte(
+        &mut self,
+        model: usize,
+        images: &[&[f32]],
+    ) -> Result<UnderWay<Vec<Vec<f32>>>, EngineError> {
+        self.begin_matte(model, images)
     }
 
     fn points_per_pass(&self, model: usize) -> usize {
         self.loaded(model).plan.points_per_pass
     }
 
-    fn encodes_together(&self) -> bool {
+    fn shares_passes(&self) -> bool {
         // On a CPU two rows at once gain 7% and differ from one by one by up to 2e-4.
-        self.device.is_cuda()
+        self.transfers.device.is_cuda()
     }
 
     fn memory(&self) -> Option<MemoryNow> {
         self.watch.as_ref()?.now()
     }
-}
-
-/// Copies a tensor's values out of the device.
-fn copy_out(tensor: &Tensor, values: &mut [f32]) -> Result<(), TchError> {
-    let tensor = tensor
-        .f_to_device(Device::Cpu)?
-        .f_to_kind(Kind::Float)?
-        .f_contiguous()?;
-    let count = values.len();
-    tensor.f_copy_data(values, count)
 }
 
 #[cfg(test)]

@@ -368,6 +368,8 @@ def run(args, device):
     if crew.is_first:
         print(f"stopped at step {trainer.step} after {time.time() - started:.1f} s", flush=True)
     if crew.size > 1:
+        # While a graph holds the exchange, the group waits for ever for its end.
+        trainer.graph = None
         dist.destroy_process_group()
 
 

@@ -35,11 +35,15 @@ pub fn examine(
     let models = found
         .into_iter()
         .map(|model| one(model, device, cpu_threads))
-        .collect();
+        .collect::<Result<_, _>>()?;
     Ok(Examination { device, models })
 }
 
-fn one(found: FoundModel, device: DeviceId, cpu_threads: Option<usize>) -> Examined {
+fn one(
+    found: FoundModel,
+    device: DeviceId,
+    cpu_threads: Option<usize>,
+) -> Result<Examined, EngineError> {
     let FoundModel {
         folder,
         name,
@@ -83,7 +87,7 @@ fn one(found: FoundModel, device: DeviceId, cpu_threads: Option<usize>) -> Exami
                 manifest: Arc::clone(manifest),
                 file,
             };
-            findings.extend(TorchBackend::examine(device, &served, cpu_threads));
+            findings.extend(TorchBackend::examine(device, &served, cpu_threads)?);
         }
         // Another file than the manifest's is not run.
         _ => tell(
@@ -91,12 +95,12 @@ fn one(found: FoundModel, device: DeviceId, cpu_threads: Option<usize>) -> Exami
             Verdict::Untried("there is no file to be trusted".into()),
         ),
     }
-    Examined {
+    Ok(Examined {
         name,
         folder,
         manifest,
         findings,
-    }
+    })
 }
 
 fn kept_manifest(manifest: &Manifest) -> Verdict {

@@ -4,6 +4,7 @@ use super::*;
 
 mod failures;
 mod script;
+mod sharing;
 
 use script::*;
 
@@ -105,10 +106,13 @@ async fn long_queries_are_cut_and_share_the_device() {
             .all(|(at, &logit)| logit == 1.0 + at as f32),
         "order is kept"
     );
-    assert_eq!(
-        *bench.scripts[0].passes.lock().unwrap(),
-        [POINTS_PER_PASS, 10, POINTS_PER_PASS, 88]
-    );
+    {
+        // The short one was there at the first pass or at the second, and is in that.
+        let passes = bench.scripts[0].passes.lock().unwrap();
+        assert!(passes[..2].iter().any(|pass| pass.contains(&10)), "{passes:?}");
+        let points: usize = passes.iter().flatten().sum();
+        assert_eq!(points, 2 * POINTS_PER_PASS + 98);
+    }
     let none = bench
         .engine
         .query(&codes, Vec::new(), Want::Logits)

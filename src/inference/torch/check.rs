@@ -4,14 +4,14 @@ use tch::{Kind, TchError, Tensor};
 
 use super::{
     super::{
-        backend::{Backend as _, FieldValues, Want},
+        backend::{Backend as _, FieldValues},
         contract::{Check, Finding, Verdict},
         error::{EngineError, Operation},
         manifest::{Manifest, ModelError},
     },
     TorchBackend,
 };
-use fields::{Move, agree, field, range};
+use fields::{Move, agree, field, fields, range};
 use inputs::{blank, cloud, noise, picture};
 
 mod fields;
@@ -118,7 +118,7 @@ impl<'a> Probe<'a> {
     /// One picture of noise.
     fn encode(&mut self) -> Result<String, Fault> {
         let image = noise(1, self.manifest.input.values());
-        let codes = self.backend.encode(self.model, &[&image])?;
+        let codes = self.encoded(&[&image])?;
         let [codes] =
             <[_; 1]>::try_from(codes).map_err(|_| broken("encode gave no row for its image"))?;
         let detail = format!(
@@ -171,8 +171,8 @@ impl<'a> Probe<'a> {
             return Err(Fault::Untried("the manifest says that there is none"));
         }
         let image = noise(1, self.manifest.input.values());
-        let alpha = self.backend.matte(self.model, &image)?;
-        if !alpha.iter().all(|&value| in_unit(value)) {
+        let alpha = self.backend.matte(self.model, &[&image])?.land()?;
+        if !alpha.iter().flatten().all(|&value| in_unit(value)) {
             return Err(broken("matte gave alpha outside 0..1"));
         }
         Ok("one value within 0..1 for each pixel".into())
@@ -197,7 +197,7 @@ impl<'a> Probe<'a> {
         let again = self.alone(&image)?;
         let moved = self.code_move(&once, &again)?;
         // On a GPU sums may be taken in another order each time.
-        let may_move = if self.backend.encodes_together() {
+        let may_move = if self.backend.shares_passes() {
             CODE_MOVE_SHARE_MAX
         } else {
             0.0
@@ -224,7 +224,7 @@ impl<'a> Probe<'a> {
         }
         let pictures = self.pictures();
         let together: Vec<&[f32]> = pictures.iter().map(Vec::as_slice).collect();
-        let rows = self.backend.encode(self.model, &together)?;
+        let rows = self.encoded(&together)?;
         let points = self.compared(4);
         let mut moved = Move::default();
         for (row, image) in rows.iter().zip(&pictures) {
@@ -251,9 +251,8 @@ impl<'a> Probe<'a> {
         let clouds: Vec<_> = (0..PICTURES as u64)
             .map(|row| self.compared(5 + row))
             .collect();
-        let together = self
-            .joined_fields(&rows, &clouds)
-            .map_err(|error| self.backend.failed(Operation::Query)(error))?;
+        let together: Vec<_> = rows.iter().zip(clouds.iter().map(Vec::as_slice)).collect();
+        let together = fields(self.backend, self.model, &together)?;
         let mut moved = Move::default();
         for ((row, points), joined) in rows.iter().zip(&clouds).zip(&together) {
             let alone = field(self.backend, self.model, row, points)?;
@@ -276,8 +275,9 @@ impl<'a> Probe<'a> {
         let whole = field(self.backend, self.model, &codes, &points)?;
         let mut cut = FieldValues::default();
         for part in points.chunks(points.len().div_ceil(3)) {
-            self.backend
-                .query(self.model, &codes, part, Want::LogitsAndColors, &mut cut)?;
+            let values = field(self.backend, self.model, &codes, part)?;
+            cut.logits.extend(values.logits);
+            cut.rgb.extend(values.rgb);
         }
         let moved = agree(
             &whole,
@@ -304,8 +304,7 @@ impl<'a> Probe<'a> {
         if !self.is_finite {
             return Err(NO_VALUES);
         }
-        let codes = self.backend.encode(self.model, &[image])?;
-        codes
+        self.encoded(&[image])?
             .into_iter()
             .next()
             .ok_or_else(|| broken("encode gave no row for its image"))
@@ -321,30 +320,10 @@ impl<'a> Probe<'a> {
         share().map_err(|error: TchError| self.backend.failed(Operation::Encode)(error).into())
     }
 
-    /// The fields of rows that are joined along dimension 0 and asked at once, each at points of its own.
-    fn joined_fields(
-        &self,
-        rows: &[Tensor],
-        clouds: &[Vec<[f32; 3]>],
-    ) -> Result<Vec<FieldValues>, TchError> {
-        let flat: Vec<f32> = clouds.iter().flatten().flatten().copied().collect();
-        let count = rows.len() as i64;
-        let each = flat.len() / (3 * rows.len());
-        let points = Tensor::f_from_slice(&flat)?.f_view([count, each as i64, 3])?;
-        let (logits, rgb) = self
-            .backend
-            .ask(self.model, &Tensor::f_cat(rows, 0)?, &points)?;
-        (0..count)
-            .map(|row| {
-                let mut values = FieldValues {
-                    logits: vec![0.0; each],
-                    rgb: vec![[0.0; 3]; each],
-                };
-                super::copy_out(&logits.f_narrow(0, row, 1)?, &mut values.logits)?;
-                super::copy_out(&rgb.f_narrow(0, row, 1)?, values.rgb.as_flattened_mut())?;
-                Ok(values)
-            })
-            .collect()
+    /// The codes of pictures, encoded at once.
+    fn encoded(&mut self, images: &[&[f32]]) -> Result<Vec<Tensor>, EngineError> {
+        let rows = self.backend.encode(self.model, images)?.land()?;
+        rows.into_iter().collect()
     }
 }
 

@@ -2,8 +2,11 @@
 
 use std::{path::Path, sync::OnceLock};
 
+use tch::{Device, Kind};
+
 use super::{
     super::{
+        backend::Want,
         batcher::BatchLimits,
         catalog::Catalog,
         cuda,

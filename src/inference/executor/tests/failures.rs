@@ -393,7 +393,7 @@ async fn a_pass_that_does_not_fit_is_halved_and_nothing_is_lost() {
     let half = POINTS_PER_PASS / 2;
     assert_eq!(
         *bench.scripts[0].passes.lock().unwrap(),
-        [POINTS_PER_PASS, half, half, 100]
+        [[POINTS_PER_PASS], [half], [half], [100]]
     );
 
     // Where even a few points do not fit, the conversion fails and may be tried elsewhere.

@@ -12,10 +12,11 @@ pub(super) use std::{
 
 pub(super) use super::super::{
     super::{
-        backend::Opened,
+        backend::{FieldValues, Opened, Portion, UnderWay, Want},
         batcher::{BatchLimits, StopReason},
         device::DeviceChoice,
         engine::{EncodeRequest, Engine, EngineOptions},
+        error::Operation,
         handle::Ticket,
         manifest::{MANIFEST_FILE, ModelError},
         memory::{Measured, MemoryNow},
@@ -31,6 +32,10 @@ pub(super) const NAN: f32 = 1001.0;
 pub(super) const PANIC: f32 = 1002.0;
 pub(super) const LOSE: f32 = 1003.0;
 pub(super) const HUGE: f32 = 1004.0;
+/// The same, when the field of such a picture is asked.
+pub(super) const QUERY_NAN: f32 = 1005.0;
+pub(super) const QUERY_PANIC: f32 = 1006.0;
+pub(super) const LANDS_BADLY: f32 = 1007.0;
 
 /// What the test sees and decides of a scripted device.
 #[derive(Debug, Default)]
@@ -39,8 +44,10 @@ pub(super) struct Script {
     pub(super) encoded: Mutex<Vec<Vec<f32>>>,
     /// How many passes of queries came before each of them.
     pub(super) encoded_after: Mutex<Vec<usize>>,
-    /// Sizes of the passes of queries.
-    pub(super) passes: Mutex<Vec<usize>>,
+    /// The passes of queries: how many points each conversion had in them.
+    pub(super) passes: Mutex<Vec<Vec<usize>>>,
+    /// Sizes of the passes of mattes.
+    pub(super) mattes: Mutex<Vec<usize>>,
     /// More images than this at a time are out of memory; 0 for no such bound.
     pub(super) images_fitting: AtomicUsize,
     /// Passes of more points than this are out of memory; 0 for no such bound.
@@ -90,7 +97,7 @@ impl Backend for ScriptedBackend {
         &mut self,
         _model: usize,
         images: &[&[f32]],
-    ) -> Result<Vec<ScriptedCodes>, EngineError> {
+    ) -> Result<UnderWay<Vec<Result<ScriptedCodes, EngineError>>>, EngineError> {
         let values: Vec<f32> = images.iter().map(|image| image[0]).collect();
         self.script.encoded.lock().unwrap().push(values.clone());
         let passes = self.script.passes.lock().unwrap().len();
@@ -117,53 +124,82 @@ impl Backend for ScriptedBackend {
         }
         self.script.codes.fetch_add(values.len(), Ordering::SeqCst);
         let count = || Arc::clone(&self.script.codes);
-        Ok(values
-            .into_iter()
-            .map(|value| ScriptedCodes {
+        let codes = |value| {
+            Ok(ScriptedCodes {
                 value,
                 count: count(),
             })
-            .collect())
+        };
+        Ok(UnderWay::landed(values.into_iter().map(codes).collect()))
     }
 
     fn query(
         &mut self,
         _model: usize,
-        codes: &ScriptedCodes,
-        points: &[[f32; 3]],
-        want: Want,
-        values: &mut FieldValues,
-    ) -> Result<(), EngineError> {
-        self.script.passes.lock().unwrap().push(points.len());
+        portions: &[Portion<'_, ScriptedCodes>],
+        row: usize,
+    ) -> Result<UnderWay<Vec<FieldValues>>, EngineError> {
+        let points: usize = portions
+            .iter()
+            .map(|portion| portion.points.len().div_ceil(row) * row)
+            .sum();
+        let asked = portions.iter().map(|portion| portion.points.len()).collect();
+        self.script.passes.lock().unwrap().push(asked);
         self.script.wait_at_gate();
         let fitting = self.script.points_fitting.load(Ordering::SeqCst);
-        if fitting > 0 && points.len() > fitting {
-            // A real pass may fail half-way.
-            values.logits.push(f32::NAN);
-            let operation = Operation::Query;
+        assert!(points <= POINTS_PER_PASS, "{points} points in a pass");
+        let operation = Operation::Query;
+        if fitting > 0 && points > fitting {
             return Err(EngineError::OutOfMemory {
                 device: self.id,
                 operation,
             });
         }
-        values
-            .logits
-            .extend(points.iter().map(|point| codes.value + point[0]));
-        if want == Want::LogitsAndColors {
-            values.rgb.extend(points);
-        }
-        Ok(())
+        let poisoned = |value: f32| portions.iter().any(|portion| portion.codes.value == value);
+        assert!(!poisoned(QUERY_PANIC), "a planned panic");
+        let lands_badly = poisoned(LANDS_BADLY);
+        let id = self.id;
+        let values = portions.iter().map(|portion| FieldValues {
+            logits: portion
+                .points
+                .iter()
+                .map(|point| match portion.codes.value {
+                    QUERY_NAN => f32::NAN,
+                    value => value + point[0],
+                })
+                .collect(),
+            rgb: match portion.want {
+                Want::Logits => Vec::new(),
+                Want::LogitsAndColors => portion.points.to_vec(),
+            },
+        });
+        let values = values.collect();
+        Ok(UnderWay::new(move || match lands_badly {
+            true => Err(EngineError::Torch {
+                device: id,
+                operation,
+                reason: "planned".into(),
+            }),
+            false => Ok(values),
+        }))
     }
 
-    fn matte(&mut self, _model: usize, image: &[f32]) -> Result<Vec<f32>, EngineError> {
-        Ok(image[..SIDE * SIDE].to_vec())
+    fn matte(
+        &mut self,
+        _model: usize,
+        images: &[&[f32]],
+    ) -> Result<UnderWay<Vec<Vec<f32>>>, EngineError> {
+        self.script.mattes.lock().unwrap().push(images.len());
+        self.script.wait_at_gate();
+        let mattes = images.iter().map(|image| image[..SIDE * SIDE].to_vec());
+        Ok(UnderWay::landed(mattes.collect()))
     }
 
     fn points_per_pass(&self, _model: usize) -> usize {
         POINTS_PER_PASS
     }
 
-    fn encodes_together(&self) -> bool {
+    fn shares_passes(&self) -> bool {
         self.together
     }
 

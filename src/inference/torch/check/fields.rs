@@ -4,7 +4,10 @@ use std::fmt;
 
 use super::{
     super::{
-        super::backend::{Backend as _, FieldValues, Want},
+        super::{
+            backend::{Backend as _, FieldValues, Portion, Want},
+            error::EngineError,
+        },
         Tensor, TorchBackend,
     },
     Fault,
@@ -27,10 +30,28 @@ pub(super) fn field(
     model: usize,
     codes: &Tensor,
     points: &[[f32; 3]],
-) -> Result<FieldValues, Fault> {
-    let mut values = FieldValues::default();
-    backend.query(model, codes, points, Want::LogitsAndColors, &mut values)?;
-    Ok(values)
+) -> Result<FieldValues, EngineError> {
+    let mut values = fields(backend, model, &[(codes, points)])?;
+    Ok(values.pop().expect("one portion has one answer"))
+}
+
+/// The fields of rows of codes that are asked at once, each at as many points of its own.
+pub(super) fn fields(
+    backend: &mut TorchBackend,
+    model: usize,
+    asked: &[(&Tensor, &[[f32; 3]])],
+) -> Result<Vec<FieldValues>, EngineError> {
+    let portions: Vec<_> = asked
+        .iter()
+        .map(|&(codes, points)| Portion {
+            codes,
+            points,
+            want: Want::LogitsAndColors,
+        })
+        .collect();
+    let row = portions.iter().map(|portion| portion.points.len()).max();
+    let row = row.expect("something is asked");
+    backend.query(model, &portions, row)?.land()
 }
 
 /// The least and the greatest of some values.

@@ -1,0 +1,198 @@
+//! The queries that a device has in hand: those with points still to be given to a pass stand in line, and all of them
+//! are kept until their last value is there.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    ops::Range,
+};
+
+use super::super::{
+    backend::{FieldValues, Want},
+    error::{EngineError, Operation},
+    packing::{Layout, layout},
+    queue::QueryJob,
+};
+
+/// Conversions in a pass at most. More would share no better, and their order would not matter.
+const PASS_CONVERSIONS_MAX: usize = 256;
+
+/// Names a query among those in hand.
+pub(super) type QueryId = u64;
+
+/// A query in hand.
+#[derive(Debug)]
+pub(super) struct Asking {
+    pub(super) job: QueryJob,
+    /// Points given to passes so far.
+    begun: usize,
+}
+
+/// What one query has in a pass.
+#[derive(Debug, Clone)]
+pub(super) struct Part {
+    pub(super) query: QueryId,
+    pub(super) points: Range<usize>,
+}
+
+/// A pass as planned.
+#[derive(Debug)]
+pub(super) struct Plan {
+    pub(super) parts: Vec<Part>,
+    pub(super) layout: Layout,
+}
+
+/// The queries in hand.
+#[derive(Debug, Default)]
+pub(super) struct Queries {
+    all: HashMap<QueryId, Asking>,
+    line: VecDeque<QueryId>,
+    made: QueryId,
+}
+
+impl Queries {
+    /// Takes one in, at the end of the line.
+    pub(super) fn push(&mut self, job: QueryJob) {
+        let id = self.made;
+        self.made += 1;
+        self.all.insert(id, Asking { job, begun: 0 });
+        self.line.push_back(id);
+    }
+
+    /// Drops those that nobody waits for; they get no further pass.
+    pub(super) fn drop_abandoned(&mut self) {
+        self.all.retain(|_, asking| !asking.job.reply.is_closed());
+        self.line.retain(|id| self.all.contains_key(id));
+    }
+
+    /// Whether no query has points left to be given to a pass.
+    pub(super) fn is_line_empty(&self) -> bool {
+        self.line.is_empty()
+    }
+
+    /// How many stand in line.
+    pub(super) fn line_len(&self) -> usize {
+        self.line.len()
+    }
+
+    /// The model that the next pass is for.
+    pub(super) fn next_model(&self) -> Option<usize> {
+        self.line.front().map(|id| self.all[id].job.model)
+    }
+
+    /// Plans the next pass: of the first in line alone, or, `shared`, of all in line that ask the same model.
+    pub(super) fn plan(&self, shared: bool, points_max: usize) -> Option<Plan> {
+        let model = self.next_model()?;
+        let count = if shared { PASS_CONVERSIONS_MAX } else { 1 };
+        let chosen: Vec<_> = self
+            .line
+            .iter()
+            .copied()
+            .filter(|id| self.all[id].job.model == model)
+            .take(count)
+            .collect();
+        let remaining: Vec<_> = chosen.iter().map(|id| self.all[id].left()).collect();
+        let mut layout = layout(&remaining, points_max);
+        layout.taken.truncate(chosen.len());
+        let parts = chosen.iter().zip(&layout.taken);
+        let parts = parts.filter(|(_, taken)| **taken > 0).map(|(&query, &taken)| {
+            let begun = self.all[&query].begun;
+            Part {
+                query,
+                points: begun..begun + taken,
+            }
+        });
+        Some(Plan {
+            parts: parts.collect(),
+            layout,
+        })
+    }
+
+    /// Notes that a pass with these parts is under way. Those with points left go to the end of the line.
+    pub(super) fn begin(&mut self, parts: &[Part]) {
+        for part in parts {
+            self.line.retain(|&id| id != part.query);
+            if let Some(asking) = self.all.get_mut(&part.query) {
+                // A part that is asked again may have later ones under way.
+                asking.begun = asking.begun.max(part.points.end);
+                if asking.left() > 0 {
+                    self.line.push_back(part.query);
+                }
+            }
+        }
+    }
+
+    /// A query, unless it has ended meanwhile.
+    pub(super) fn get(&self, id: QueryId) -> Option<&Asking> {
+        self.all.get(&id)
+    }
+
+    /// Takes in the values of a part, which must be the next that its query lacks. Answers the query if they were the last.
+    pub(super) fn deliver(&mut self, part: &Part, values: FieldValues) {
+        let Some(asking) = self.all.get_mut(&part.query) else {
+            return;
+        };
+        let job = &mut asking.job;
+        assert_eq!(
+            job.values.logits.len(),
+            part.points.start,
+            "passes land in the order in which they began"
+        );
+        if let Err(error) = check_values(&values, job.want, part.points.len()) {
+            return self.fail(part.query, error);
+        }
+        job.values.logits.extend(values.logits);
+        job.values.rgb.extend(values.rgb);
+        if job.values.logits.len() == job.points.len()
+            && let Some(asking) = self.all.remove(&part.query)
+        {
+            // A waiter that is gone is no concern of the engine's.
+            drop(asking.job.reply.send(Ok(asking.job.values)));
+        }
+    }
+
+    /// Ends a query with an error.
+    pub(super) fn fail(&mut self, id: QueryId, error: EngineError) {
+        self.line.retain(|&other| other != id);
+        if let Some(asking) = self.all.remove(&id) {
+            // As above.
+            drop(asking.job.reply.send(Err(error)));
+        }
+    }
+
+    /// Ends all of them.
+    pub(super) fn fail_all(&mut self, error: &EngineError) {
+        self.line.clear();
+        for (_, asking) in self.all.drain() {
+            // As above.
+            drop(asking.job.reply.send(Err(error.clone())));
+        }
+    }
+}
+
+impl Asking {
+    fn left(&self) -> usize {
+        self.job.points.len() - self.begun
+    }
+}
+
+/// Checks what a pass gave for one conversion.
+fn check_values(values: &FieldValues, want: Want, points: usize) -> Result<(), EngineError> {
+    let FieldValues { logits, rgb } = values;
+    let colors = match want {
+        Want::Logits => 0,
+        Want::LogitsAndColors => points,
+    };
+    assert_eq!(
+        (logits.len(), rgb.len()),
+        (points, colors),
+        "a backend gives what it was asked for"
+    );
+    let finite = |values: &[f32]| values.iter().all(|value| value.is_finite());
+    if finite(logits) && finite(rgb.as_flattened()) {
+        Ok(())
+    } else {
+        Err(EngineError::NonFinite {
+            operation: Operation::Query,
+        })
+    }
+}

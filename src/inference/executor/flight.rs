@@ -1,0 +1,357 @@
+//! Passes under way, and what becomes of their results.
+
+use std::{
+    collections::VecDeque,
+    panic::{AssertUnwindSafe, catch_unwind},
+    time::Instant,
+};
+
+use metrics::{counter, histogram};
+use tracing::{Span, error, info_span, warn};
+
+use super::{
+    super::{
+        backend::{Backend, FieldValues, Portion, UnderWay},
+        error::{EngineError, Operation},
+        queue::{EncodeJob, MatteJob},
+    },
+    Executor, POINTS_FITTING_MIN,
+    asking::Part,
+};
+
+/// A pass on the device and whom it is for.
+#[derive(Debug)]
+pub(super) enum Flight<C> {
+    Encode(Pass<Vec<EncodeJob>, Vec<Result<C, EngineError>>>),
+    Query(Pass<Vec<Part>, Vec<FieldValues>>),
+    Matte(Pass<Vec<MatteJob>, Vec<Vec<f32>>>),
+}
+
+/// What a pass was begun with.
+#[derive(Debug)]
+pub(super) struct Pass<J, T> {
+    pub(super) model: usize,
+    pub(super) jobs: J,
+    began: Instant,
+    span: Span,
+    under_way: UnderWay<T>,
+}
+
+impl<B: Backend> Executor<B> {
+    /// Begins to encode jobs of one model; if that fails, finds out at once whose fault it is.
+    pub(super) fn begin_encode(&mut self, mut jobs: Vec<EncodeJob>) {
+        jobs.retain(|job| !job.finished.is_closed());
+        let Some(first) = jobs.first() else { return };
+        let model = first.model;
+        let span = info_span!("encode", device = %self.id, images = jobs.len());
+        jobs.iter().for_each(|job| {
+            span.follows_from(&job.span);
+        });
+        let images: Vec<&[f32]> = jobs.iter().map(|job| job.image.as_slice()).collect();
+        let began = Instant::now();
+        let begun = self.guarded(&span, Operation::Encode, |backend| {
+            backend.encode(model, &images)
+        });
+        match begun {
+            Ok(under_way) => self.flights.push_back(Flight::Encode(Pass {
+                model,
+                jobs,
+                began,
+                span,
+                under_way,
+            })),
+            Err(error) => self.divide(jobs, error),
+        }
+    }
+
+    /// Jobs that failed together: one alone has failed for good, more are encoded in halves, so that nobody fails for
+    /// a neighbour.
+    fn divide(&mut self, mut jobs: Vec<EncodeJob>, error: EngineError) {
+        if jobs.len() == 1 || self.lost.is_some() {
+            return jobs.into_iter().for_each(|job| job.fail(error.clone()));
+        }
+        warn!(device = %self.id, images = jobs.len(), error = %error, "A batch failed and is halved");
+        if let (EngineError::OutOfMemory { .. }, Some(first)) = (&error, jobs.first()) {
+            let model = first.model;
+            self.queue.lock().devices[self.device].ceilings[model].lower_below(jobs.len());
+        }
+        let rest = jobs.split_off(jobs.len().div_ceil(2));
+        for half in [jobs, rest] {
+            let flights = self.flights.len();
+            self.begin_encode(half);
+            // What was begun before stays under way; results of these may wait for it.
+            if self.flights.len() > flights
+                && let Some(flight) = self.flights.pop_back()
+            {
+                self.land(flight);
+            }
+        }
+    }
+
+    fn land_encode(&mut self, jobs: Vec<EncodeJob>, codes: Vec<Result<B::Codes, EngineError>>, model: usize) {
+        assert_eq!(
+            jobs.len(),
+            codes.len(),
+            "a backend gives one row of codes for each image"
+        );
+        for (job, codes) in jobs.into_iter().zip(codes) {
+            match codes {
+                Ok(codes) => {
+                    let codes = self.keep(model, codes);
+                    // If the waiter is gone, dropping the handle releases the codes.
+                    drop(job.finished.send(Ok(codes)));
+                }
+                Err(error) => job.fail(error),
+            }
+        }
+    }
+
+    /// Begins the next pass of queries, shared where the device shares.
+    pub(super) fn begin_query(&mut self) {
+        self.queries.drop_abandoned();
+        let Some(model) = self.queries.next_model() else {
+            return;
+        };
+        let points_max = self.backend.points_per_pass(model).min(self.points_fitting);
+        let Some(plan) = self.queries.plan(self.backend.shares_passes(), points_max) else {
+            return;
+        };
+        let points: usize = plan.layout.taken.iter().sum();
+        match self.fly(model, &plan.parts, plan.layout.row) {
+            Ok(flight) => {
+                counter!("orfeas_engine_query_points_total").increment(points as u64);
+                counter!("orfeas_engine_query_padding_points_total")
+                    .increment(plan.layout.padding() as u64);
+                histogram!("orfeas_engine_query_conversions").record(plan.parts.len() as f64);
+                self.queries.begin(&plan.parts);
+                self.flights.push_back(Flight::Query(flight));
+            }
+            // Nothing has begun: the same points are asked again, in smaller passes.
+            Err(EngineError::OutOfMemory { .. }) if points > POINTS_FITTING_MIN => {
+                warn!(device = %self.id, points, "A pass of queries did not fit and is halved");
+                self.points_fitting = (points / 2).max(POINTS_FITTING_MIN);
+            }
+            Err(error) => self.separate(&plan.parts, error),
+        }
+    }
+
+    /// Gives a pass to the device.
+    fn fly(
+        &mut self,
+        model: usize,
+        parts: &[Part],
+        row: usize,
+    ) -> Result<Pass<Vec<Part>, Vec<FieldValues>>, EngineError> {
+        let mut portions = Vec::with_capacity(parts.len());
+        let span = info_span!("query", device = %self.id, conversions = parts.len());
+        for part in parts {
+            let job = &self.queries.get(part.query).expect("it was planned").job;
+            span.follows_from(&job.span);
+            portions.push(Portion {
+                // The caller holds its codes while it asks, and who asks no more was dropped before.
+                codes: &self.codes[&job.codes],
+                points: &job.points[part.points.clone()],
+                want: job.want,
+            });
+        }
+        let began = Instant::now();
+        let backend = &mut self.backend;
+        let under_way = span.in_scope(|| {
+            catch_unwind(AssertUnwindSafe(|| backend.query(model, &portions, row)))
+        });
+        let under_way = self.judge(under_way, Operation::Query)?;
+        Ok(Pass {
+            model,
+            jobs: parts.to_vec(),
+            began,
+            span,
+            under_way,
+        })
+    }
+
+    /// A pass of queries failed: each part is asked alone, so that nobody fails for a neighbour.
+    fn separate(&mut self, parts: &[Part], error: EngineError) {
+        if let [part] = parts {
+            return self.queries.fail(part.query, error);
+        }
+        warn!(device = %self.id, conversions = parts.len(), error = %error, "A pass of queries failed and is asked again one by one");
+        self.queries.drop_abandoned();
+        for part in parts {
+            let Some(model) = self.queries.get(part.query).map(|asking| asking.job.model) else {
+                continue;
+            };
+            if self.lost.is_some() {
+                return; // everybody hears of it in a moment
+            }
+            let part = std::slice::from_ref(part);
+            match self.fly(model, part, part[0].points.len()) {
+                Ok(flight) => {
+                    self.queries.begin(part);
+                    self.land(Flight::Query(flight));
+                }
+                Err(error) => self.queries.fail(part[0].query, error),
+            }
+        }
+    }
+
+    /// Begins to tell objects from their backgrounds.
+    pub(super) fn begin_matte(&mut self, mut jobs: Vec<MatteJob>) {
+        jobs.retain(|job| !job.reply.is_closed());
+        let Some(first) = jobs.first() else { return };
+        let model = first.model;
+        let span = info_span!("matte", device = %self.id, images = jobs.len());
+        jobs.iter().for_each(|job| {
+            span.follows_from(&job.span);
+        });
+        let images: Vec<&[f32]> = jobs.iter().map(|job| job.image.as_slice()).collect();
+        let began = Instant::now();
+        let begun = self.guarded(&span, Operation::Matte, |backend| {
+            backend.matte(model, &images)
+        });
+        match begun {
+            Ok(under_way) => self.flights.push_back(Flight::Matte(Pass {
+                model,
+                jobs,
+                began,
+                span,
+                under_way,
+            })),
+            Err(error) => self.matte_apart(jobs, error),
+        }
+    }
+
+    /// As [`Self::divide`], for mattes.
+    fn matte_apart(&mut self, mut jobs: Vec<MatteJob>, error: EngineError) {
+        if jobs.len() == 1 || self.lost.is_some() {
+            return jobs.into_iter().for_each(|job| {
+                drop(job.reply.send(Err(error.clone())));
+            });
+        }
+        let rest = jobs.split_off(jobs.len().div_ceil(2));
+        for half in [jobs, rest] {
+            let flights = self.flights.len();
+            self.begin_matte(half);
+            if self.flights.len() > flights
+                && let Some(flight) = self.flights.pop_back()
+            {
+                self.land(flight);
+            }
+        }
+    }
+
+    /// Waits for the pass that was begun first.
+    pub(super) fn land_first(&mut self) {
+        if let Some(flight) = self.flights.pop_front() {
+            self.land(flight);
+        }
+    }
+
+    fn land(&mut self, flight: Flight<B::Codes>) {
+        match flight {
+            Flight::Encode(pass) => {
+                let (model, jobs, landed) = self.landed(pass, Operation::Encode);
+                match landed {
+                    Ok(codes) => self.land_encode(jobs, codes, model),
+                    Err(error) => self.divide(jobs, error),
+                }
+            }
+            Flight::Query(pass) => {
+                let (_, parts, landed) = self.landed(pass, Operation::Query);
+                match landed {
+                    Ok(values) => {
+                        for (part, values) in parts.iter().zip(values) {
+                            self.queries.deliver(part, values);
+                        }
+                    }
+                    Err(error) => self.separate(&parts, error),
+                }
+            }
+            Flight::Matte(pass) => {
+                let (_, jobs, landed) = self.landed(pass, Operation::Matte);
+                match landed {
+                    Ok(mattes) => land_mattes(jobs, mattes),
+                    Err(error) => self.matte_apart(jobs, error),
+                }
+            }
+        }
+    }
+
+    fn landed<J, T: 'static>(
+        &mut self,
+        pass: Pass<J, T>,
+        operation: Operation,
+    ) -> (usize, J, Result<T, EngineError>) {
+        let Pass {
+            model,
+            jobs,
+            began,
+            span,
+            under_way,
+        } = pass;
+        let landed = span.in_scope(|| catch_unwind(AssertUnwindSafe(|| under_way.land())));
+        let landed = self.judge(landed, operation);
+        histogram!("orfeas_engine_seconds", "op" => operation.label()).record(began.elapsed());
+        (model, jobs, landed)
+    }
+
+    /// Calls the backend; see [`Self::judge`].
+    fn guarded<R>(
+        &mut self,
+        span: &Span,
+        operation: Operation,
+        call: impl FnOnce(&mut B) -> Result<R, EngineError>,
+    ) -> Result<R, EngineError> {
+        // A backend changes nothing of its own in a pass, so it is whole after a panic.
+        let result =
+            span.in_scope(|| catch_unwind(AssertUnwindSafe(|| call(&mut self.backend))));
+        self.judge(result, operation)
+    }
+
+    /// Turns a panic into an error, and notes when the device is lost.
+    fn judge<R>(
+        &mut self,
+        result: std::thread::Result<Result<R, EngineError>>,
+        operation: Operation,
+    ) -> Result<R, EngineError> {
+        let result = result.unwrap_or_else(|_| {
+            error!(device = %self.id, operation = operation.label(), "The model's {operation} panicked");
+            Err(EngineError::Panicked { device: self.id, operation })
+        });
+        if let Err(EngineError::DeviceLost { reason, .. }) = &result {
+            self.lost = Some(reason.clone());
+        }
+        result
+    }
+
+    /// Fails whoever waits for a pass that will not land any more.
+    pub(super) fn fail_flights(&mut self, error: &EngineError) {
+        for flight in std::mem::take(&mut self.flights) {
+            match flight {
+                Flight::Encode(pass) => pass.jobs.into_iter().for_each(|job| job.fail(error.clone())),
+                // Their queries are still in hand, and fail there.
+                Flight::Query(_) => {}
+                Flight::Matte(pass) => pass.jobs.into_iter().for_each(|job| {
+                    drop(job.reply.send(Err(error.clone())));
+                }),
+            }
+        }
+    }
+}
+
+/// Whether one of the passes encodes.
+pub(super) fn encodes<C>(flights: &VecDeque<Flight<C>>) -> bool {
+    flights.iter().any(|flight| matches!(flight, Flight::Encode(_)))
+}
+
+fn land_mattes(jobs: Vec<MatteJob>, mattes: Vec<Vec<f32>>) {
+    for (job, alpha) in jobs.into_iter().zip(mattes) {
+        let result = match alpha.iter().all(|value| value.is_finite()) {
+            true => Ok(alpha),
+            false => Err(EngineError::NonFinite {
+                operation: Operation::Matte,
+            }),
+        };
+        // A waiter that is gone is no concern of the engine's.
+        drop(job.reply.send(result));
+    }
+}

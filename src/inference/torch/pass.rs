@@ -1,0 +1,231 @@
+//! The three methods of `implicit-field/1`, each as a pass.
+
+use tch::{IValue, TchError, Tensor};
+
+use super::{
+    super::{
+        backend::{FieldValues, Portion, UnderWay, Want},
+        error::{EngineError, Operation},
+    },
+    TorchBackend,
+    transfer::Departure,
+};
+
+impl TorchBackend {
+    /// Pictures of one model as a tensor on the device.
+    fn images(
+        &self,
+        departure: &mut Departure,
+        model: usize,
+        images: &[&[f32]],
+    ) -> Result<Tensor, TchError> {
+        let input = &self.loaded(model).manifest.input;
+        let (height, width) = (i64::from(input.height), i64::from(input.width));
+        let shape = [images.len() as i64, 3, height, width];
+        self.transfers.send(departure, &shape, |values| {
+            for (row, image) in values.chunks_exact_mut(input.values()).zip(images) {
+                row.copy_from_slice(image);
+            }
+        })
+    }
+
+    /// Begins to encode.
+    pub(super) fn begin_encode(
+        &self,
+        model: usize,
+        images: &[&[f32]],
+    ) -> Result<UnderWay<Vec<Result<Tensor, EngineError>>>, EngineError> {
+        let mut departure = self.transfers.depart(Operation::Encode)?;
+        let (rows, finite) = self
+            .encode_rows(&mut departure, model, images)
+            .map_err(self.failed(Operation::Encode))?;
+        self.transfers.let_go(departure, move || {
+            let mut flags = vec![0.0_f32; rows.len()];
+            finite.f_copy_data(&mut flags, rows.len())?;
+            let judge = |(row, finite)| match finite {
+                0.0 => Err(EngineError::NonFinite {
+                    operation: Operation::Encode,
+                }),
+                _ => Ok(row),
+            };
+            Ok(rows.into_iter().zip(flags).map(judge).collect())
+        })
+    }
+
+    /// Rows of codes, and for each whether all of it is finite.
+    fn encode_rows(
+        &self,
+        departure: &mut Departure,
+        model: usize,
+        images: &[&[f32]],
+    ) -> Result<(Vec<Tensor>, Tensor), TchError> {
+        let count = images.len() as i64;
+        let pictures = self.images(departure, model, images)?;
+        let codes = self.loaded(model).module.method_ts("encode", &[pictures])?;
+        if codes.dim() < 2 || codes.size()[0] != count {
+            let message = format!(
+                "encode gave codes of shape {:?} for {count} images",
+                codes.size()
+            );
+            return Err(TchError::Shape(message));
+        }
+        let finite = codes.f_isfinite()?.f_flatten(1, -1)?.f_all_dim(1, false)?;
+        let finite = self.transfers.fetch(&finite)?;
+        if count == 1 {
+            return Ok((vec![codes], finite));
+        }
+        // Copies, so that a row's memory is free when its conversion ends and not when its whole batch has.
+        let row = |at| {
+            let view = codes.f_narrow(0, at, 1)?;
+            let mut row = view.f_empty_like()?;
+            row.f_copy_(&view)?;
+            Ok(row)
+        };
+        Ok(((0..count).map(row).collect::<Result<_, TchError>>()?, finite))
+    }
+
+    /// Begins to ask the field.
+    pub(super) fn begin_query(
+        &self,
+        model: usize,
+        portions: &[Portion<'_, Tensor>],
+        row: usize,
+    ) -> Result<UnderWay<Vec<FieldValues>>, EngineError> {
+        let mut departure = self.transfers.depart(Operation::Query)?;
+        let wants: Vec<_> = portions
+            .iter()
+            .map(|portion| (portion.points.len(), portion.want))
+            .collect();
+        let colors = portions
+            .iter()
+            .any(|portion| portion.want == Want::LogitsAndColors);
+        let (logits, rgb) = self
+            .query_rows(&mut departure, model, portions, row, colors)
+            .map_err(self.failed(Operation::Query))?;
+        self.transfers.let_go(departure, move || {
+            let logits = values(&logits)?;
+            let rgb = rgb.as_ref().map(values).transpose()?.unwrap_or_default();
+            let mut first = 0;
+            let portion = |(points, want): (usize, Want)| {
+                let (from, to) = (first, first + points);
+                first += points.div_ceil(row) * row;
+                FieldValues {
+                    logits: logits[from..to].to_vec(),
+                    rgb: match want {
+                        Want::Logits => Vec::new(),
+                        Want::LogitsAndColors => rgb[3 * from..3 * to].as_chunks().0.to_vec(),
+                    },
+                }
+            };
+            Ok(wants.into_iter().map(portion).collect())
+        })
+    }
+
+    fn query_rows(
+        &self,
+        departure: &mut Departure,
+        model: usize,
+        portions: &[Portion<'_, Tensor>],
+        row: usize,
+        colors: bool,
+    ) -> Result<(Tensor, Option<Tensor>), TchError> {
+        let rows_of = |portion: &Portion<'_, Tensor>| portion.points.len().div_ceil(row);
+        let rows: Vec<&Tensor> = portions
+            .iter()
+            .flat_map(|portion| std::iter::repeat_n(portion.codes, rows_of(portion)))
+            .collect();
+        let shape = [rows.len() as i64, row as i64, 3];
+        let points = self.transfers.send(departure, &shape, |values| {
+            let mut rest = values;
+            for portion in portions {
+                let (own, others) = rest.split_at_mut(3 * row * rows_of(portion));
+                let (asked, padding) = own.split_at_mut(3 * portion.points.len());
+                asked.copy_from_slice(portion.points.as_flattened());
+                padding.fill(0.0);
+                rest = others;
+            }
+        })?;
+        let codes = match rows.as_slice() {
+            [codes] => codes.shallow_clone(),
+            _ => Tensor::f_cat(&rows, 0)?,
+        };
+        let (logits, rgb) = self.ask(model, &codes, &points)?;
+        let rgb = colors.then(|| self.transfers.fetch(&rgb)).transpose()?;
+        Ok((self.transfers.fetch(&logits)?, rgb))
+    }
+
+    /// What `query` gives for rows of codes and as many rows of points, its shapes checked.
+    pub(super) fn ask(
+        &self,
+        model: usize,
+        codes: &Tensor,
+        points: &Tensor,
+    ) -> Result<(Tensor, Tensor), TchError> {
+        let (rows, count, _) = points.size3()?;
+        let arguments = [
+            IValue::Tensor(codes.shallow_clone()),
+            IValue::Tensor(points.f_to_device(self.transfers.device)?),
+        ];
+        let answer = self.loaded(model).module.method_is("query", &arguments)?;
+        let (logits, rgb) = match answer {
+            IValue::Tuple(pair) => match <[IValue; 2]>::try_from(pair) {
+                Ok([IValue::Tensor(logits), IValue::Tensor(rgb)]) => (logits, rgb),
+                _ => return Err(TchError::Shape("query gave no pair of tensors".into())),
+            },
+            _ => return Err(TchError::Shape("query gave no pair".into())),
+        };
+        if logits.size() != [rows, count] || rgb.size() != [rows, count, 3] {
+            let message = format!(
+                "query gave {:?} and {:?} for {rows} rows of {count} points",
+                logits.size(),
+                rgb.size()
+            );
+            return Err(TchError::Shape(message));
+        }
+        Ok((logits, rgb))
+    }
+
+    /// Begins to tell objects from their backgrounds.
+    pub(super) fn begin_matte(
+        &self,
+        model: usize,
+        images: &[&[f32]],
+    ) -> Result<UnderWay<Vec<Vec<f32>>>, EngineError> {
+        let mut departure = self.transfers.depart(Operation::Matte)?;
+        let alpha = self
+            .matte_rows(&mut departure, model, images)
+            .map_err(self.failed(Operation::Matte))?;
+        let pixels = self.loaded(model).manifest.input.pixels();
+        self.transfers.let_go(departure, move || {
+            Ok(values(&alpha)?.chunks_exact(pixels).map(<[f32]>::to_vec).collect())
+        })
+    }
+
+    fn matte_rows(
+        &self,
+        departure: &mut Departure,
+        model: usize,
+        images: &[&[f32]],
+    ) -> Result<Tensor, TchError> {
+        let loaded = self.loaded(model);
+        let input = &loaded.manifest.input;
+        let pictures = self.images(departure, model, images)?;
+        let alpha = loaded.module.method_ts("matte", &[pictures])?;
+        let (height, width) = (i64::from(input.height), i64::from(input.width));
+        if alpha.size() != [images.len() as i64, 1, height, width] {
+            return Err(TchError::Shape(format!(
+                "matte gave alpha of shape {:?}",
+                alpha.size()
+            )));
+        }
+        self.transfers.fetch(&alpha)
+    }
+}
+
+/// A float tensor's values, which lie in the processor's memory.
+fn values(tensor: &Tensor) -> Result<Vec<f32>, TchError> {
+    let mut values = vec![0.0; tensor.numel()];
+    let count = values.len();
+    tensor.f_copy_data(&mut values, count)?;
+    Ok(values)
+}
