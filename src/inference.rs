@@ -23,6 +23,7 @@ pub mod engine;
 pub mod error;
 pub mod executor;
 pub mod handle;
+pub mod limits;
 pub mod manifest;
 pub mod memory;
 pub mod packing;

@@ -13,7 +13,7 @@ use tokio::task::JoinError;
 use crate::{
     conversion::{
         Stage,
-        options::{ConversionOptions, MeshFormat, TextureMode},
+        options::{ConversionOptions, MeshFormat},
     },
     decoder::DecoderPool,
     image::{
@@ -23,28 +23,27 @@ use crate::{
         pixels::Pixels,
     },
     inference::{
-        backend::Want,
         engine::{EncodeRequest, Engine},
-        handle::Codes,
         manifest::Manifest,
     },
     mesh::{
-        clean::{CleanOptions, CleanReport, drop_specks},
-        field::{FieldOptions, FieldSampler, Resolution},
+        clean::CleanReport,
+        field::{FieldOptions, Resolution},
         preview::PreviewOptions,
         quality::Quality,
-        simplify::simplify_surface,
         surface::Surface,
     },
 };
 
 use self::{
     error::PipelineError,
+    shape::{Shape, ShapeOptions},
     stage::{Reporter, StageGuard, Stages},
 };
 
 pub mod error;
 pub mod export;
+pub mod shape;
 pub mod stage;
 
 /// Pictures are decoded to at most this many pixels a side: five times what the models look at, so that cutting the
@@ -101,6 +100,42 @@ struct Prepared {
     manifest: Arc<Manifest>,
 }
 
+impl Prepared {
+    /// What the engine is asked, at which resolution, and of which model.
+    fn request(
+        self,
+        job: &Job,
+    ) -> Result<(EncodeRequest, Resolution, Arc<Manifest>), PipelineError> {
+        let Self { framed, manifest } = self;
+        let resolution = job.options.resolution;
+        let resolution = Resolution::new(resolution.unwrap_or(manifest.resolution.default))?;
+        let request = EncodeRequest {
+            model: job.model.clone(),
+            resolution: resolution.samples(),
+            rank: job.rank,
+            image: framed.rgb,
+        };
+        Ok((request, resolution, manifest))
+    }
+}
+
+/// What the engine is asked for a job, and the field to sample: the first stage by itself, for benchmarks.
+///
+/// # Errors
+/// As [`convert`].
+pub async fn prepared(
+    tools: &Tools,
+    job: &Job,
+) -> Result<(EncodeRequest, FieldOptions), PipelineError> {
+    let mut stages = Stages::new(&stage::Silent);
+    let prepared = prepare(&stages.enter(Stage::Prepare).await?, tools, job).await?;
+    let (request, resolution, manifest) = prepared.request(job)?;
+    Ok((
+        request,
+        FieldOptions::new(resolution, manifest.field.iso_level),
+    ))
+}
+
 /// Does one conversion.
 ///
 /// # Errors
@@ -116,55 +151,20 @@ pub async fn convert(
 
     let touches_border = prepared.framed.touches_border;
     let target_triangles = job.options.target_triangles;
-    let manifest = prepared.manifest;
-    let resolution = Resolution::new(
-        job.options
-            .resolution
-            .unwrap_or(manifest.resolution.default),
-    )?;
-    let request = EncodeRequest {
-        model: job.model.clone(),
-        resolution: resolution.samples(),
-        rank: job.rank,
-        image: prepared.framed.rgb,
-    };
-    let mut ticket = tools.engine.enqueue(request)?;
+    let (request, resolution, manifest) = prepared.request(&job)?;
+    let ticket = tools.engine.enqueue(request)?;
     drop(on_its_way);
-    let (codes, gpu_batch_size) = {
-        let _stage = stages.enter(Stage::Encode).await?;
-        let batch = ticket.started().await?;
-        (ticket.finished().await?, batch.images)
+    let wanted = ShapeOptions {
+        field: FieldOptions::new(resolution, manifest.field.iso_level),
+        target_triangles,
+        texture: job.options.texture,
     };
-    reporter.encoded();
-
-    let field = FieldOptions::new(resolution, manifest.field.iso_level);
-    let sampler = reconstruct(
-        &stages.enter(Stage::Reconstruct).await?,
-        &tools.engine,
-        &codes,
-        field,
-    )
-    .await?;
-    let (surface, cleaned) = extract(
-        &stages.enter(Stage::Mesh).await?,
-        sampler,
-        job.options.target_triangles,
-    )
-    .await?;
-    let colors = match job.options.texture {
-        TextureMode::None => None,
-        TextureMode::VertexColor => Some(
-            paint(
-                &stages.enter(Stage::Texture).await?,
-                &tools.engine,
-                &codes,
-                &surface,
-            )
-            .await?,
-        ),
-    };
-    // The field is no longer needed: its memory on the device goes to those who wait.
-    drop(codes);
+    let Shape {
+        surface,
+        colors,
+        cleaned,
+        gpu_batch_size,
+    } = shape::shape(&mut stages, &tools.engine, ticket, wanted).await?;
     let finished = export(
         &stages.enter(Stage::Export).await?,
         surface,
@@ -275,69 +275,6 @@ async fn framed(
     })
     .await??;
     Ok(Prepared { framed, manifest })
-}
-
-async fn reconstruct<R: Reporter>(
-    stage: &StageGuard<'_, R>,
-    engine: &Engine,
-    codes: &Codes,
-    field: FieldOptions,
-) -> Result<FieldSampler, PipelineError> {
-    let mut sampler = FieldSampler::new(field);
-    loop {
-        let (returned, points) = blocking(move || {
-            let points = sampler.request();
-            (sampler, points)
-        })
-        .await?;
-        sampler = returned;
-        let Some(points) = points else {
-            return Ok(sampler);
-        };
-        stage.check()?;
-        let values = engine.query(codes, points, Want::Logits).await?;
-        sampler = blocking(move || sampler.supply(&values.logits).map(|()| sampler)).await??;
-        stage.fraction(sampler.fraction());
-    }
-}
-
-async fn extract<R: Reporter>(
-    _stage: &StageGuard<'_, R>,
-    sampler: FieldSampler,
-    target_triangles: Option<u32>,
-) -> Result<(Surface, CleanReport), PipelineError> {
-    let extracted = blocking(move || {
-        let (surface, cleaned) = drop_specks(sampler.into_surface()?, CleanOptions::default());
-        let surface = match target_triangles {
-            Some(target) => simplify_surface(surface, target as usize).0,
-            None => surface,
-        };
-        Ok::<_, PipelineError>((surface, cleaned))
-    });
-    extracted.await?
-}
-
-/// The field's colour at each vertex, as sRGB bytes.
-async fn paint<R: Reporter>(
-    _stage: &StageGuard<'_, R>,
-    engine: &Engine,
-    codes: &Codes,
-    surface: &Surface,
-) -> Result<Vec<[u8; 3]>, PipelineError> {
-    let values = engine
-        .query(codes, surface.positions().to_vec(), Want::LogitsAndColors)
-        .await?;
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "clamped to a byte's range"
-    )]
-    let byte = |value: f32| (value.clamp(0.0, 1.0) * 255.0).round() as u8;
-    Ok(values
-        .rgb
-        .into_iter()
-        .map(|color| color.map(byte))
-        .collect())
 }
 
 async fn export<R: Reporter>(

@@ -1,4 +1,5 @@
-//! `orfeas bench`: time in each stage, through a whole server, by how many conversions are submitted at once.
+//! `orfeas bench`: time in each stage, through a whole server, by how many conversions are submitted at once; or what
+//! each layer carries under load; or what it costs to let requests in.
 
 use std::{process::ExitCode, time::Instant};
 
@@ -14,6 +15,8 @@ use super::{
 use crate::config::Settings;
 
 mod admission;
+mod limits;
+mod load;
 
 /// Options of `orfeas bench`.
 #[derive(Debug, Args)]
@@ -30,9 +33,28 @@ pub struct Options {
     /// Instead: what it costs to let signed requests in, from this many agents at once.
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1000))]
     agents: Option<u16>,
+    /// Instead: how much each of these layers carries (model, engine, pipeline, server), one after another.
+    #[arg(long, value_delimiter = ',', value_enum)]
+    load: Vec<load::Level>,
+    /// With --load: how many clients at once, each with one conversion at a time.
+    #[arg(long, value_delimiter = ',', default_value = "1,8,32")]
+    clients: Vec<usize>,
+    /// With --load: how long each; a fifth of it isn't counted.
+    #[arg(long, default_value_t = 10.0, value_parser = seconds)]
+    seconds: f64,
+    /// With --load: pin GPU batches to these sizes, one run for each.
+    #[arg(long, value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..))]
+    gpu_batch: Vec<u32>,
     /// Print JSON.
     #[arg(long)]
     json: bool,
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(seconds) if (0.1..=3600.0).contains(&seconds) => Ok(seconds),
+        _ => Err("write 0.1 to 3600".into()),
+    }
 }
 
 const STAGES: [&str; 7] = [
@@ -55,8 +77,23 @@ pub async fn run(settings: Settings, options: Options) -> Result<ExitCode, Comma
         repeat,
         resolution,
         agents,
+        load,
+        clients,
+        seconds,
+        gpu_batch,
         json,
     } = options;
+    if !load.is_empty() {
+        let options = load::LoadOptions {
+            levels: load,
+            clients,
+            seconds,
+            resolution,
+            batches: gpu_batch,
+            json,
+        };
+        return load::run(settings, options).await;
+    }
     if let Some(agents) = agents {
         return admission::run(&settings, agents.into()).await;
     }

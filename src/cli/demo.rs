@@ -9,6 +9,7 @@ use super::{CommandError, client::Client, output, output::Bars, program};
 use crate::{
     app::{App, AppOptions},
     config::{Role, Settings},
+    inference::engine::Engine,
 };
 
 /// The pictures that travel in the binary; `examples/pictures/README.md` tells where they are from.
@@ -37,6 +38,17 @@ pub struct Options {
 /// # Errors
 /// When it can't start.
 pub async fn start_node(settings: &Settings) -> Result<(App, Client), CommandError> {
+    start_node_on(settings, None).await
+}
+
+/// The same on an engine that runs already, if there is one.
+///
+/// # Errors
+/// When the server can't start.
+pub async fn start_node_on(
+    settings: &Settings,
+    engine: Option<Engine>,
+) -> Result<(App, Client), CommandError> {
     let free_port = SocketAddr::from(([127, 0, 0, 1], 0));
     let settings = Settings {
         orfeas_listen: free_port,
@@ -51,7 +63,7 @@ pub async fn start_node(settings: &Settings) -> Result<(App, Client), CommandErr
     let app = App::start(AppOptions {
         settings,
         program: program()?,
-        engine: None,
+        engine,
         metrics: None,
     })
     .await?;

@@ -9,19 +9,13 @@ use tokio::task::JoinError;
 
 use super::set::{EvaluationSet, KnownView, SetError};
 use crate::{
-    conversion::{
-        Stage,
-        options::{ConversionOptions, MeshFormat},
-    },
+    conversion::options::{ConversionOptions, MeshFormat},
     error_chain::chain,
     mesh::{
         compare::{Score, View, compare},
         ply::reader,
     },
-    pipeline::{
-        self, Job, Tools,
-        stage::{Interrupt, Reporter},
-    },
+    pipeline::{self, Job, Tools, stage::Silent},
 };
 
 /// Why nothing could be measured. A conversion that fails is a result, not an error.
@@ -82,7 +76,7 @@ pub async fn measure(
         name: None,
     };
     let started = Instant::now();
-    let converted = pipeline::convert(tools, job, &Quiet).await;
+    let converted = pipeline::convert(tools, job, &Silent).await;
     let took = started.elapsed();
     let (score, failure) = match converted {
         Err(error) => (Score::FAILED, Some(chain(&error))),
@@ -116,15 +110,4 @@ async fn blocking<T: Send + 'static>(
         name: view.name.clone(),
         source,
     })??)
-}
-
-/// Nobody follows the stages of these conversions.
-struct Quiet;
-
-impl Reporter for Quiet {
-    async fn enter(&self, _stage: Stage) -> Result<(), Interrupt> {
-        Ok(())
-    }
-
-    fn fraction(&self, _stage: Stage, _value: f32) {}
 }

@@ -62,6 +62,9 @@ impl<T> fmt::Debug for UnderWay<T> {
     }
 }
 
+/// What an encode gives for each image: its codes, or why it has none.
+pub type Rows<C> = Vec<Result<C, EngineError>>;
+
 /// One device with the models loaded on it. Owned and called by one thread.
 pub trait Backend {
     /// What `encode` makes of one image; lies on the device until it is dropped.
@@ -76,7 +79,7 @@ pub trait Backend {
         &mut self,
         model: usize,
         images: &[&[f32]],
-    ) -> Result<UnderWay<Vec<Result<Self::Codes, EngineError>>>, EngineError>;
+    ) -> Result<UnderWay<Rows<Self::Codes>>, EngineError>;
 
     /// The field's values at the points of several conversions of one model, each one's in order, in a tensor of rows
     /// of at most `row` points. Where the device does not pack, there is one portion, of at most one row.

@@ -23,7 +23,10 @@ impl Layout {
     /// Rows of the pass.
     #[must_use]
     pub fn rows(&self) -> usize {
-        self.taken.iter().map(|taken| taken.div_ceil(self.row)).sum()
+        self.taken
+            .iter()
+            .map(|taken| taken.div_ceil(self.row))
+            .sum()
     }
 
     /// Points of the pass that nobody asked for.

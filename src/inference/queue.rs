@@ -159,7 +159,12 @@ pub struct State {
 
 impl State {
     /// What the batcher says to `device`, which may begin another pass now.
-    pub fn decide(&mut self, device: usize, business: Business, now: Instant) -> Decision<EncodeJob> {
+    pub fn decide(
+        &mut self,
+        device: usize,
+        business: Business,
+        now: Instant,
+    ) -> Decision<EncodeJob> {
         // Whoever gave up must not count as company.
         self.encodes.retain(|job| !job.finished.is_closed());
         let mut limits = self.limits;

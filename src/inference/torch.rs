@@ -10,7 +10,7 @@ use tch::{CModule, NoGradGuard, TchError, Tensor};
 use tracing::{info, warn};
 
 use super::{
-    backend::{Backend, FieldValues, Opened, Portion, UnderWay},
+    backend::{Backend, FieldValues, Opened, Portion, Rows, UnderWay},
     catalog::ServedModel,
     contract::{Check, Finding, Verdict},
     cuda::MemoryWatch,
@@ -22,10 +22,12 @@ use super::{
 };
 use crate::error_chain::chain;
 
+pub use self::limits::measure_limits;
 use self::transfer::Transfers;
 
 pub mod check;
 pub mod devices;
+mod limits;
 mod load;
 mod message;
 mod pass;
@@ -243,7 +245,7 @@ impl Backend for TorchBackend {
         &mut self,
         model: usize,
         images: &[&[f32]],
-    ) -> Result<UnderWay<Vec<Result<Tensor, EngineError>>>, EngineError> {
+    ) -> Result<UnderWay<Rows<Tensor>>, EngineError> {
         self.begin_encode(model, images)
     }
 

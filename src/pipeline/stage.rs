@@ -50,6 +50,18 @@ pub trait Reporter: Sync {
     }
 }
 
+/// Tells nobody: for work that no one follows.
+#[derive(Debug, Clone, Copy)]
+pub struct Silent;
+
+impl Reporter for Silent {
+    async fn enter(&self, _stage: Stage) -> Result<(), Interrupt> {
+        Ok(())
+    }
+
+    fn fraction(&self, _stage: Stage, _value: f32) {}
+}
+
 /// The stages of one conversion, each at most once, in order.
 #[derive(Debug)]
 pub struct Stages<'a, R> {
@@ -112,6 +124,11 @@ impl<R: Reporter> StageGuard<'_, R> {
     /// Notes how far the stage is, 0..=1.
     pub fn fraction(&self, value: f32) {
         self.stages.reporter.fraction(self.stage, value);
+    }
+
+    /// Notes that the picture is encoded.
+    pub fn encoded(&self) {
+        self.stages.reporter.encoded();
     }
 
     /// Whether to stop between two steps.

@@ -3,7 +3,10 @@
 //! tch binds none, so the CUDA runtime that came with libtorch is asked itself. libtorch's work in this process goes onto
 //! each device's default stream, in the order of the calls.
 
-use std::{ffi::{CStr, c_char, c_void}, time::Duration};
+use std::{
+    ffi::{CStr, c_char, c_void},
+    time::Duration,
+};
 
 use libloading::os::unix::{Library, Symbol};
 
@@ -48,7 +51,9 @@ impl Runtime {
             let set_device: Symbol<unsafe extern "C" fn(i32) -> Status> =
                 process.get(b"cudaSetDevice\0").map_err(missing)?;
             let runtime = Self {
-                create: process.get(b"cudaEventCreateWithFlags\0").map_err(missing)?,
+                create: process
+                    .get(b"cudaEventCreateWithFlags\0")
+                    .map_err(missing)?,
                 record: process.get(b"cudaEventRecord\0").map_err(missing)?,
                 synchronize: process.get(b"cudaEventSynchronize\0").map_err(missing)?,
                 elapsed: process.get(b"cudaEventElapsedTime\0").map_err(missing)?,
@@ -111,9 +116,8 @@ impl Event {
     pub fn since(&self, earlier: &Self) -> Result<Duration, String> {
         let mut milliseconds = 0.0;
         // SAFETY: both events live, and `milliseconds` is a place for the answer.
-        let status = unsafe {
-            (self.runtime.elapsed)(&raw mut milliseconds, earlier.handle, self.handle)
-        };
+        let status =
+            unsafe { (self.runtime.elapsed)(&raw mut milliseconds, earlier.handle, self.handle) };
         self.runtime.judge(status)?;
         Ok(Duration::from_secs_f32(milliseconds.max(0.0) / 1000.0))
     }

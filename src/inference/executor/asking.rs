@@ -94,13 +94,15 @@ impl Queries {
         let mut layout = layout(&remaining, points_max);
         layout.taken.truncate(chosen.len());
         let parts = chosen.iter().zip(&layout.taken);
-        let parts = parts.filter(|(_, taken)| **taken > 0).map(|(&query, &taken)| {
-            let begun = self.all[&query].begun;
-            Part {
-                query,
-                points: begun..begun + taken,
-            }
-        });
+        let parts = parts
+            .filter(|(_, taken)| **taken > 0)
+            .map(|(&query, &taken)| {
+                let begun = self.all[&query].begun;
+                Part {
+                    query,
+                    points: begun..begun + taken,
+                }
+            });
         Some(Plan {
             parts: parts.collect(),
             layout,

@@ -11,7 +11,7 @@ use tracing::{Span, error, info_span, warn};
 
 use super::{
     super::{
-        backend::{Backend, FieldValues, Portion, UnderWay},
+        backend::{Backend, FieldValues, Portion, Rows, UnderWay},
         error::{EngineError, Operation},
         queue::{EncodeJob, MatteJob},
     },
@@ -22,7 +22,7 @@ use super::{
 /// A pass on the device and whom it is for.
 #[derive(Debug)]
 pub(super) enum Flight<C> {
-    Encode(Pass<Vec<EncodeJob>, Vec<Result<C, EngineError>>>),
+    Encode(Pass<Vec<EncodeJob>, Rows<C>>),
     Query(Pass<Vec<Part>, Vec<FieldValues>>),
     Matte(Pass<Vec<MatteJob>, Vec<Vec<f32>>>),
 }
@@ -88,7 +88,7 @@ impl<B: Backend> Executor<B> {
         }
     }
 
-    fn land_encode(&mut self, jobs: Vec<EncodeJob>, codes: Vec<Result<B::Codes, EngineError>>, model: usize) {
+    fn land_encode(&mut self, jobs: Vec<EncodeJob>, codes: Rows<B::Codes>, model: usize) {
         assert_eq!(
             jobs.len(),
             codes.len(),
@@ -156,9 +156,8 @@ impl<B: Backend> Executor<B> {
         }
         let began = Instant::now();
         let backend = &mut self.backend;
-        let under_way = span.in_scope(|| {
-            catch_unwind(AssertUnwindSafe(|| backend.query(model, &portions, row)))
-        });
+        let under_way = span
+            .in_scope(|| catch_unwind(AssertUnwindSafe(|| backend.query(model, &portions, row))));
         let under_way = self.judge(under_way, Operation::Query)?;
         Ok(Pass {
             model,
@@ -302,8 +301,7 @@ impl<B: Backend> Executor<B> {
         call: impl FnOnce(&mut B) -> Result<R, EngineError>,
     ) -> Result<R, EngineError> {
         // A backend changes nothing of its own in a pass, so it is whole after a panic.
-        let result =
-            span.in_scope(|| catch_unwind(AssertUnwindSafe(|| call(&mut self.backend))));
+        let result = span.in_scope(|| catch_unwind(AssertUnwindSafe(|| call(&mut self.backend))));
         self.judge(result, operation)
     }
 
@@ -327,7 +325,10 @@ impl<B: Backend> Executor<B> {
     pub(super) fn fail_flights(&mut self, error: &EngineError) {
         for flight in std::mem::take(&mut self.flights) {
             match flight {
-                Flight::Encode(pass) => pass.jobs.into_iter().for_each(|job| job.fail(error.clone())),
+                Flight::Encode(pass) => pass
+                    .jobs
+                    .into_iter()
+                    .for_each(|job| job.fail(error.clone())),
                 // Their queries are still in hand, and fail there.
                 Flight::Query(_) => {}
                 Flight::Matte(pass) => pass.jobs.into_iter().for_each(|job| {
@@ -340,7 +341,9 @@ impl<B: Backend> Executor<B> {
 
 /// Whether one of the passes encodes.
 pub(super) fn encodes<C>(flights: &VecDeque<Flight<C>>) -> bool {
-    flights.iter().any(|flight| matches!(flight, Flight::Encode(_)))
+    flights
+        .iter()
+        .any(|flight| matches!(flight, Flight::Encode(_)))
 }
 
 fn land_mattes(jobs: Vec<MatteJob>, mattes: Vec<Vec<f32>>) {

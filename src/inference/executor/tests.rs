@@ -109,7 +109,10 @@ async fn long_queries_are_cut_and_share_the_device() {
     {
         // The short one was there at the first pass or at the second, and is in that.
         let passes = bench.scripts[0].passes.lock().unwrap();
-        assert!(passes[..2].iter().any(|pass| pass.contains(&10)), "{passes:?}");
+        assert!(
+            passes[..2].iter().any(|pass| pass.contains(&10)),
+            "{passes:?}"
+        );
         let points: usize = passes.iter().flatten().sum();
         assert_eq!(points, 2 * POINTS_PER_PASS + 98);
     }

@@ -4,7 +4,7 @@ use tch::{IValue, TchError, Tensor};
 
 use super::{
     super::{
-        backend::{FieldValues, Portion, UnderWay, Want},
+        backend::{FieldValues, Portion, Rows, UnderWay, Want},
         error::{EngineError, Operation},
     },
     TorchBackend,
@@ -34,7 +34,7 @@ impl TorchBackend {
         &self,
         model: usize,
         images: &[&[f32]],
-    ) -> Result<UnderWay<Vec<Result<Tensor, EngineError>>>, EngineError> {
+    ) -> Result<UnderWay<Rows<Tensor>>, EngineError> {
         let mut departure = self.transfers.depart(Operation::Encode)?;
         let (rows, finite) = self
             .encode_rows(&mut departure, model, images)
@@ -81,7 +81,10 @@ impl TorchBackend {
             row.f_copy_(&view)?;
             Ok(row)
         };
-        Ok(((0..count).map(row).collect::<Result<_, TchError>>()?, finite))
+        Ok((
+            (0..count).map(row).collect::<Result<_, TchError>>()?,
+            finite,
+        ))
     }
 
     /// Begins to ask the field.
@@ -197,7 +200,10 @@ impl TorchBackend {
             .map_err(self.failed(Operation::Matte))?;
         let pixels = self.loaded(model).manifest.input.pixels();
         self.transfers.let_go(departure, move || {
-            Ok(values(&alpha)?.chunks_exact(pixels).map(<[f32]>::to_vec).collect())
+            Ok(values(&alpha)?
+                .chunks_exact(pixels)
+                .map(<[f32]>::to_vec)
+                .collect())
         })
     }
 

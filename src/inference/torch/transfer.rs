@@ -110,14 +110,14 @@ impl Transfers {
             return Tensor::f_from_slice(&values)?.f_view(shape);
         };
         let spare = cuda.free.borrow_mut().pop();
-        let buffer = match spare.filter(|buffer| buffer.numel() >= count) {
+        let mut buffer = match spare.filter(|buffer| buffer.numel() >= count) {
             Some(buffer) => buffer,
             None => {
                 let room = count.next_power_of_two() as i64;
                 Tensor::f_zeros([room], (Kind::Float, Device::Cpu))?.f_pin_memory(self.device)?
             }
         };
-        fill(&mut values_of(&buffer)[..count]);
+        fill(&mut values_of(&mut buffer)[..count]);
         let sent = buffer
             .f_narrow(0, 0, count as i64)?
             .f_view(shape)?
@@ -179,7 +179,7 @@ fn lost(device: DeviceId) -> impl FnOnce(String) -> EngineError {
     unsafe_code,
     reason = "tch copies slices into tensors only through a tensor of their own"
 )]
-fn values_of(buffer: &Tensor) -> &mut [f32] {
+fn values_of(buffer: &mut Tensor) -> &mut [f32] {
     assert!(buffer.kind() == Kind::Float && buffer.is_contiguous());
     // SAFETY: that many floats lie there for as long as the tensor lives; it is lent to one pass at a time, which has
     // landed before it is lent again, and only this thread has it.

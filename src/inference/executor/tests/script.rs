@@ -12,7 +12,7 @@ pub(super) use std::{
 
 pub(super) use super::super::{
     super::{
-        backend::{FieldValues, Opened, Portion, UnderWay, Want},
+        backend::{FieldValues, Opened, Portion, Rows, UnderWay, Want},
         batcher::{BatchLimits, StopReason},
         device::DeviceChoice,
         engine::{EncodeRequest, Engine, EngineOptions},
@@ -97,7 +97,7 @@ impl Backend for ScriptedBackend {
         &mut self,
         _model: usize,
         images: &[&[f32]],
-    ) -> Result<UnderWay<Vec<Result<ScriptedCodes, EngineError>>>, EngineError> {
+    ) -> Result<UnderWay<Rows<ScriptedCodes>>, EngineError> {
         let values: Vec<f32> = images.iter().map(|image| image[0]).collect();
         self.script.encoded.lock().unwrap().push(values.clone());
         let passes = self.script.passes.lock().unwrap().len();
@@ -143,7 +143,10 @@ impl Backend for ScriptedBackend {
             .iter()
             .map(|portion| portion.points.len().div_ceil(row) * row)
             .sum();
-        let asked = portions.iter().map(|portion| portion.points.len()).collect();
+        let asked = portions
+            .iter()
+            .map(|portion| portion.points.len())
+            .collect();
         self.script.passes.lock().unwrap().push(asked);
         self.script.wait_at_gate();
         let fitting = self.script.points_fitting.load(Ordering::SeqCst);

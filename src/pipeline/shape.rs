@@ -1,0 +1,154 @@
+//! From an encoded picture to a coloured surface: the stages that ask the engine.
+
+use super::{
+    blocking,
+    error::PipelineError,
+    stage::{Reporter, StageGuard, Stages},
+};
+use crate::{
+    conversion::{Stage, options::TextureMode},
+    inference::{
+        backend::Want,
+        engine::Engine,
+        handle::{Codes, Ticket},
+    },
+    mesh::{
+        clean::{CleanOptions, CleanReport, drop_specks},
+        field::{FieldOptions, FieldSampler},
+        simplify::simplify_surface,
+        surface::Surface,
+    },
+};
+
+/// What is wanted of a field.
+#[derive(Debug, Clone, Copy)]
+pub struct ShapeOptions {
+    pub field: FieldOptions,
+    pub target_triangles: Option<u32>,
+    pub texture: TextureMode,
+}
+
+/// What the model says an object looks like.
+#[derive(Debug)]
+pub struct Shape {
+    pub surface: Surface,
+    /// sRGB at each vertex.
+    pub colors: Option<Vec<[u8; 3]>>,
+    pub cleaned: CleanReport,
+    pub gpu_batch_size: usize,
+}
+
+/// Waits for the picture's batch, samples its field and takes the surface out.
+///
+/// # Errors
+/// [`PipelineError`].
+pub async fn shape<R: Reporter>(
+    stages: &mut Stages<'_, R>,
+    engine: &Engine,
+    mut ticket: Ticket,
+    options: ShapeOptions,
+) -> Result<Shape, PipelineError> {
+    let (codes, gpu_batch_size) = {
+        let stage = stages.enter(Stage::Encode).await?;
+        let batch = ticket.started().await?;
+        let codes = ticket.finished().await?;
+        stage.encoded();
+        (codes, batch.images)
+    };
+    let ShapeOptions {
+        field,
+        target_triangles,
+        texture,
+    } = options;
+    let sampler = reconstruct(
+        &stages.enter(Stage::Reconstruct).await?,
+        engine,
+        &codes,
+        field,
+    )
+    .await?;
+    let (surface, cleaned) =
+        extract(&stages.enter(Stage::Mesh).await?, sampler, target_triangles).await?;
+    let colors = match texture {
+        TextureMode::None => None,
+        TextureMode::VertexColor => Some(
+            paint(
+                &stages.enter(Stage::Texture).await?,
+                engine,
+                &codes,
+                &surface,
+            )
+            .await?,
+        ),
+    };
+    // The codes go here: their memory on the device is for those who wait.
+    Ok(Shape {
+        surface,
+        colors,
+        cleaned,
+        gpu_batch_size,
+    })
+}
+
+async fn reconstruct<R: Reporter>(
+    stage: &StageGuard<'_, R>,
+    engine: &Engine,
+    codes: &Codes,
+    field: FieldOptions,
+) -> Result<FieldSampler, PipelineError> {
+    let mut sampler = FieldSampler::new(field);
+    loop {
+        let (returned, points) = blocking(move || {
+            let points = sampler.request();
+            (sampler, points)
+        })
+        .await?;
+        sampler = returned;
+        let Some(points) = points else {
+            return Ok(sampler);
+        };
+        stage.check()?;
+        let values = engine.query(codes, points, Want::Logits).await?;
+        sampler = blocking(move || sampler.supply(&values.logits).map(|()| sampler)).await??;
+        stage.fraction(sampler.fraction());
+    }
+}
+
+async fn extract<R: Reporter>(
+    _stage: &StageGuard<'_, R>,
+    sampler: FieldSampler,
+    target_triangles: Option<u32>,
+) -> Result<(Surface, CleanReport), PipelineError> {
+    let extracted = blocking(move || {
+        let (surface, cleaned) = drop_specks(sampler.into_surface()?, CleanOptions::default());
+        let surface = match target_triangles {
+            Some(target) => simplify_surface(surface, target as usize).0,
+            None => surface,
+        };
+        Ok::<_, PipelineError>((surface, cleaned))
+    });
+    extracted.await?
+}
+
+/// The field's colour at each vertex, as sRGB bytes.
+async fn paint<R: Reporter>(
+    _stage: &StageGuard<'_, R>,
+    engine: &Engine,
+    codes: &Codes,
+    surface: &Surface,
+) -> Result<Vec<[u8; 3]>, PipelineError> {
+    let values = engine
+        .query(codes, surface.positions().to_vec(), Want::LogitsAndColors)
+        .await?;
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "clamped to a byte's range"
+    )]
+    let byte = |value: f32| (value.clamp(0.0, 1.0) * 255.0).round() as u8;
+    Ok(values
+        .rgb
+        .into_iter()
+        .map(|color| color.map(byte))
+        .collect())
+}
