@@ -1,8 +1,8 @@
 //! Vertex normals from positions and triangles.
 
-use std::f64::consts::PI;
+use std::f64::consts::{FRAC_PI_2, PI};
 
-use super::vector::{self, Vector};
+use super::vector;
 
 /// One unit normal for each vertex: the mean of the normals of the triangles around it, weighted by their angle at the
 /// vertex, so that a face cut in two counts once, and by their area, so that the slivers of an iso-surface, whose own
@@ -14,14 +14,13 @@ pub fn vertex_normals(positions: &[[f32; 3]], triangles: &[[u32; 3]]) -> Vec<[f3
     let mut sums = vec![[0.0; 3]; positions.len()];
     for &triangle in triangles {
         let [a, b, c] = vector::corners(positions, triangle);
-        // As long as twice the area.
-        let normal = vector::twice_area([a, b, c]);
-        let angles = [angle_at(a, b, c), angle_at(b, c, a)];
-        for (vertex, angle) in
-            triangle
-                .into_iter()
-                .zip([angles[0], angles[1], PI - angles[0] - angles[1]])
-        {
+        let (to_b, to_c) = (vector::sub(b, a), vector::sub(c, a));
+        // As long as twice the area, which is the sine of each angle times the lengths of the sides beside it.
+        let normal = vector::cross(to_b, to_c);
+        let area = vector::length(normal);
+        let at_a = angle(area, vector::dot(to_b, to_c));
+        let at_b = angle(area, vector::dot(to_b, vector::sub(b, c)));
+        for (vertex, angle) in triangle.into_iter().zip([at_a, at_b, PI - at_a - at_b]) {
             let sum = &mut sums[vertex as usize];
             *sum = vector::add(*sum, vector::scale(normal, angle));
         }
@@ -31,9 +30,41 @@ pub fn vertex_normals(positions: &[[f32; 3]], triangles: &[[u32; 3]]) -> Vec<[f3
         .collect()
 }
 
-fn angle_at(apex: Vector, a: Vector, b: Vector) -> f64 {
-    let (a, b) = (vector::sub(a, apex), vector::sub(b, apex));
-    vector::length(vector::cross(a, b)).atan2(vector::dot(a, b))
+/// The arc tangent of 0 to 1 over its argument, in even powers: Abramowitz and Stegun, 4.4.49.
+const ARC_TANGENT: [f64; 9] = [
+    1.0,
+    -0.333_331_452_8,
+    0.199_935_508_5,
+    -0.142_088_994_4,
+    0.106_562_639_3,
+    -0.075_289_640_0,
+    0.042_909_613_8,
+    -0.016_165_736_7,
+    0.002_866_225_7,
+];
+
+/// The angle, 0 to π, with a sine and a cosine in this ratio: `sine.atan2(cosine)` but for 1e-7, which is
+/// enough for a weight.
+fn angle(sine: f64, cosine: f64) -> f64 {
+    let (least, greatest) = (sine.min(cosine.abs()), sine.max(cosine.abs()));
+    // A triangle without area or length.
+    let ratio = if greatest > 0.0 {
+        least / greatest
+    } else {
+        0.0
+    };
+    let square = ratio * ratio;
+    let small = ratio
+        * ARC_TANGENT
+            .iter()
+            .rev()
+            .fold(0.0, |sum, coefficient| sum * square + coefficient);
+    let acute = if sine > cosine.abs() {
+        FRAC_PI_2 - small
+    } else {
+        small
+    };
+    if cosine < 0.0 { PI - acute } else { acute }
 }
 
 #[cfg(test)]
@@ -41,6 +72,16 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    #[test]
+    fn angles_are_near_enough() {
+        for degrees in 0..=180 {
+            let expected = f64::from(degrees).to_radians();
+            let (sine, cosine) = expected.sin_cos();
+            assert!((angle(7.0 * sine, 7.0 * cosine) - expected).abs() < 1e-7);
+        }
+        assert_eq!(angle(0.0, 0.0), 0.0);
+    }
 
     fn length(normal: [f32; 3]) -> f64 {
         vector::length(vector::wide(normal))

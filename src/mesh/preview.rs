@@ -10,7 +10,7 @@ use super::{
     vector::{self, Vector},
 };
 
-use canvas::{Canvas, NO_TRIANGLE, Projected, weights};
+use canvas::{Canvas, NO_TRIANGLE, OFFSETS, Pixel, Projected, SAMPLES, weights};
 
 mod canvas;
 
@@ -26,7 +26,7 @@ pub struct PreviewOptions {
 }
 
 impl PreviewOptions {
-    /// The largest picture; drawing it takes 300 MB.
+    /// The largest picture; drawing it takes 70 MB, and up to 270 MB more the more outlines it has.
     pub const SIDE_PX_MAX: u32 = 2048;
     const SIDE_PX_MIN: u32 = 16;
 }
@@ -41,9 +41,6 @@ impl Default for PreviewOptions {
         }
     }
 }
-
-/// Samples along each side of a pixel.
-const SAMPLES: usize = 3;
 
 /// Half of the camera's field of view: a long lens, as for a portrait of a thing.
 const HALF_VIEW_DEG: f64 = 14.0;
@@ -74,22 +71,32 @@ pub fn render(mesh: &Mesh, options: &PreviewOptions) -> Vec<u8> {
         "angles are numbers"
     );
     let camera = Camera::turned(f64::from(azimuth_deg), f64::from(elevation_deg));
-    let side = side_px as usize * SAMPLES;
-    let projected = camera.project(mesh, side as f64);
-    let mut canvas = Canvas::new(side);
-    for (index, &triangle) in mesh.triangles().iter().enumerate() {
-        canvas.draw(
-            triangle.map(|vertex| projected[vertex as usize]),
-            index as u32,
-        );
-    }
+    let side = side_px as usize;
+    let vertices = camera.project(mesh, side as f64);
     let shader = Shader {
         mesh,
-        projected: &projected,
+        vertices: &vertices,
         light: &Light::of(&camera),
         linear: linear_of_srgb(),
+        encoder: SrgbEncoder::get(),
     };
-    shader.pixels(&canvas)
+    let canvas = Canvas::drawn(side, &vertices, mesh.triangles());
+    let mut pixels = vec![0; 4 * side * side];
+    for (index, (bytes, pixel)) in pixels
+        .as_chunks_mut::<4>()
+        .0
+        .iter_mut()
+        .zip(canvas.pixels())
+        .enumerate()
+    {
+        let (x, y) = ((index % side) as f32 + 0.5, (index / side) as f32 + 0.5);
+        *bytes = match pixel {
+            Pixel::Middle(NO_TRIANGLE) => continue,
+            Pixel::Middle(triangle) => shader.bytes(shader.color(triangle, x, y), u8::MAX),
+            Pixel::Samples(triangles) => shader.average(triangles, x, y),
+        };
+    }
+    pixels
 }
 
 /// Draws a mesh as a PNG file.
@@ -136,43 +143,38 @@ impl Camera {
         }
     }
 
-    /// Projects the vertices so that they fill a square canvas of `side` samples.
+    /// Projects the vertices so that they fill a square canvas of `side` pixels.
     fn project(&self, mesh: &Mesh, side: f64) -> Vec<Projected> {
-        let center = mesh.bounding_box().center();
+        let center = vector::narrow(mesh.bounding_box().center());
         let centered = || {
             mesh.positions()
                 .iter()
-                .map(|&position| vector::sub(vector::wide(position), center))
+                .map(|&[x, y, z]| [x - center[0], y - center[1], z - center[2]])
         };
-        let radius = centered().map(vector::length).fold(0.0, f64::max);
-        let distance = radius / HALF_VIEW_DEG.to_radians().sin();
-        let project = |position: Vector| {
-            let depth = distance - vector::dot(position, self.back);
-            [
-                vector::dot(position, self.right) / depth,
-                -vector::dot(position, self.up) / depth,
-                1.0 / depth,
-            ]
-        };
-        let (mut min, mut max) = ([f64::INFINITY; 2], [f64::NEG_INFINITY; 2]);
-        for point in centered().map(project) {
-            for axis in 0..2 {
-                min[axis] = min[axis].min(point[axis]);
-                max[axis] = max[axis].max(point[axis]);
-            }
-        }
-        let scale = FILL * side / (max[0] - min[0]).max(max[1] - min[1]);
-        let place = |along: f64, axis: usize| {
-            (side / 2.0 + scale * (along - (min[axis] + max[axis]) / 2.0)) as f32
-        };
-        centered()
-            .map(project)
-            .map(|[x, y, nearness]| Projected {
-                x: place(x, 0),
-                y: place(y, 1),
-                nearness: (nearness * distance) as f32,
+        let radius = centered()
+            .map(|position| dot(position, position))
+            .fold(0.0, f32::max)
+            .sqrt();
+        let distance = radius / HALF_VIEW_DEG.to_radians().sin() as f32;
+        let [right, up, back] = [self.right, self.up, self.back].map(vector::narrow);
+        let (mut min, mut max) = ([f32::INFINITY; 2], [f32::NEG_INFINITY; 2]);
+        let mut vertices: Vec<_> = centered()
+            .map(|position| {
+                let nearness = distance / (distance - dot(position, back));
+                let x = dot(position, right) * nearness;
+                let y = -dot(position, up) * nearness;
+                min = [min[0].min(x), min[1].min(y)];
+                max = [max[0].max(x), max[1].max(y)];
+                Projected { x, y, nearness }
             })
-            .collect()
+            .collect();
+        let scale = (FILL * side) as f32 / (max[0] - min[0]).max(max[1] - min[1]);
+        let middle = [0, 1].map(|axis| side as f32 / 2.0 - scale * (min[axis] + max[axis]) / 2.0);
+        for vertex in &mut vertices {
+            vertex.x = middle[0] + scale * vertex.x;
+            vertex.y = middle[1] + scale * vertex.y;
+        }
+        vertices
     }
 }
 
@@ -218,72 +220,73 @@ impl Light {
 
 struct Shader<'a> {
     mesh: &'a Mesh,
-    projected: &'a [Projected],
+    vertices: &'a [Projected],
     light: &'a Light,
     linear: [f32; 256],
+    encoder: &'static SrgbEncoder,
 }
 
 impl Shader<'_> {
-    /// Lights the samples and averages those of each pixel.
-    fn pixels(&self, canvas: &Canvas) -> Vec<u8> {
-        let side_px = canvas.side() / SAMPLES;
-        let encode = SrgbEncoder::new();
-        let mut pixels = vec![0; 4 * side_px * side_px];
-        for (index, pixel) in pixels.as_chunks_mut::<4>().0.iter_mut().enumerate() {
-            let (row, column) = (SAMPLES * (index / side_px), SAMPLES * (index % side_px));
-            let (mut sum, mut covered) = ([0.0; 3], 0u32);
-            // The samples of one triangle within a pixel look alike, so it is lit once.
-            let mut lit = (NO_TRIANGLE, [0.0; 3]);
-            for offset in 0..SAMPLES * SAMPLES {
-                let (row, column) = (row + offset / SAMPLES, column + offset % SAMPLES);
-                let triangle = canvas.triangle(column, row);
-                if triangle != NO_TRIANGLE {
-                    if triangle != lit.0 {
-                        let (x, y) = (column as f32 + 0.5, row as f32 + 0.5);
-                        lit = (triangle, self.color(triangle as usize, x, y));
-                    }
-                    sum.iter_mut()
-                        .zip(lit.1)
-                        .for_each(|(sum, channel)| *sum += channel);
-                    covered += 1;
-                }
+    /// The pixel of a linear colour.
+    fn bytes(&self, [red, green, blue]: [f32; 3], alpha: u8) -> [u8; 4] {
+        let byte = |channel| self.encoder.byte(channel);
+        [byte(red), byte(green), byte(blue), alpha]
+    }
+
+    /// The pixel around a point of the canvas, from the triangles at its samples.
+    fn average(&self, triangles: &[u32; SAMPLES], x: f32, y: f32) -> [u8; 4] {
+        let (mut sum, mut covered) = ([0.0; 3], 0u8);
+        // The samples of one triangle within a pixel look alike, so it is lit once.
+        let mut lit = (NO_TRIANGLE, [0.0; 3]);
+        for (sample, &triangle) in triangles.iter().enumerate() {
+            if triangle == NO_TRIANGLE {
+                continue;
             }
-            if covered > 0 {
-                let [red, green, blue] =
-                    sum.map(|channel: f32| encode.byte(channel / covered as f32));
-                let alpha = (255 * covered as usize / (SAMPLES * SAMPLES)) as u8;
-                *pixel = [red, green, blue, alpha];
+            if triangle != lit.0 {
+                let (x, y) = (x + OFFSETS[0][sample], y + OFFSETS[1][sample]);
+                lit = (triangle, self.color(triangle, x, y));
             }
+            sum.iter_mut()
+                .zip(lit.1)
+                .for_each(|(sum, channel)| *sum += channel);
+            covered += 1;
         }
-        pixels
+        if covered == 0 {
+            return [0; 4];
+        }
+        let alpha = 255 * usize::from(covered) / SAMPLES;
+        let mean = sum.map(|channel| channel / f32::from(covered));
+        self.bytes(mean, alpha as u8)
     }
 
     /// The linear colour of a triangle at a point of the canvas.
-    fn color(&self, triangle: usize, x: f32, y: f32) -> [f32; 3] {
-        let vertices = self.mesh.triangles()[triangle].map(|vertex| vertex as usize);
-        let corners = vertices.map(|vertex| self.projected[vertex]);
-        // Weights on the canvas times nearness are weights on the triangle in space.
-        let mut weights = weights(corners, x, y);
-        weights
-            .iter_mut()
-            .zip(corners)
-            .for_each(|(weight, corner)| *weight *= corner.nearness);
-        let total: f32 = weights.iter().sum();
-        let mix = |attribute: &dyn Fn(usize) -> [f32; 3]| {
-            let mut sum = [0.0; 3];
-            for (vertex, weight) in vertices.into_iter().zip(weights) {
-                sum.iter_mut()
-                    .zip(attribute(vertex))
-                    .for_each(|(sum, along)| *sum += weight / total * along);
-            }
-            sum
+    fn color(&self, triangle: u32, x: f32, y: f32) -> [f32; 3] {
+        let [a, b, c] = self.mesh.triangles()[triangle as usize].map(|vertex| vertex as usize);
+        let corners = [self.vertices[a], self.vertices[b], self.vertices[c]];
+        // Weights on the canvas times nearness are weights on the triangle in space. A point that the triangle reaches
+        // by its overlap alone is taken to its side: a sliver's colours lead anywhere beyond.
+        let [u, v, w] = weights(corners, x, y).map(|weight| weight.max(0.0));
+        let [u, v, w] = [
+            u * corners[0].nearness,
+            v * corners[1].nearness,
+            w * corners[2].nearness,
+        ];
+        let share = 1.0 / (u + v + w);
+        let mix = |a: [f32; 3], b: [f32; 3], c: [f32; 3]| {
+            let along = |axis: usize| (u * a[axis] + v * b[axis] + w * c[axis]) * share;
+            [along(0), along(1), along(2)]
         };
-        let normal = mix(&|vertex| self.mesh.normals()[vertex]);
-        let length = dot(normal, normal).sqrt().max(f32::MIN_POSITIVE);
-        let light = self.light.on(normal.map(|along| along / length));
+        let normals = self.mesh.normals();
+        let normal = mix(normals[a], normals[b], normals[c]);
+        let unit = 1.0 / dot(normal, normal).sqrt().max(f32::MIN_POSITIVE);
+        let light = self.light.on(normal.map(|along| along * unit));
         let color = match self.mesh.colors() {
             Some(colors) => {
-                mix(&|vertex| colors[vertex].map(|channel| self.linear[channel as usize]))
+                let linear = |vertex: usize| {
+                    let [red, green, blue] = colors[vertex].map(usize::from);
+                    [self.linear[red], self.linear[green], self.linear[blue]]
+                };
+                mix(linear(a), linear(b), linear(c))
             }
             None => BARE_COLOR,
         };

@@ -1,101 +1,312 @@
-//! The z-buffer of a preview: which triangle is nearest at each sample.
+//! The z-buffer of a preview: which triangle is nearest at the middle of each pixel and, where an outline passes, at
+//! several samples of the pixel.
+
+use std::ops::Range;
 
 /// A vertex on the canvas.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Projected {
-    /// To the right, in samples.
+    /// To the right, in pixels.
     pub(super) x: f32,
-    /// Down, in samples.
+    /// Down, in pixels.
     pub(super) y: f32,
     /// One over the distance along the camera's axis: greater is nearer, and linear over the canvas.
     pub(super) nearness: f32,
 }
 
-/// What is nearest at each sample.
-pub(super) struct Canvas {
-    side: usize,
-    nearness: Vec<f32>,
-    triangle: Vec<u32>,
-}
+/// Samples of a pixel on an outline.
+pub(super) const SAMPLES: usize = 8;
 
-/// Nothing covers the sample.
+/// Where these samples lie, from the middle of the pixel: no two in a row or column, so that an edge at any angle has
+/// nine shades.
+pub(super) const OFFSETS: [[f32; SAMPLES]; 2] = [
+    [
+        0.0625, -0.0625, 0.3125, -0.1875, -0.3125, -0.4375, 0.1875, 0.4375,
+    ],
+    [
+        -0.1875, 0.1875, 0.0625, -0.3125, 0.3125, -0.0625, 0.4375, -0.4375,
+    ],
+];
+
+/// No sample is nearer to the side of its pixel than this.
+const INSET: f32 = 0.0625;
+
+/// Triangles reach this far over their sides, in pixels: rounding on a canvas of 2048 pixels moves a side by less, so
+/// that no sample falls through between two neighbours.
+const OVERLAP: f32 = 1e-3;
+
+/// Nothing covers a place.
 pub(super) const NO_TRIANGLE: u32 = u32::MAX;
 
+/// What is nearest at each of `N` places.
+#[derive(Debug, Clone, Copy)]
+struct Nearest<const N: usize> {
+    nearness: [f32; N],
+    triangle: [u32; N],
+}
+
+impl<const N: usize> Nearest<N> {
+    const NOTHING: Self = Self {
+        nearness: [0.0; N],
+        triangle: [NO_TRIANGLE; N],
+    };
+}
+
+/// What is nearest in each pixel.
+pub(super) struct Canvas {
+    side: usize,
+    /// At the middle of each pixel.
+    middles: Vec<Nearest<1>>,
+    /// For each pixel its place in `samples` plus one, if an outline passes it; else zero.
+    outlined: Vec<u32>,
+    samples: Vec<Nearest<SAMPLES>>,
+}
+
+/// Triangles at these places of a pixel; [`NO_TRIANGLE`] where there is none.
+pub(super) enum Pixel<'a> {
+    Middle(u32),
+    Samples(&'a [u32; SAMPLES]),
+}
+
 /// Twice the signed area of a triangle on the canvas, positive if it faces the camera (y points down).
-fn signed_area(a: Projected, b: Projected, c: Projected) -> f32 {
+fn signed_area([a, b, c]: [Projected; 3]) -> f32 {
     (c.x - a.x) * (b.y - a.y) - (b.x - a.x) * (c.y - a.y)
 }
 
 /// The weights of a triangle's corners at a point of the canvas, unnormalised.
-pub(super) fn weights(corners: [Projected; 3], x: f32, y: f32) -> [f32; 3] {
+pub(super) fn weights([a, b, c]: [Projected; 3], x: f32, y: f32) -> [f32; 3] {
     let at = Projected {
         x,
         y,
         nearness: 0.0,
     };
-    let [a, b, c] = corners;
     [
-        signed_area(at, b, c),
-        signed_area(a, at, c),
-        signed_area(a, b, at),
+        signed_area([at, b, c]),
+        signed_area([a, at, c]),
+        signed_area([a, b, at]),
     ]
 }
 
-impl Canvas {
-    /// An empty canvas of `side` by `side` samples.
-    pub(super) fn new(side: usize) -> Self {
-        Self {
-            side,
-            nearness: vec![0.0; side * side],
-            triangle: vec![NO_TRIANGLE; side * side],
-        }
+/// As `f32::min` and `f32::max`, but of one instruction each, since these needn't look for what is not a number.
+fn lesser(a: f32, b: f32) -> f32 {
+    if a < b { a } else { b }
+}
+
+fn greater(a: f32, b: f32) -> f32 {
+    if a > b { a } else { b }
+}
+
+/// A whole number that fits, converted in one instruction.
+fn float(count: usize) -> f32 {
+    count as i32 as f32
+}
+
+/// The columns and rows of pixels whose places, no nearer than `inset` to their sides, a triangle can cover.
+fn reach([a, b, c]: [Projected; 3], inset: f32, side: usize) -> [Range<usize>; 2] {
+    let range = |a: f32, b: f32, c: f32| {
+        let (least, greatest) = (lesser(lesser(a, b), c), greater(greater(a, b), c));
+        let start = (least - OVERLAP + inset) as i32 as usize;
+        let end = (greatest + OVERLAP + 1.0 - inset) as i32 as usize;
+        start..end.min(side)
+    };
+    [range(a.x, b.x, c.x), range(a.y, b.y, c.y)]
+}
+
+/// A quantity that is linear over the canvas.
+#[derive(Clone, Copy)]
+struct Linear {
+    /// At the middle of the pixel where the triangle's reach starts.
+    start: f32,
+    /// Its change from a pixel to the next one to the right and to the one below.
+    right: f32,
+    down: f32,
+}
+
+impl Linear {
+    fn at(self, column: f32, row: f32) -> f32 {
+        self.start + column * self.right + row * self.down
     }
 
-    /// Draws a triangle, if it faces the camera, where nothing is nearer.
-    pub(super) fn draw(&mut self, corners: [Projected; 3], index: u32) {
-        let [a, b, c] = corners;
-        let area = signed_area(a, b, c);
-        if area <= 0.0 {
-            return;
+    /// By how much it differs from the middle of a pixel at each sample.
+    fn offsets(self) -> [f32; SAMPLES] {
+        let mut offsets = [0.0; SAMPLES];
+        for (sample, offset) in offsets.iter_mut().enumerate() {
+            *offset = self.right * OFFSETS[0][sample] + self.down * OFFSETS[1][sample];
         }
-        // Samples lie in the middle of their squares.
-        let range = |least: f32, greatest: f32| {
-            let first = (least - 0.5).ceil().max(0.0) as usize;
-            let end = (greatest - 0.5).floor() + 1.0;
-            first..(end.max(0.0) as usize).min(self.side)
+        offsets
+    }
+}
+
+/// A triangle ready to be drawn.
+struct Plane {
+    /// None is below zero where the triangle is.
+    weights: [Linear; 3],
+    nearness: Linear,
+    /// Beyond its corners the plane of a triangle seen from its edge leads anywhere.
+    nearest: f32,
+}
+
+impl Plane {
+    fn new(corners: [Projected; 3], area: f32, column: usize, row: usize) -> Self {
+        let [a, b, c] = corners;
+        let at_start = weights(corners, float(column) + 0.5, float(row) + 0.5);
+        let right = [c.y - b.y, a.y - c.y, b.y - a.y];
+        let down = [b.x - c.x, c.x - a.x, a.x - b.x];
+        let scale = 1.0 / area;
+        let nearness =
+            |[u, v, w]: [f32; 3]| (u * a.nearness + v * b.nearness + w * c.nearness) * scale;
+        let weight = |corner: usize| Linear {
+            start: at_start[corner] + OVERLAP * (right[corner].abs() + down[corner].abs()),
+            right: right[corner],
+            down: down[corner],
         };
-        let columns = range(a.x.min(b.x).min(c.x), a.x.max(b.x).max(c.x));
-        let rows = range(a.y.min(b.y).min(c.y), a.y.max(b.y).max(c.y));
-        // From one sample to the next in a row, each weight changes by the height of the side it is taken over.
-        let steps = [c.y - b.y, a.y - c.y, b.y - a.y];
-        let nearness_of =
-            |[u, v, w]: [f32; 3]| (u * a.nearness + v * b.nearness + w * c.nearness) / area;
-        let nearness_step = nearness_of(steps);
+        Self {
+            weights: [weight(0), weight(1), weight(2)],
+            nearness: Linear {
+                start: nearness(at_start),
+                right: nearness(right),
+                down: nearness(down),
+            },
+            nearest: greater(greater(a.nearness, b.nearness), c.nearness),
+        }
+    }
+}
+
+impl Canvas {
+    /// Draws what faces the camera, each triangle where nothing is nearer, on a canvas of `side` by `side` pixels.
+    pub(super) fn drawn(side: usize, vertices: &[Projected], triangles: &[[u32; 3]]) -> Self {
+        const FRONT: u8 = 1;
+        const BACK: u8 = 2;
+        let mut canvas = Self {
+            side,
+            middles: vec![Nearest::NOTHING; side * side],
+            outlined: vec![0; side * side],
+            samples: Vec::new(),
+        };
+        let mut faces = vec![0; vertices.len()];
+        let mut front = Vec::with_capacity(triangles.len());
+        for (index, &[a, b, c]) in triangles.iter().enumerate() {
+            let [a, b, c] = [a as usize, b as usize, c as usize];
+            let area = signed_area([vertices[a], vertices[b], vertices[c]]);
+            let face = if area > 0.0 { FRONT } else { BACK };
+            faces[a] |= face;
+            faces[b] |= face;
+            faces[c] |= face;
+            if face == FRONT {
+                front.push((index as u32, area));
+            }
+        }
+        // A surface turns away from the camera along its outlines, and nowhere else does one thing begin to hide
+        // another. (The border of an open mesh is not an outline; conversions make closed ones.)
+        let corners = |index: u32| {
+            let [a, b, c] = triangles[index as usize];
+            [a as usize, b as usize, c as usize]
+        };
+        for &(index, _) in &front {
+            let [a, b, c] = corners(index);
+            if (faces[a] | faces[b] | faces[c]) & BACK != 0 {
+                canvas.outline([vertices[a], vertices[b], vertices[c]]);
+            }
+        }
+        for (index, area) in front {
+            let [a, b, c] = corners(index);
+            canvas.draw([vertices[a], vertices[b], vertices[c]], area, index);
+        }
+        canvas
+    }
+
+    /// Takes samples of the pixels in reach of a triangle.
+    fn outline(&mut self, corners: [Projected; 3]) {
+        let [columns, rows] = reach(corners, INSET, self.side);
         for row in rows {
-            let start = weights(corners, columns.start as f32 + 0.5, row as f32 + 0.5);
-            let nearness_start = nearness_of(start);
-            for column in columns.clone() {
-                let along = (column - columns.start) as f32;
-                if (0..3).any(|side| start[side] + along * steps[side] < 0.0) {
-                    continue;
-                }
-                let nearness = nearness_start + along * nearness_step;
-                let sample = row * self.side + column;
-                if nearness > self.nearness[sample] {
-                    self.nearness[sample] = nearness;
-                    self.triangle[sample] = index;
+            for place in &mut self.outlined[row * self.side..][columns.clone()] {
+                if *place == 0 {
+                    self.samples.push(Nearest::NOTHING);
+                    *place = self.samples.len() as u32;
                 }
             }
         }
     }
 
-    /// Samples along a side.
-    pub(super) fn side(&self) -> usize {
-        self.side
+    fn draw(&mut self, corners: [Projected; 3], area: f32, index: u32) {
+        let [columns, rows] = reach(corners, INSET, self.side);
+        if columns.is_empty() || rows.is_empty() {
+            return;
+        }
+        let plane = Plane::new(corners, area, columns.start, rows.start);
+        let [u, v, w] = plane.weights;
+        for row in rows.clone() {
+            let pixels = row * self.side + columns.start..row * self.side + columns.end;
+            let down = float(row - rows.start);
+            for (right, (middle, &place)) in self.middles[pixels.clone()]
+                .iter_mut()
+                .zip(&self.outlined[pixels])
+                .enumerate()
+            {
+                let right = float(right);
+                if place != 0 {
+                    self.samples[place as usize - 1].draw(&plane, right, down, index);
+                    continue;
+                }
+                let weight = lesser(
+                    lesser(u.at(right, down), v.at(right, down)),
+                    w.at(right, down),
+                );
+                let near = lesser(plane.nearness.at(right, down), plane.nearest);
+                if weight >= 0.0 && near > middle.nearness[0] {
+                    *middle = Nearest {
+                        nearness: [near],
+                        triangle: [index],
+                    };
+                }
+            }
+        }
     }
 
-    /// The triangle at a sample, or [`NO_TRIANGLE`].
-    pub(super) fn triangle(&self, column: usize, row: usize) -> u32 {
-        self.triangle[row * self.side + column]
+    /// What each pixel shows, row by row.
+    pub(super) fn pixels(&self) -> impl Iterator<Item = Pixel<'_>> {
+        self.middles
+            .iter()
+            .zip(&self.outlined)
+            .map(|(middle, &place)| match place {
+                0 => Pixel::Middle(middle.triangle[0]),
+                place => Pixel::Samples(&self.samples[place as usize - 1].triangle),
+            })
+    }
+}
+
+impl Nearest<SAMPLES> {
+    /// Draws a triangle at the samples of a pixel, so far right of and below the start of its reach.
+    fn draw(&mut self, plane: &Plane, right: f32, down: f32, index: u32) {
+        let [u, v, w] = plane.weights.map(|weight| weight.offsets());
+        let [u_here, v_here, w_here] = plane.weights.map(|weight| weight.at(right, down));
+        let (near, here) = (plane.nearness.offsets(), plane.nearness.at(right, down));
+        // Small arrays and no branches: the samples are compared all at once.
+        let (mut nears, mut wins) = ([0.0; SAMPLES], [0; SAMPLES]);
+        for sample in 0..SAMPLES {
+            nears[sample] = lesser(here + near[sample], plane.nearest);
+        }
+        for sample in 0..SAMPLES {
+            let weight = lesser(
+                lesser(u_here + u[sample], v_here + v[sample]),
+                w_here + w[sample],
+            );
+            let covers = if weight >= 0.0 { u32::MAX } else { 0 };
+            let nearer = if nears[sample] > self.nearness[sample] {
+                u32::MAX
+            } else {
+                0
+            };
+            wins[sample] = covers & nearer;
+        }
+        if wins == [0; SAMPLES] {
+            return;
+        }
+        for sample in 0..SAMPLES {
+            if wins[sample] != 0 {
+                self.nearness[sample] = nears[sample];
+                self.triangle[sample] = index;
+            }
+        }
     }
 }
