@@ -51,6 +51,7 @@ TOP_LEVEL = {
     "LICENSE-MIT",
     "Makefile",
     "README.md",
+    "benches",
     "docker-compose.yml",
     "docs",
     "examples",
