@@ -25,6 +25,7 @@ pub mod executor;
 pub mod handle;
 pub mod limits;
 pub mod manifest;
+pub mod measurements;
 pub mod memory;
 pub mod packing;
 pub mod queue;

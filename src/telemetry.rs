@@ -87,6 +87,26 @@ fn describe() {
         Unit::Seconds,
         "Time of one pass on a device, by operation."
     );
+    describe_histogram!(
+        "orfeas_engine_device_seconds",
+        Unit::Seconds,
+        "A GPU's own time for one pass, by operation: from the moment it takes the pass up."
+    );
+    describe_histogram!(
+        "orfeas_engine_query_conversions",
+        Unit::Count,
+        "Conversions that shared a pass of queries."
+    );
+    describe_counter!(
+        "orfeas_gpu_batch_padding_images_total",
+        Unit::Count,
+        "Blank images that batches were filled up with to a size that runs without choosing kernels."
+    );
+    describe_counter!(
+        "orfeas_engine_query_padding_points_total",
+        Unit::Count,
+        "Points that passes of queries were filled up with."
+    );
     describe_counter!(
         "orfeas_gpu_batches_total",
         Unit::Count,

@@ -16,6 +16,7 @@ use crate::{
     inference::{
         batcher::BatchLimits,
         engine::{Engine, EngineOptions},
+        measurements::Measurements,
     },
     storage::Storage,
 };
@@ -106,6 +107,9 @@ pub async fn engine(settings: &Settings) -> Result<Engine, AppError> {
         limits: batch_limits(settings),
         dynamic_scaling: settings.enable_dynamic_scaling,
         cpu_threads: cpu_threads(),
+        measurements: Some(Measurements::in_folder(
+            settings.orfeas_data_dir.join("measured"),
+        )),
     };
     Ok(blocking(move || Engine::start(options)).await?)
 }
@@ -124,7 +128,9 @@ pub fn cpu_threads() -> Option<usize> {
     std::thread::available_parallelism().ok().map(usize::from)
 }
 
-fn batch_limits(settings: &Settings) -> BatchLimits {
+/// What bounds GPU batches by the settings.
+#[must_use]
+pub fn batch_limits(settings: &Settings) -> BatchLimits {
     let images =
         |count: u32| std::num::NonZeroUsize::new(count as usize).expect("checked to be at least 1");
     BatchLimits {

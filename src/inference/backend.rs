@@ -4,7 +4,7 @@
 //! device and return, and [`UnderWay::land`] waits for what it gave. So the executor can make the next pass ready while
 //! the device computes. Passes land in the order in which they were begun.
 
-use std::fmt;
+use std::{fmt, time::Duration};
 
 use super::{device::DeviceId, error::EngineError, memory::Measured, memory::MemoryNow};
 
@@ -110,6 +110,9 @@ pub trait Backend {
     /// passes under way. It is cheaper than one after another, at the cost of exactness. Where not, the executor gives
     /// the device one thing at a time.
     fn shares_passes(&self) -> bool;
+
+    /// How long the device has worked on passes that have landed, where it can be told.
+    fn busy(&self) -> Option<Duration>;
 
     /// The device's memory now, where it can be told.
     fn memory(&self) -> Option<MemoryNow>;

@@ -9,6 +9,7 @@ use nvml_wrapper::{Nvml, error::NvmlError};
 use super::memory::MemoryNow;
 
 pub mod event;
+pub mod pinned;
 
 /// Found like the libraries that the binary links: by its rpath, then where the system looks.
 const LIBTORCH_CUDA: &str = "libtorch_cuda.so";
@@ -196,8 +197,9 @@ fn bus_id(ordinal: usize) -> Option<String> {
 }
 
 /// The version of the libtorch that runs, as it says itself.
+#[must_use]
 #[expect(unsafe_code, reason = "tch has no binding for it")]
-fn torch_version() -> Option<String> {
+pub fn torch_version() -> Option<String> {
     type AbiVersion = unsafe extern "C" fn() -> u64;
     // SAFETY: part of libtorch's stable C interface: no argument, one number with a byte for each of
     // major, minor and patch at its top.

@@ -1,6 +1,6 @@
 //! Which devices an engine uses, and how they stand.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, time::Duration};
 
 /// One device as libtorch numbers it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -103,6 +103,8 @@ pub struct DeviceInfo {
     pub batch_images_max: usize,
     /// Conversions whose codes lie on the device.
     pub conversions: usize,
+    /// How long it has worked on passes since the start. Unknown for the CPU.
+    pub busy: Option<Duration>,
     /// Why the device is no longer used.
     pub lost: Option<String>,
 }

@@ -19,6 +19,7 @@ use super::{
     error::EngineError,
     handle::{Codes, OnItsWay, Ticket},
     manifest::Manifest,
+    measurements::Measurements,
     queue::{DeviceQueue, EncodeJob, Job, MatteJob, QueryJob, Queue, State},
     starting::{OpenOptions, OpenReport, Starting},
 };
@@ -39,6 +40,8 @@ pub struct EngineOptions {
     pub dynamic_scaling: bool,
     /// Threads of one pass on the CPU; half of the cores if `None`.
     pub cpu_threads: Option<usize>,
+    /// Where what is measured of models on GPUs is kept between starts; each start measures anew if `None`.
+    pub measurements: Option<Measurements>,
 }
 
 /// One picture to encode.
@@ -126,6 +129,7 @@ impl Engine {
             limits,
             dynamic_scaling,
             cpu_threads,
+            measurements,
         } = options;
         let began = Instant::now();
         let mut catalog = Catalog::find(&models_dir)?;
@@ -141,6 +145,7 @@ impl Engine {
                 models: catalog.served(),
                 images_max,
                 cpu_threads,
+                measurements: measurements.clone(),
             };
             starting.push(Starting::spawn(options, open.clone())?);
         }
@@ -329,6 +334,7 @@ impl Engine {
             memory_free_bytes: queue.memory.map(|memory| memory.free_bytes),
             batch_images_max: state.images_max(at, model),
             conversions: queue.codes,
+            busy: queue.busy,
             lost: queue.lost.clone(),
         };
         state.devices.iter().enumerate().map(info).collect()

@@ -155,6 +155,7 @@ impl<B: Backend> Executor<B> {
                 self.codes.remove(&released);
             }
             own.codes = self.codes.len();
+            own.busy = self.backend.busy();
             for job in std::mem::take(&mut own.jobs) {
                 match job {
                     Job::Query(job) => self.queries.push(job),

@@ -103,6 +103,8 @@ pub struct DeviceQueue {
     pub released: Vec<u64>,
     /// Codes on the device.
     pub codes: usize,
+    /// The device's time in passes that have landed, where it can be told.
+    pub busy: Option<Duration>,
     /// For each model.
     pub ceilings: Vec<Ceiling>,
     pub memory: Option<MemoryNow>,
@@ -120,6 +122,7 @@ impl DeviceQueue {
             in_hand: 0,
             released: Vec::new(),
             codes: 0,
+            busy: None,
             ceilings,
             memory: None,
             lost: None,

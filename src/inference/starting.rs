@@ -12,6 +12,7 @@ use super::{
     error::EngineError,
     executor::Executor,
     manifest::ModelError,
+    measurements::Measurements,
     memory::Measured,
     queue::Queue,
 };
@@ -25,6 +26,8 @@ pub struct OpenOptions {
     pub images_max: usize,
     /// Threads of one pass on the CPU; half of the cores if `None`.
     pub cpu_threads: Option<usize>,
+    /// Where measurements are kept; each start measures anew if `None`.
+    pub measurements: Option<Measurements>,
 }
 
 /// A device as it stands once opened: what of an [`Opened`] may leave its thread.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use tch::{CModule, NoGradGuard, TchError, Tensor};
-use tracing::{info, warn};
+use tracing::info;
 
 use super::{
     backend::{Backend, FieldValues, Opened, Portion, Rows, UnderWay},
@@ -17,7 +17,8 @@ use super::{
     device::DeviceId,
     error::{EngineError, Operation},
     manifest::{DevicePlan, Manifest, ModelError},
-    memory::{Measured, Measurement, MemoryNow},
+    measurements::Measurements,
+    memory::{Measured, MemoryNow},
     starting::OpenOptions,
 };
 use crate::error_chain::chain;
@@ -32,11 +33,15 @@ mod load;
 mod message;
 mod pass;
 mod transfer;
+mod warm_up;
 
 /// One device and the models on it.
 pub struct TorchBackend {
     id: DeviceId,
+    /// The maker's name for the device.
+    name: String,
     transfers: Transfers,
+    measurements: Option<Measurements>,
     /// By the engine's numbers; `None` where a model was refused.
     models: Vec<Option<Loaded>>,
     watch: Option<MemoryWatch>,
@@ -59,6 +64,8 @@ struct Loaded {
     module: CModule,
     manifest: Arc<Manifest>,
     plan: DevicePlan,
+    /// Batch sizes that run without choosing kernels first, ascending.
+    warm: Vec<usize>,
 }
 
 impl TorchBackend {
@@ -73,16 +80,18 @@ impl TorchBackend {
             models: served,
             images_max,
             cpu_threads,
+            measurements,
         } = options;
-        let (mut backend, name) = Self::on(id, cpu_threads)?;
+        let mut backend = Self::on(id, cpu_threads)?;
+        backend.measurements = measurements;
         let models = served
             .iter()
             .map(|model| backend.admit(model, images_max))
             .collect();
         Ok(Opened {
-            backend,
             id,
-            name,
+            name: backend.name.clone(),
+            backend,
             models,
         })
     }
@@ -96,7 +105,7 @@ impl TorchBackend {
         served: &ServedModel,
         cpu_threads: Option<usize>,
     ) -> Result<Vec<Finding>, EngineError> {
-        let (mut backend, name) = Self::on(id, cpu_threads)?;
+        let mut backend = Self::on(id, cpu_threads)?;
         let load = |verdict| Finding {
             check: Check::Load,
             verdict,
@@ -106,15 +115,15 @@ impl TorchBackend {
             Ok(number) => {
                 let dtype = backend.loaded(number).plan.dtype;
                 let dtype = format!("{dtype:?}").to_lowercase();
-                let kept = load(Verdict::Kept(format!("as {dtype} onto {name}")));
+                let kept = load(Verdict::Kept(format!("as {dtype} onto {}", backend.name)));
                 let findings = check::findings(&mut backend, number, &served.manifest);
                 std::iter::once(kept).chain(findings).collect()
             }
         })
     }
 
-    /// A device without models, and the maker's name for it. Called on the thread that will own it.
-    fn on(id: DeviceId, cpu_threads: Option<usize>) -> Result<(Self, String), EngineError> {
+    /// A device without models. Called on the thread that will own it.
+    fn on(id: DeviceId, cpu_threads: Option<usize>) -> Result<Self, EngineError> {
         load::prepare_threads(cpu_threads);
         let watch = match id {
             DeviceId::Cpu => None,
@@ -127,14 +136,15 @@ impl TorchBackend {
                 .and_then(MemoryWatch::name)
                 .unwrap_or_else(|| id.to_string()),
         };
-        let backend = Self {
+        Ok(Self {
             id,
+            name,
             transfers: Transfers::new(id)?,
+            measurements: None,
             models: Vec::new(),
             watch,
             _no_grad: tch::no_grad_guard(),
-        };
-        Ok((backend, name))
+        })
     }
 
     /// Loads the next model: its number. One that can't be loaded has a number, too.
@@ -150,6 +160,7 @@ impl TorchBackend {
             module,
             manifest: Arc::clone(&served.manifest),
             plan,
+            warm: Vec::new(),
         });
         Ok(number)
     }
@@ -174,56 +185,17 @@ impl TorchBackend {
         Ok(measured)
     }
 
-    /// Runs each batch size until it is warm and measures it. On a CPU the check of the contract has
-    /// warmed the only size there is, and there is nothing to choose by measurement.
-    fn warm_up(
-        &mut self,
-        model: usize,
-        manifest: &Manifest,
-        images_max: usize,
-        free_loaded: Option<u64>,
-    ) -> Result<Measured, ModelError> {
-        let mut measured = Measured::default();
-        if !self.shares_passes() {
-            return Ok(measured);
-        }
-        let pictures: Vec<_> = (0..images_max)
-            .map(|seed| check::inputs::noise(seed as u64, manifest.input.values()))
-            .collect();
-        for images in 1..=images_max {
-            let batch: Vec<&[f32]> = pictures[..images].iter().map(Vec::as_slice).collect();
-            // The first run chooses kernels and takes memory; the second is what will be usual.
-            match self
-                .timed_encode(model, &batch)
-                .and_then(|_| self.timed_encode(model, &batch))
-            {
-                Ok(encode) => {
-                    let taken = |now: MemoryNow| Some(free_loaded?.saturating_sub(now.free_bytes));
-                    let bytes = self.memory().and_then(taken).unwrap_or(0);
-                    measured.push(Measurement {
-                        images,
-                        encode,
-                        bytes,
-                    });
-                }
-                Err(EngineError::OutOfMemory { .. }) if images > 1 => {
-                    warn!(device = %self.id, images, "A batch of {images} does not fit on {}", self.id);
-                    break;
-                }
-                Err(error) => {
-                    return Err(ModelError::Contract {
-                        reason: format!("a batch of {images} failed: {error}"),
-                    });
-                }
-            }
-        }
-        Ok(measured)
+    /// Batch sizes that have been run, for a model that has none yet.
+    fn warm_sizes(&mut self, model: usize) -> &mut Vec<usize> {
+        let loaded = self.models[model].as_mut();
+        &mut loaded.expect("only a loaded model is warmed up").warm
     }
 
-    fn timed_encode(&mut self, model: usize, images: &[&[f32]]) -> Result<Duration, EngineError> {
-        let began = Instant::now();
-        self.encode(model, images)?.land()?;
-        Ok(began.elapsed())
+    /// Bounds query passes by what was found to pay.
+    fn limit_points(&mut self, model: usize, points: Option<usize>) {
+        if let (Some(loaded), Some(points)) = (self.models[model].as_mut(), points) {
+            loaded.plan.points_per_pass = loaded.plan.points_per_pass.min(points);
+        }
     }
 
     fn loaded(&self, model: usize) -> &Loaded {
@@ -273,6 +245,10 @@ impl Backend for TorchBackend {
     fn shares_passes(&self) -> bool {
         // On a CPU two rows at once gain 7% and differ from one by one by up to 2e-4.
         self.transfers.device.is_cuda()
+    }
+
+    fn busy(&self) -> Option<Duration> {
+        self.transfers.busy()
     }
 
     fn memory(&self) -> Option<MemoryNow> {

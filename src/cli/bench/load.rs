@@ -2,6 +2,7 @@
 //! layer carries less than the one below is the cost of what lies between.
 
 use std::{
+    num::NonZeroUsize,
     process::ExitCode,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
@@ -23,6 +24,7 @@ use crate::{
     app,
     config::Settings,
     conversion::options::{ConversionOptions, TextureMode},
+    inference::{batcher::BatchLimits, device::DeviceInfo, engine::Engine},
     pipeline::{
         self, Job, Tools,
         shape::{ShapeOptions, shape},
@@ -107,12 +109,36 @@ async fn at_batch(
     options: &LoadOptions,
     batch: Option<u32>,
 ) -> Result<Vec<Value>, CommandError> {
+    let engine = app::open::engine(settings).await?;
+    let limits = app::open::batch_limits(settings);
+    // A server claims no more than it can take; here every client is let in.
+    let clients_max = options
+        .clients
+        .iter()
+        .copied()
+        .max()
+        .and_then(NonZeroUsize::new);
+    engine.set_limits(BatchLimits {
+        pending_max: clients_max.map_or(limits.pending_max, |most| most.max(limits.pending_max)),
+        ..limits
+    });
+    let rows = on_engine(settings, options, batch, &engine).await;
+    // Also when something failed: a process must not end while a device works.
+    engine.stop().await;
+    rows
+}
+
+async fn on_engine(
+    settings: &Settings,
+    options: &LoadOptions,
+    batch: Option<u32>,
+    engine: &Engine,
+) -> Result<Vec<Value>, CommandError> {
     let conversion = ConversionOptions {
         resolution: options.resolution,
         ..ConversionOptions::default()
     };
     let mut rows = Vec::new();
-    let engine = app::open::engine(settings).await?;
     let tools = Arc::new(Tools {
         engine: engine.clone(),
         decoder: app::open::decoder(settings, program()?)?,
@@ -140,7 +166,7 @@ async fn at_batch(
         }
         let ready = Arc::new(ready);
         for &clients in &options.clients {
-            let carried = closed_loop(clients, options.seconds, |picture| {
+            let carried = closed_loop(engine, clients, options.seconds, |picture| {
                 let (engine, ready) = (engine.clone(), Arc::clone(&ready));
                 async move {
                     let (request, field) = ready[picture % ready.len()].clone();
@@ -159,7 +185,7 @@ async fn at_batch(
     }
     if options.levels.contains(&Level::Pipeline) {
         for &clients in &options.clients {
-            let carried = closed_loop(clients, options.seconds, |picture| {
+            let carried = closed_loop(engine, clients, options.seconds, |picture| {
                 let (tools, job) = (Arc::clone(&tools), job(picture));
                 async move {
                     let product = pipeline::convert(&tools, job, &Silent).await?;
@@ -174,7 +200,7 @@ async fn at_batch(
         let client = Arc::new(client);
         let resolution = options.resolution;
         for &clients in &options.clients {
-            let carried = closed_loop(clients, options.seconds, |picture| {
+            let carried = closed_loop(engine, clients, options.seconds, |picture| {
                 let client = Arc::clone(&client);
                 async move { submitted(&client, picture, resolution).await }
             });
@@ -188,7 +214,6 @@ async fn at_batch(
         }
         app.stop().await;
     }
-    engine.stop().await;
     Ok(rows)
 }
 
@@ -217,6 +242,7 @@ async fn submitted(
 
 /// Keeps so many conversions going; the first fifth of the time is for getting there and isn't counted.
 async fn closed_loop<F>(
+    engine: &Engine,
     clients: usize,
     seconds: f64,
     one: impl Fn(usize) -> F,
@@ -249,20 +275,33 @@ where
         });
     };
     (0..clients).for_each(|_| start(&mut running));
+    let busy_from = busy(engine);
     while let Some(ended) = running.join_next().await {
         ended.map_err(|error| error.to_string())??;
         if Instant::now() < end {
             start(&mut running);
         }
     }
+    // Over all of the time: at its end it runs dry.
+    let busy = busy(engine)
+        .zip(busy_from)
+        .map(|(to, from)| (to - from) / started.elapsed().as_secs_f64());
     let done = std::mem::take(&mut *done.lock().unwrap_or_else(PoisonError::into_inner));
     let within = done
         .iter()
         .filter(|done| (counted..end).contains(&done.ended));
-    Ok(summary(
+    let mut row = summary(
         &within.copied().collect::<Vec<_>>(),
         (end - counted).as_secs_f64(),
-    ))
+    );
+    row["deviceBusy"] = json!(busy);
+    Ok(row)
+}
+
+/// Seconds that the devices have worked, all together.
+fn busy(engine: &Engine) -> Option<f64> {
+    let busy = |device: DeviceInfo| device.busy.map(|busy| busy.as_secs_f64());
+    engine.devices().into_iter().map(busy).sum()
 }
 
 fn summary(done: &[Done], seconds: f64) -> Value {
@@ -293,7 +332,7 @@ fn table(rows: &[Value]) {
     output::line(
         "| level | clients | GPU batch at most | conversions | per s | p50 ms | p95 ms | p99 ms | GPU batch |",
     );
-    output::line("|---|---|---|---|---|---|---|---|---|");
+    output::line("|---|---|---|---|---|---|---|---|---|---|");
     for row in rows {
         let number = |key: &str, digits: usize| {
             row[key]
@@ -301,7 +340,7 @@ fn table(rows: &[Value]) {
                 .map_or("–".to_owned(), |value| format!("{value:.digits$}"))
         };
         output::line(&format!(
-            "| {} | {} | {} | {} | {} | {} | {} | {} | {} |",
+            "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
             row["level"].as_str().unwrap_or_default(),
             row["clients"],
             row["gpuBatchPinned"]
@@ -313,6 +352,7 @@ fn table(rows: &[Value]) {
             number("p95Ms", 0),
             number("p99Ms", 0),
             number("gpuBatch", 1),
+            number("deviceBusy", 2),
         ));
     }
 }

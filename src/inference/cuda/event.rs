@@ -26,6 +26,8 @@ pub struct Runtime {
     synchronize: Symbol<unsafe extern "C" fn(Handle) -> Status>,
     elapsed: Symbol<unsafe extern "C" fn(*mut f32, Handle, Handle) -> Status>,
     destroy: Symbol<unsafe extern "C" fn(Handle) -> Status>,
+    pub(super) host_alloc: Symbol<unsafe extern "C" fn(*mut *mut c_void, usize, u32) -> Status>,
+    pub(super) free_host: Symbol<unsafe extern "C" fn(*mut c_void) -> Status>,
     error_string: Symbol<unsafe extern "C" fn(Status) -> *const c_char>,
 }
 
@@ -58,6 +60,8 @@ impl Runtime {
                 synchronize: process.get(b"cudaEventSynchronize\0").map_err(missing)?,
                 elapsed: process.get(b"cudaEventElapsedTime\0").map_err(missing)?,
                 destroy: process.get(b"cudaEventDestroy\0").map_err(missing)?,
+                host_alloc: process.get(b"cudaHostAlloc\0").map_err(missing)?,
+                free_host: process.get(b"cudaFreeHost\0").map_err(missing)?,
                 error_string: process.get(b"cudaGetErrorString\0").map_err(missing)?,
             };
             (runtime, set_device)
@@ -86,7 +90,7 @@ impl Runtime {
     }
 
     #[expect(unsafe_code, reason = "the runtime's message is a C string")]
-    fn judge(&self, status: Status) -> Result<(), String> {
+    pub(super) fn judge(&self, status: Status) -> Result<(), String> {
         if status == 0 {
             return Ok(());
         }

@@ -47,7 +47,7 @@ pub fn measure_limits(options: LimitsOptions) -> Result<Limits, EngineError> {
         model: options.model.clone(),
         source: None,
     })?;
-    let (mut backend, device) = TorchBackend::on(id, options.cpu_threads)?;
+    let mut backend = TorchBackend::on(id, options.cpu_threads)?;
     let number = backend
         .load(model)
         .map_err(|error| EngineError::ModelUnavailable {
@@ -93,7 +93,7 @@ pub fn measure_limits(options: LimitsOptions) -> Result<Limits, EngineError> {
         query.push(Limit { rows, points, pass });
     }
     Ok(Limits {
-        device,
+        device: backend.name.clone(),
         encode,
         query,
     })

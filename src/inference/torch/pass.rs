@@ -1,5 +1,6 @@
 //! The three methods of `implicit-field/1`, each as a pass.
 
+use metrics::counter;
 use tch::{IValue, TchError, Tensor};
 
 use super::{
@@ -12,7 +13,13 @@ use super::{
 };
 
 impl TorchBackend {
-    /// Pictures of one model as a tensor on the device.
+    /// The size that a batch is run at: where sizes were warmed up, the next of them.
+    fn warm_size(&self, model: usize, images: usize) -> usize {
+        let mut warm = self.loaded(model).warm.iter().copied();
+        warm.find(|&size| size >= images).unwrap_or(images)
+    }
+
+    /// Pictures of one model as a tensor on the device, and after them as many blank ones as the batch's size needs.
     fn images(
         &self,
         departure: &mut Departure,
@@ -21,11 +28,15 @@ impl TorchBackend {
     ) -> Result<Tensor, TchError> {
         let input = &self.loaded(model).manifest.input;
         let (height, width) = (i64::from(input.height), i64::from(input.width));
-        let shape = [images.len() as i64, 3, height, width];
+        let size = self.warm_size(model, images.len());
+        counter!("orfeas_gpu_batch_padding_images_total").increment((size - images.len()) as u64);
+        let shape = [size as i64, 3, height, width];
         self.transfers.send(departure, &shape, |values| {
-            for (row, image) in values.chunks_exact_mut(input.values()).zip(images) {
+            let (pictures, blanks) = values.split_at_mut(images.len() * input.values());
+            for (row, image) in pictures.chunks_exact_mut(input.values()).zip(images) {
                 row.copy_from_slice(image);
             }
+            blanks.fill(0.5);
         })
     }
 
@@ -61,17 +72,18 @@ impl TorchBackend {
     ) -> Result<(Vec<Tensor>, Tensor), TchError> {
         let count = images.len() as i64;
         let pictures = self.images(departure, model, images)?;
+        let size = pictures.size()[0];
         let codes = self.loaded(model).module.method_ts("encode", &[pictures])?;
-        if codes.dim() < 2 || codes.size()[0] != count {
+        if codes.dim() < 2 || codes.size()[0] != size {
             let message = format!(
-                "encode gave codes of shape {:?} for {count} images",
+                "encode gave codes of shape {:?} for {size} images",
                 codes.size()
             );
             return Err(TchError::Shape(message));
         }
         let finite = codes.f_isfinite()?.f_flatten(1, -1)?.f_all_dim(1, false)?;
-        let finite = self.transfers.fetch(&finite)?;
-        if count == 1 {
+        let finite = self.transfers.fetch(&finite.f_narrow(0, 0, count)?)?;
+        if size == 1 {
             return Ok((vec![codes], finite));
         }
         // Copies, so that a row's memory is free when its conversion ends and not when its whole batch has.
@@ -216,15 +228,17 @@ impl TorchBackend {
         let loaded = self.loaded(model);
         let input = &loaded.manifest.input;
         let pictures = self.images(departure, model, images)?;
+        let size = pictures.size()[0];
         let alpha = loaded.module.method_ts("matte", &[pictures])?;
         let (height, width) = (i64::from(input.height), i64::from(input.width));
-        if alpha.size() != [images.len() as i64, 1, height, width] {
+        if alpha.size() != [size, 1, height, width] {
             return Err(TchError::Shape(format!(
                 "matte gave alpha of shape {:?}",
                 alpha.size()
             )));
         }
-        self.transfers.fetch(&alpha)
+        self.transfers
+            .fetch(&alpha.f_narrow(0, 0, images.len() as i64)?)
     }
 }
 

@@ -30,6 +30,7 @@ fn options(models: &Path, device: DeviceChoice) -> EngineOptions {
         limits: BatchLimits::default(),
         dynamic_scaling: true,
         cpu_threads: None,
+        measurements: None,
     }
 }
 

@@ -3,7 +3,12 @@
 //! On CUDA both ways are asynchronous: values lie in pinned memory, and an event says when the device has come so far.
 //! On a CPU they are where they are needed, and a pass is over when its call returns.
 
-use std::{cell::RefCell, fmt, rc::Rc};
+use std::{
+    cell::{Cell, RefCell},
+    fmt,
+    rc::Rc,
+    time::Duration,
+};
 
 use metrics::histogram;
 use tch::{Device, Kind, TchError, Tensor};
@@ -11,7 +16,10 @@ use tch::{Device, Kind, TchError, Tensor};
 use super::{
     super::{
         backend::UnderWay,
-        cuda::event::{Event, Runtime},
+        cuda::{
+            event::{Event, Runtime},
+            pinned::Pinned,
+        },
         device::DeviceId,
         error::{EngineError, Operation},
     },
@@ -28,13 +36,15 @@ pub(super) struct Transfers {
 struct Cuda {
     runtime: Runtime,
     /// Pinned memory that no pass uses now: taking it anew takes longer than a pass.
-    free: Rc<RefCell<Vec<Tensor>>>,
+    free: Rc<RefCell<Vec<Pinned>>>,
+    /// The device's time in passes that have landed.
+    busy: Rc<Cell<Duration>>,
 }
 
 /// Pinned memory that a pass reads until it has landed.
 struct Loan {
-    buffer: Option<Tensor>,
-    free: Rc<RefCell<Vec<Tensor>>>,
+    buffer: Option<Pinned>,
+    free: Rc<RefCell<Vec<Pinned>>>,
 }
 
 impl Drop for Loan {
@@ -69,11 +79,20 @@ impl Transfers {
             DeviceId::Cuda(ordinal) => {
                 let lost = |reason| EngineError::DeviceLost { device: id, reason };
                 let runtime = Runtime::new(ordinal).map_err(lost)?;
-                let free = Rc::default();
-                (Device::Cuda(ordinal), Some(Cuda { runtime, free }))
+                let cuda = Cuda {
+                    runtime,
+                    free: Rc::default(),
+                    busy: Rc::default(),
+                };
+                (Device::Cuda(ordinal), Some(cuda))
             }
         };
         Ok(Self { id, device, cuda })
+    }
+
+    /// The device's time in passes that have landed; unknown of a CPU.
+    pub(super) fn busy(&self) -> Option<Duration> {
+        self.cuda.as_ref().map(|cuda| cuda.busy.get())
     }
 
     /// Begins a pass.
@@ -110,18 +129,13 @@ impl Transfers {
             return Tensor::f_from_slice(&values)?.f_view(shape);
         };
         let spare = cuda.free.borrow_mut().pop();
-        let mut buffer = match spare.filter(|buffer| buffer.numel() >= count) {
-            Some(buffer) => buffer,
-            None => {
-                let room = count.next_power_of_two() as i64;
-                Tensor::f_zeros([room], (Kind::Float, Device::Cpu))?.f_pin_memory(self.device)?
-            }
+        let mut buffer = match spare {
+            Some(buffer) if buffer.room() >= count => buffer,
+            _ => Pinned::new(&cuda.runtime, count).map_err(TchError::Torch)?,
         };
-        fill(&mut values_of(&mut buffer)[..count]);
-        let sent = buffer
-            .f_narrow(0, 0, count as i64)?
-            .f_view(shape)?
-            .f_internal_to_copy((Kind::Float, self.device), true)?;
+        let values = &mut buffer.values()[..count];
+        fill(values);
+        let sent = lent(values, shape)?.f_internal_to_copy((Kind::Float, self.device), true)?;
         departure.loan = Some(Loan {
             buffer: Some(buffer),
             free: Rc::clone(&cuda.free),
@@ -154,6 +168,7 @@ impl Transfers {
             loan,
         } = departure;
         let id = self.id;
+        let total = self.cuda.as_ref().map(|cuda| Rc::clone(&cuda.busy));
         let failed = move |error: TchError| classify(&error.to_string(), id, operation);
         let (Some(start), Some(end)) = (start, self.mark()?) else {
             return read().map(UnderWay::landed).map_err(failed);
@@ -164,6 +179,7 @@ impl Transfers {
             drop(loan);
             let busy = waited.map_err(lost(id))?;
             histogram!("orfeas_engine_device_seconds", "op" => operation.label()).record(busy);
+            total.inspect(|total| total.set(total.get() + busy));
             read().map_err(failed)
         }))
     }
@@ -174,14 +190,20 @@ fn lost(device: DeviceId) -> impl FnOnce(String) -> EngineError {
     move |reason| EngineError::DeviceLost { device, reason }
 }
 
-/// The values of a contiguous float tensor in the processor's memory.
-#[expect(
-    unsafe_code,
-    reason = "tch copies slices into tensors only through a tensor of their own"
-)]
-fn values_of(buffer: &mut Tensor) -> &mut [f32] {
-    assert!(buffer.kind() == Kind::Float && buffer.is_contiguous());
-    // SAFETY: that many floats lie there for as long as the tensor lives; it is lent to one pass at a time, which has
-    // landed before it is lent again, and only this thread has it.
-    unsafe { std::slice::from_raw_parts_mut(buffer.data_ptr().cast(), buffer.numel()) }
+/// A tensor that lies in values which others own. It must not outlive them.
+#[expect(unsafe_code, reason = "tch copies slices into tensors of their own")]
+fn lent(values: &mut [f32], shape: &[i64]) -> Result<Tensor, TchError> {
+    let strides: Vec<i64> = (1..=shape.len())
+        .map(|after| shape[after..].iter().product())
+        .collect();
+    // SAFETY: so many floats lie there, one behind the other; the caller drops the tensor within its statement.
+    unsafe {
+        Tensor::f_from_blob(
+            values.as_ptr().cast(),
+            shape,
+            &strides,
+            Kind::Float,
+            Device::Cpu,
+        )
+    }
 }

@@ -206,6 +206,10 @@ impl Backend for ScriptedBackend {
         self.together
     }
 
+    fn busy(&self) -> Option<Duration> {
+        None
+    }
+
     fn memory(&self) -> Option<MemoryNow> {
         None
     }
@@ -258,6 +262,7 @@ pub(super) fn options(models: &Path) -> EngineOptions {
         limits: limits(),
         dynamic_scaling: false,
         cpu_threads: None,
+        measurements: None,
     }
 }
 

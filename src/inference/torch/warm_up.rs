@@ -1,0 +1,189 @@
+//! Each pass once before anybody waits for it, and what it costs.
+
+use std::time::{Duration, Instant};
+
+use tracing::{debug, warn};
+
+use super::{
+    super::{
+        backend::{Backend as _, Portion, Want},
+        error::EngineError,
+        manifest::{Manifest, ModelError},
+        measurements::Subject,
+        memory::{Measured, Measurement, MemoryNow, sizes},
+    },
+    TorchBackend,
+    check::inputs::{cloud, noise},
+};
+
+/// Sizes of query passes that are tried, as far as the model's plan allows.
+const POINTS: [usize; 5] = [65_536, 131_072, 262_144, 524_288, 1_048_576];
+/// Conversions that share a measured query pass.
+const ROWS: usize = 8;
+/// A larger pass must make a point at least this much cheaper: it makes small conversions wait behind it.
+const POINTS_GAIN_MIN: f64 = 0.1;
+/// Runs of each size; the quickest counts.
+const REPEATS: usize = 3;
+
+impl TorchBackend {
+    /// Runs each batch size until it is warm; measures it, unless that was done at an earlier start. On a CPU the check
+    /// of the contract has warmed the only size there is, and there is nothing to choose by measurement.
+    ///
+    /// # Errors
+    /// [`ModelError::Contract`] if a pass fails otherwise than for want of memory.
+    pub(super) fn warm_up(
+        &mut self,
+        model: usize,
+        manifest: &Manifest,
+        images_max: usize,
+        free_loaded: Option<u64>,
+    ) -> Result<Measured, ModelError> {
+        if !self.shares_passes() {
+            return Ok(Measured::default());
+        }
+        let subject = self.subject(model, manifest, images_max);
+        let found = self
+            .measurements
+            .as_ref()
+            .and_then(|kept| kept.find(&subject));
+        let known = found.is_some();
+        let measured = match found {
+            Some(measured) => {
+                debug!(device = %self.id, "Model {} was measured at an earlier start", manifest.name);
+                for row in measured.rows() {
+                    self.encode_noise(model, manifest, row.images)
+                        .map_err(failed(row.images))?;
+                    self.warm_sizes(model).push(row.images);
+                }
+                measured
+            }
+            None => self.measure(model, manifest, images_max, free_loaded)?,
+        };
+        if let (false, Some(kept)) = (known, &self.measurements) {
+            kept.keep(&subject, &measured);
+        }
+        self.limit_points(model, measured.points_worthwhile);
+        Ok(measured)
+    }
+
+    fn measure(
+        &mut self,
+        model: usize,
+        manifest: &Manifest,
+        images_max: usize,
+        free_loaded: Option<u64>,
+    ) -> Result<Measured, ModelError> {
+        let mut measured = Measured::default();
+        for images in sizes(images_max) {
+            // The first run chooses kernels and takes memory.
+            let mut run = || -> Result<Duration, EngineError> {
+                self.encode_noise(model, manifest, images)?;
+                let mut best = Duration::MAX;
+                for _ in 0..REPEATS {
+                    best = best.min(self.encode_noise(model, manifest, images)?);
+                }
+                Ok(best)
+            };
+            match run() {
+                Ok(encode) => {
+                    let taken = |now: MemoryNow| Some(free_loaded?.saturating_sub(now.free_bytes));
+                    let bytes = self.memory().and_then(taken).unwrap_or(0);
+                    measured.push(Measurement {
+                        images,
+                        encode,
+                        bytes,
+                    });
+                    self.warm_sizes(model).push(images);
+                }
+                Err(EngineError::OutOfMemory { .. }) if images > 1 => {
+                    warn!(device = %self.id, images, "A batch of {images} does not fit on {}", self.id);
+                    break;
+                }
+                Err(error) => return Err(failed(images)(error)),
+            }
+        }
+        measured.points_worthwhile = self.points_worthwhile(model, manifest).map_err(failed(1))?;
+        Ok(measured)
+    }
+
+    /// The time of one encode by itself.
+    fn encode_noise(
+        &mut self,
+        model: usize,
+        manifest: &Manifest,
+        images: usize,
+    ) -> Result<Duration, EngineError> {
+        let picture = noise(images as u64, manifest.input.values());
+        let batch = vec![picture.as_slice(); images];
+        let began = Instant::now();
+        self.encode(model, &batch)?.land()?;
+        Ok(began.elapsed())
+    }
+
+    /// The smallest pass of queries whose points cost about as little as in the best.
+    fn points_worthwhile(
+        &mut self,
+        model: usize,
+        manifest: &Manifest,
+    ) -> Result<Option<usize>, EngineError> {
+        let picture = noise(1, manifest.input.values());
+        let rows = self.encode(model, &[&picture])?.land()?;
+        let codes = rows.into_iter().next().expect("one picture has one row")?;
+        let mut costs = Vec::new();
+        for points in POINTS {
+            if points > self.points_per_pass(model) {
+                break;
+            }
+            let cloud = cloud(1, points / ROWS);
+            let mut best = Duration::MAX;
+            for _ in 0..=REPEATS {
+                let portions: Vec<_> = (0..ROWS)
+                    .map(|_| Portion {
+                        codes: &codes,
+                        points: &cloud,
+                        want: Want::LogitsAndColors,
+                    })
+                    .collect();
+                let began = Instant::now();
+                match self
+                    .query(model, &portions, cloud.len())
+                    .and_then(|pass| pass.land())
+                {
+                    Ok(_) => best = best.min(began.elapsed()),
+                    Err(EngineError::OutOfMemory { .. }) => return Ok(cheapest(&costs)),
+                    Err(error) => return Err(error),
+                }
+            }
+            costs.push((points, best.as_secs_f64() / points as f64));
+        }
+        Ok(cheapest(&costs))
+    }
+
+    fn subject(&self, model: usize, manifest: &Manifest, images_max: usize) -> Subject {
+        let plan = &self.loaded(model).plan;
+        Subject {
+            model_sha256: manifest.file.sha256.clone(),
+            plan: format!("{:?}, {}", plan.dtype, plan.points_per_pass),
+            device: self.name.clone(),
+            device_bytes: self.memory().map_or(0, |memory| memory.total_bytes),
+            torch: super::super::cuda::torch_version().unwrap_or_default(),
+            images_max,
+        }
+    }
+}
+
+/// The smallest number of points within the gain of the best.
+fn cheapest(costs: &[(usize, f64)]) -> Option<usize> {
+    let best = costs
+        .iter()
+        .map(|(_, cost)| *cost)
+        .fold(f64::INFINITY, f64::min);
+    let enough = |&&(_, cost): &&(usize, f64)| cost <= best * (1.0 + POINTS_GAIN_MIN);
+    costs.iter().find(enough).map(|(points, _)| *points)
+}
+
+fn failed(images: usize) -> impl Fn(EngineError) -> ModelError {
+    move |error| ModelError::Contract {
+        reason: format!("a batch of {images} failed: {error}"),
+    }
+}
