@@ -2,13 +2,12 @@
 //! the command line drive it alike, each with a [`stage::Reporter`] of its own.
 //!
 //! decode → frame → encode (in a GPU batch) → sample the field, coarse to fine → extract → colour → write.
-//! Waiting is asynchronous; whatever computes runs on the decoder's processes, the engine's threads or the blocking
-//! pool, so that conversions overlap.
+//! Waiting is asynchronous; whatever computes runs on the decoder's processes, the engine's threads or the pool of
+//! [`compute`], so that conversions overlap.
 
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use tokio::task::JoinError;
 
 use crate::{
     conversion::{
@@ -36,11 +35,13 @@ use crate::{
 };
 
 use self::{
+    compute::compute,
     error::PipelineError,
     shape::{Shape, ShapeOptions},
     stage::{Reporter, StageGuard, Stages},
 };
 
+mod compute;
 pub mod error;
 pub mod export;
 pub mod shape;
@@ -234,7 +235,7 @@ async fn prepare<R: Reporter>(
     if !matte_wanted(&pixels, &manifest, job.options.remove_background)? {
         return framed(pixels, None, options, manifest).await;
     }
-    let (pixels, input) = blocking(move || {
+    let (pixels, input) = compute(move || {
         let input = matte_input(&pixels, side);
         (pixels, input)
     })
@@ -265,7 +266,7 @@ async fn framed(
     options: FrameOptions,
     manifest: Arc<Manifest>,
 ) -> Result<Prepared, PipelineError> {
-    let framed = blocking(move || match matte {
+    let framed = compute(move || match matte {
         Some(matte) => {
             let alpha = matte_alpha(&pixels, &matte, options.side)?;
             frame(&pixels, AlphaSource::Matte(&alpha), &options)
@@ -284,16 +285,5 @@ async fn export<R: Reporter>(
     options: ConversionOptions,
     name: Option<String>,
 ) -> Result<export::Exported, PipelineError> {
-    blocking(move || export::export(surface, colors, &options, name.as_deref())).await?
-}
-
-/// Runs work on the blocking pool; a panic there becomes an error of this conversion alone.
-async fn blocking<T: Send + 'static>(
-    work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, PipelineError> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|error: JoinError| PipelineError::Panicked {
-            reason: error.to_string(),
-        })
+    compute(move || export::export(surface, colors, &options, name.as_deref())).await?
 }

@@ -24,6 +24,20 @@ pub struct FieldValues {
     pub rgb: Vec<[f32; 3]>,
 }
 
+impl FieldValues {
+    /// Whether every value is a number.
+    #[must_use]
+    pub fn is_finite(&self) -> bool {
+        // Without a way out in the middle the loop takes many at a time.
+        let finite = |values: &[f32]| {
+            values
+                .iter()
+                .fold(true, |all, value| all & value.is_finite())
+        };
+        finite(&self.logits) && finite(self.rgb.as_flattened())
+    }
+}
+
 /// What one conversion asks in a pass.
 #[derive(Debug)]
 pub struct Portion<'a, C> {

@@ -16,7 +16,7 @@ use super::{
     batcher::{BatchKey, BatchLimits, Batcher, Pending, ResolutionClass},
     catalog::{Catalog, ModelInfo, ServedModel},
     device::{DeviceChoice, DeviceId, DeviceInfo},
-    error::EngineError,
+    error::{EngineError, Operation},
     handle::{Codes, OnItsWay, Ticket},
     manifest::Manifest,
     measurements::Measurements,
@@ -249,25 +249,25 @@ impl Engine {
             .await
             .map_err(|_| EngineError::Stopped)?;
         let (reply, answer) = oneshot::channel();
-        let values = FieldValues {
-            logits: Vec::with_capacity(points.len()),
-            rgb: Vec::with_capacity(if want == Want::LogitsAndColors {
-                points.len()
-            } else {
-                0
-            }),
-        };
         let job = QueryJob {
             model: codes.model,
             codes: codes.id,
             points,
             want,
-            values,
+            values: FieldValues::default(),
             reply,
             span: Span::current(),
         };
         codes.queue.push_job(Some(codes.device), Job::Query(job))?;
-        answer.await.map_err(|_| EngineError::Stopped)?
+        let values = answer.await.map_err(|_| EngineError::Stopped)??;
+        // Here and not on the device's thread, which has no time for it.
+        if values.is_finite() {
+            Ok(values)
+        } else {
+            Err(EngineError::NonFinite {
+                operation: Operation::Query,
+            })
+        }
     }
 
     /// The share of each pixel that belongs to the object: `height * width` values in 0..1.

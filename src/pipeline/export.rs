@@ -1,6 +1,7 @@
 //! The last stage: placing the mesh for each format, writing the files side by side, and judging the result.
 
 use bytes::Bytes;
+use rayon::prelude::*;
 
 use super::{MeshFile, error::PipelineError};
 use crate::{
@@ -45,45 +46,34 @@ pub fn export(
             size_mm: None,
         },
     );
-    let (files, preview, quality) = std::thread::scope(|scope| {
-        let writers: Vec<_> = options
-            .formats
-            .iter()
-            .map(|&format| {
-                let mesh = &mesh;
-                (
-                    format,
-                    scope.spawn(move || write(mesh, format, options.size_mm, name)),
-                )
-            })
-            .collect();
-        let preview = scope.spawn(|| preview::png(&mesh, &PreviewOptions::default()));
-        let quality = quality::assess(&mesh);
-        let join =
-            |format, writer: std::thread::ScopedJoinHandle<'_, Result<Vec<u8>, WriteError>>| {
-                let bytes = writer
-                    .join()
-                    .unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-                Ok::<_, PipelineError>(MeshFile {
-                    format,
-                    bytes: Bytes::from(bytes),
-                })
-            };
-        let files: Result<Vec<_>, _> = writers
-            .into_iter()
-            .map(|(format, writer)| join(format, writer))
-            .collect();
-        let preview = preview
-            .join()
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-        (files, preview, quality)
-    });
+    // Side by side where threads of the pool are free, one after another where conversions take them all.
+    let ((files, preview), quality) = rayon::join(
+        || {
+            rayon::join(
+                || written(&mesh, options, name),
+                || preview::png(&mesh, &PreviewOptions::default()),
+            )
+        },
+        || quality::assess(&mesh),
+    );
     Ok(Exported {
         files: files?,
         preview: preview?,
         quality,
         mesh,
     })
+}
+
+fn written(
+    mesh: &Mesh,
+    options: &ConversionOptions,
+    name: Option<&str>,
+) -> Result<Vec<MeshFile>, WriteError> {
+    let file = |&format: &MeshFormat| {
+        let bytes = Bytes::from(write(mesh, format, options.size_mm, name)?);
+        Ok(MeshFile { format, bytes })
+    };
+    options.formats.par_iter().map(file).collect()
 }
 
 fn write(

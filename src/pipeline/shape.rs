@@ -1,7 +1,7 @@
 //! From an encoded picture to a coloured surface: the stages that ask the engine.
 
 use super::{
-    blocking,
+    compute::compute,
     error::PipelineError,
     stage::{Reporter, StageGuard, Stages},
 };
@@ -98,7 +98,7 @@ async fn reconstruct<R: Reporter>(
 ) -> Result<FieldSampler, PipelineError> {
     let mut sampler = FieldSampler::new(field);
     loop {
-        let (returned, points) = blocking(move || {
+        let (returned, points) = compute(move || {
             let points = sampler.request();
             (sampler, points)
         })
@@ -109,7 +109,7 @@ async fn reconstruct<R: Reporter>(
         };
         stage.check()?;
         let values = engine.query(codes, points, Want::Logits).await?;
-        sampler = blocking(move || sampler.supply(&values.logits).map(|()| sampler)).await??;
+        sampler = compute(move || sampler.supply(&values.logits).map(|()| sampler)).await??;
         stage.fraction(sampler.fraction());
     }
 }
@@ -119,7 +119,7 @@ async fn extract<R: Reporter>(
     sampler: FieldSampler,
     target_triangles: Option<u32>,
 ) -> Result<(Surface, CleanReport), PipelineError> {
-    let extracted = blocking(move || {
+    let extracted = compute(move || {
         let (surface, cleaned) = drop_specks(sampler.into_surface()?, CleanOptions::default());
         let surface = match target_triangles {
             Some(target) => simplify_surface(surface, target as usize).0,
