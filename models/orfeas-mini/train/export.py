@@ -1,6 +1,8 @@
 """Writes the model the server loads: TorchScript, int8 transformer weights, half precision elsewhere, at most 24 MB.
 
-    python export.py --weights CHECKPOINT_OR_MODEL --out model.pt
+    python export.py --weights CHECKPOINT_OR_MODEL[,...] --out model.pt
+
+Of several weights, with commas between, the mean is exported.
 """
 
 import argparse
@@ -38,14 +40,22 @@ def export(core, path):
     return archive.sha256_of(path)
 
 
+def mean_of(paths):
+    """A core whose weights are the mean of those at the paths."""
+    core, states = model.Core(), []
+    for path in paths:
+        model.load_weights(core, path)
+        states.append({key: value.clone() for key, value in core.state_dict().items()})
+    core.load_state_dict({key: sum(state[key] for state in states) / len(states) for key in states[0]})
+    return core
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--weights", required=True)
     parser.add_argument("--out", required=True)
     args = parser.parse_args()
-    core = model.Core()
-    model.load_weights(core, args.weights)
-    print(f"sha256 {export(core, args.out)}, {pathlib.Path(args.out).stat().st_size} bytes")
+    print(f"sha256 {export(mean_of(args.weights.split(',')), args.out)}, {pathlib.Path(args.out).stat().st_size} bytes")
 
 
 if __name__ == "__main__":
