@@ -3,7 +3,7 @@
 //!
 //! decode → frame → encode (in a GPU batch) → sample the field, coarse to fine → extract → colour → write.
 //! Waiting is asynchronous; whatever computes runs on the decoder's processes, the engine's threads or the pool of
-//! [`compute`], so that conversions overlap.
+//! `compute`, so that conversions overlap.
 
 use std::{sync::Arc, time::Duration};
 

@@ -19,6 +19,8 @@ use super::{
     *,
 };
 
+mod sharing;
+
 const MODELS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/models");
 const MODEL: &str = "orfeas-mini";
 
