@@ -18,6 +18,7 @@ use crate::{
         engine::{Engine, EngineOptions},
         measurements::Measurements,
     },
+    pipeline::Tools,
     storage::Storage,
 };
 
@@ -93,6 +94,18 @@ pub fn decoder(settings: &Settings, program: PathBuf) -> Result<DecoderPool, App
         memory_bytes_max: settings.orfeas_max_pixels * DECODE_BYTES_A_PIXEL + (64 << 20),
         limits: settings.image_limits(),
     })?)
+}
+
+/// What conversions are made with, by the settings.
+///
+/// # Errors
+/// [`AppError::Decoder`].
+pub fn tools(settings: &Settings, engine: Engine, program: PathBuf) -> Result<Tools, AppError> {
+    Ok(Tools {
+        engine,
+        decoder: decoder(settings, program)?,
+        image_limits: settings.image_limits(),
+    })
 }
 
 /// Starts the engine of the settings, off the async threads.

@@ -113,12 +113,7 @@ pub async fn run(settings: Settings, options: Options) -> Result<ExitCode, Comma
         .model
         .clone()
         .unwrap_or_else(|| engine.default_model().to_owned());
-    let decoder = app::open::decoder(&settings, program()?)?;
-    let tools = Tools {
-        engine: engine.clone(),
-        decoder,
-        image_limits: settings.image_limits(),
-    };
+    let tools = app::open::tools(&settings, engine.clone(), program()?)?;
     std::fs::create_dir_all(&options.directory)?;
     let names: Vec<String> = options
         .images

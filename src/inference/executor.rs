@@ -295,10 +295,9 @@ impl<B: Backend> Executor<B> {
         self.rows.drain(..).for_each(|job| job.fail(error.clone()));
         self.fail_flights(&error);
         self.queries.fail_all(&error);
-        for job in std::mem::take(&mut self.mattes) {
-            // A waiter that is gone is no concern of the engine's.
-            drop(job.reply.send(Err(error.clone())));
-        }
+        self.mattes
+            .drain(..)
+            .for_each(|job| job.fail(error.clone()));
         self.queue.lose(self.device, reason);
     }
 }

@@ -73,6 +73,14 @@ pub struct MatteJob {
     pub span: Span,
 }
 
+impl MatteJob {
+    /// Tells the caller that it has failed.
+    pub fn fail(self, error: EngineError) {
+        // The waiter may be gone, which is no concern of the engine's.
+        drop(self.reply.send(Err(error)));
+    }
+}
+
 /// Work that is bound to one device.
 #[derive(Debug)]
 pub enum Job {
@@ -85,7 +93,7 @@ impl Job {
         // The waiter may be gone, which is no concern of the engine's.
         match self {
             Self::Query(job) => drop(job.reply.send(Err(error))),
-            Self::Matte(job) => drop(job.reply.send(Err(error))),
+            Self::Matte(job) => job.fail(error),
         }
     }
 }

@@ -14,7 +14,6 @@ use serde_json::{Value, json};
 use super::{
     super::{
         CommandError,
-        client::Client,
         demo::{PICTURES, start_node_on},
         output, program,
     },
@@ -26,7 +25,7 @@ use crate::{
     conversion::options::{ConversionOptions, TextureMode},
     inference::{batcher::BatchLimits, device::DeviceInfo, engine::Engine},
     pipeline::{
-        self, Job, Tools,
+        self, Job,
         shape::{ShapeOptions, shape},
         stage::{Silent, Stages},
     },
@@ -139,11 +138,7 @@ async fn on_engine(
         ..ConversionOptions::default()
     };
     let mut rows = Vec::new();
-    let tools = Arc::new(Tools {
-        engine: engine.clone(),
-        decoder: app::open::decoder(settings, program()?)?,
-        image_limits: settings.image_limits(),
-    });
+    let tools = Arc::new(app::open::tools(settings, engine.clone(), program()?)?);
     let job = |picture: usize| Job {
         picture: PICTURES[picture % PICTURES.len()].1.into(),
         model: engine.default_model().to_owned(),
@@ -202,7 +197,10 @@ async fn on_engine(
         for &clients in &options.clients {
             let carried = closed_loop(engine, clients, options.seconds, |picture| {
                 let client = Arc::clone(&client);
-                async move { submitted(&client, picture, resolution).await }
+                async move {
+                    let (_, timings) = super::one(&client, picture, 1, resolution).await?;
+                    Ok(timings[0]["gpuBatchSize"].as_f64().unwrap_or_default())
+                }
             });
             match carried.await {
                 Ok(carried) => tell("server", clients, carried),
@@ -215,29 +213,6 @@ async fn on_engine(
         app.stop().await;
     }
     Ok(rows)
-}
-
-/// One conversion through the server, followed to its end; the size of its GPU batch.
-async fn submitted(
-    client: &Client,
-    picture: usize,
-    resolution: Option<u32>,
-) -> Result<f64, CommandError> {
-    let (name, bytes) = PICTURES[picture % PICTURES.len()];
-    let pictures = vec![(format!("{name}.png"), bytes.to_vec())];
-    let (batch, ids) = client
-        .submit(pictures, json!({ "resolution": resolution }))
-        .await?;
-    client.follow(&batch, |_| {}).await?;
-    let query = "query ($id: ID!) { conversion(id: $id) { status timings { gpuBatchSize } } }";
-    let data = client.query(query, json!({ "id": ids[0] })).await?;
-    let conversion = &data["conversion"];
-    if conversion["status"] != "SUCCEEDED" {
-        return Err(format!("a conversion ended as {}", conversion["status"]).into());
-    }
-    Ok(conversion["timings"]["gpuBatchSize"]
-        .as_f64()
-        .unwrap_or_default())
 }
 
 /// Keeps so many conversions going; the first fifth of the time is for getting there and isn't counted.
@@ -330,7 +305,7 @@ fn summary(done: &[Done], seconds: f64) -> Value {
 
 fn table(rows: &[Value]) {
     output::line(
-        "| level | clients | GPU batch at most | conversions | per s | p50 ms | p95 ms | p99 ms | GPU batch |",
+        "| level | clients | GPU batch at most | conversions | per s | p50 ms | p95 ms | p99 ms | GPU batch | device busy |",
     );
     output::line("|---|---|---|---|---|---|---|---|---|---|");
     for row in rows {

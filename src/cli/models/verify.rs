@@ -156,11 +156,7 @@ async fn measure_all(
         ..settings
     };
     let engine = app::open::engine(&settings).await?;
-    let tools = Tools {
-        engine: engine.clone(),
-        decoder: app::open::decoder(&settings, program()?)?,
-        image_limits: settings.image_limits(),
-    };
+    let tools = app::open::tools(&settings, engine.clone(), program()?)?;
     for each in all {
         if let Some(set) = &each.set {
             each.measured = views(&tools, options, &each.model.name, set).await?;

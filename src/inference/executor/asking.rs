@@ -91,8 +91,7 @@ impl Queries {
             .take(count)
             .collect();
         let remaining: Vec<_> = chosen.iter().map(|id| self.all[id].left()).collect();
-        let mut layout = layout(&remaining, points_max);
-        layout.taken.truncate(chosen.len());
+        let layout = layout(&remaining, points_max);
         let parts = chosen.iter().zip(&layout.taken);
         let parts = parts
             .filter(|(_, taken)| **taken > 0)

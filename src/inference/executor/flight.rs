@@ -66,7 +66,7 @@ impl<B: Backend> Executor<B> {
 
     /// Jobs that failed together: one alone has failed for good, more are encoded in halves, so that nobody fails for
     /// a neighbour.
-    fn divide(&mut self, mut jobs: Vec<EncodeJob>, error: EngineError) {
+    fn divide(&mut self, jobs: Vec<EncodeJob>, error: EngineError) {
         if jobs.len() == 1 || self.lost.is_some() {
             return jobs.into_iter().for_each(|job| job.fail(error.clone()));
         }
@@ -75,10 +75,15 @@ impl<B: Backend> Executor<B> {
             let model = first.model;
             self.queue.lock().devices[self.device].ceilings[model].lower_below(jobs.len());
         }
+        self.in_halves(jobs, Self::begin_encode);
+    }
+
+    /// Begins jobs again in two halves, and waits for each.
+    fn in_halves<J>(&mut self, mut jobs: Vec<J>, begin: fn(&mut Self, Vec<J>)) {
         let rest = jobs.split_off(jobs.len().div_ceil(2));
         for half in [jobs, rest] {
             let flights = self.flights.len();
-            self.begin_encode(half);
+            begin(self, half);
             // What was begun before stays under way; results of these may wait for it.
             if self.flights.len() > flights
                 && let Some(flight) = self.flights.pop_back()
@@ -220,22 +225,11 @@ impl<B: Backend> Executor<B> {
     }
 
     /// As [`Self::divide`], for mattes.
-    fn matte_apart(&mut self, mut jobs: Vec<MatteJob>, error: EngineError) {
+    fn matte_apart(&mut self, jobs: Vec<MatteJob>, error: EngineError) {
         if jobs.len() == 1 || self.lost.is_some() {
-            return jobs.into_iter().for_each(|job| {
-                drop(job.reply.send(Err(error.clone())));
-            });
+            return jobs.into_iter().for_each(|job| job.fail(error.clone()));
         }
-        let rest = jobs.split_off(jobs.len().div_ceil(2));
-        for half in [jobs, rest] {
-            let flights = self.flights.len();
-            self.begin_matte(half);
-            if self.flights.len() > flights
-                && let Some(flight) = self.flights.pop_back()
-            {
-                self.land(flight);
-            }
-        }
+        self.in_halves(jobs, Self::begin_matte);
     }
 
     /// Waits for the pass that was begun first.
@@ -331,9 +325,10 @@ impl<B: Backend> Executor<B> {
                     .for_each(|job| job.fail(error.clone())),
                 // Their queries are still in hand, and fail there.
                 Flight::Query(_) => {}
-                Flight::Matte(pass) => pass.jobs.into_iter().for_each(|job| {
-                    drop(job.reply.send(Err(error.clone())));
-                }),
+                Flight::Matte(pass) => pass
+                    .jobs
+                    .into_iter()
+                    .for_each(|job| job.fail(error.clone())),
             }
         }
     }

@@ -118,21 +118,22 @@ impl TorchBackend {
             .query_rows(&mut departure, model, portions, row, colors)
             .map_err(self.failed(Operation::Query))?;
         self.transfers.let_go(departure, move || {
-            let logits = values(&logits)?;
-            let rgb = rgb.as_ref().map(values).transpose()?.unwrap_or_default();
             let mut first = 0;
             let portion = |(points, want): (usize, Want)| {
-                let (from, to) = (first, first + points);
+                let from = first;
                 first += points.div_ceil(row) * row;
-                FieldValues {
-                    logits: logits[from..to].to_vec(),
-                    rgb: match want {
-                        Want::Logits => Vec::new(),
-                        Want::LogitsAndColors => rgb[3 * from..3 * to].as_chunks().0.to_vec(),
-                    },
+                let mut values = FieldValues {
+                    logits: vec![0.0; points],
+                    rgb: Vec::new(),
+                };
+                copy_out(&logits, from, &mut values.logits)?;
+                if let (Want::LogitsAndColors, Some(rgb)) = (want, &rgb) {
+                    values.rgb = vec![[0.0; 3]; points];
+                    copy_out(rgb, 3 * from, values.rgb.as_flattened_mut())?;
                 }
+                Ok(values)
             };
-            Ok(wants.into_iter().map(portion).collect())
+            wants.into_iter().map(portion).collect()
         })
     }
 
@@ -164,23 +165,20 @@ impl TorchBackend {
             [codes] => codes.shallow_clone(),
             _ => Tensor::f_cat(&rows, 0)?,
         };
-        let (logits, rgb) = self.ask(model, &codes, &points)?;
+        let (logits, rgb) = self.ask(model, codes, points)?;
         let rgb = colors.then(|| self.transfers.fetch(&rgb)).transpose()?;
         Ok((self.transfers.fetch(&logits)?, rgb))
     }
 
     /// What `query` gives for rows of codes and as many rows of points, its shapes checked.
-    pub(super) fn ask(
+    fn ask(
         &self,
         model: usize,
-        codes: &Tensor,
-        points: &Tensor,
+        codes: Tensor,
+        points: Tensor,
     ) -> Result<(Tensor, Tensor), TchError> {
         let (rows, count, _) = points.size3()?;
-        let arguments = [
-            IValue::Tensor(codes.shallow_clone()),
-            IValue::Tensor(points.f_to_device(self.transfers.device)?),
-        ];
+        let arguments = [IValue::Tensor(codes), IValue::Tensor(points)];
         let answer = self.loaded(model).module.method_is("query", &arguments)?;
         let (logits, rgb) = match answer {
             IValue::Tuple(pair) => match <[IValue; 2]>::try_from(pair) {
@@ -211,11 +209,14 @@ impl TorchBackend {
             .matte_rows(&mut departure, model, images)
             .map_err(self.failed(Operation::Matte))?;
         let pixels = self.loaded(model).manifest.input.pixels();
+        let count = images.len();
         self.transfers.let_go(departure, move || {
-            Ok(values(&alpha)?
-                .chunks_exact(pixels)
-                .map(<[f32]>::to_vec)
-                .collect())
+            let matte = |at| {
+                let mut matte = vec![0.0; pixels];
+                copy_out(&alpha, at * pixels, &mut matte)?;
+                Ok(matte)
+            };
+            (0..count).map(matte).collect()
         })
     }
 
@@ -242,10 +243,11 @@ impl TorchBackend {
     }
 }
 
-/// A float tensor's values, which lie in the processor's memory.
-fn values(tensor: &Tensor) -> Result<Vec<f32>, TchError> {
-    let mut values = vec![0.0; tensor.numel()];
+/// Copies values of a dense float tensor, which lies in the processor's memory, from one of them on.
+fn copy_out(tensor: &Tensor, from: usize, values: &mut [f32]) -> Result<(), TchError> {
     let count = values.len();
-    tensor.f_copy_data(&mut values, count)?;
-    Ok(values)
+    let part = tensor
+        .f_view([-1])?
+        .f_narrow(0, from as i64, count as i64)?;
+    part.f_copy_data(values, count)
 }

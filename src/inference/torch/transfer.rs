@@ -77,8 +77,7 @@ impl Transfers {
         let (device, cuda) = match id {
             DeviceId::Cpu => (Device::Cpu, None),
             DeviceId::Cuda(ordinal) => {
-                let lost = |reason| EngineError::DeviceLost { device: id, reason };
-                let runtime = Runtime::new(ordinal).map_err(lost)?;
+                let runtime = Runtime::new(ordinal).map_err(lost(id))?;
                 let cuda = Cuda {
                     runtime,
                     free: Rc::default(),

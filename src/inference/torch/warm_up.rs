@@ -46,7 +46,6 @@ impl TorchBackend {
             .measurements
             .as_ref()
             .and_then(|kept| kept.find(&subject));
-        let known = found.is_some();
         let measured = match found {
             Some(measured) => {
                 debug!(device = %self.id, "Model {} was measured at an earlier start", manifest.name);
@@ -57,11 +56,14 @@ impl TorchBackend {
                 }
                 measured
             }
-            None => self.measure(model, manifest, images_max, free_loaded)?,
+            None => {
+                let measured = self.measure(model, manifest, images_max, free_loaded)?;
+                if let Some(kept) = &self.measurements {
+                    kept.keep(&subject, &measured);
+                }
+                measured
+            }
         };
-        if let (false, Some(kept)) = (known, &self.measurements) {
-            kept.keep(&subject, &measured);
-        }
         self.limit_points(model, measured.points_worthwhile);
         Ok(measured)
     }
