@@ -30,7 +30,6 @@ use crate::{
         field::{FieldOptions, Resolution},
         preview::PreviewOptions,
         quality::Quality,
-        surface::Surface,
     },
 };
 
@@ -160,16 +159,11 @@ pub async fn convert(
         target_triangles,
         texture: job.options.texture,
     };
-    let Shape {
-        surface,
-        colors,
-        cleaned,
-        gpu_batch_size,
-    } = shape::shape(&mut stages, &tools.engine, ticket, wanted).await?;
+    let shape = shape::shape(&mut stages, &tools.engine, ticket, wanted).await?;
+    let (cleaned, gpu_batch_size) = (shape.cleaned, shape.gpu_batch_size);
     let finished = export(
         &stages.enter(Stage::Export).await?,
-        surface,
-        colors,
+        shape,
         job.options,
         job.name,
     )
@@ -280,10 +274,9 @@ async fn framed(
 
 async fn export<R: Reporter>(
     _stage: &StageGuard<'_, R>,
-    surface: Surface,
-    colors: Option<Vec<[u8; 3]>>,
+    shape: Shape,
     options: ConversionOptions,
     name: Option<String>,
 ) -> Result<export::Exported, PipelineError> {
-    compute(move || export::export(surface, colors, &options, name.as_deref())).await?
+    compute(move || export::export(shape, &options, name.as_deref())).await?
 }

@@ -9,14 +9,16 @@ use serde_json::{Value, json};
 use super::{
     CommandError,
     client::Client,
-    demo::{PICTURES, start_node},
+    demo::{PICTURES, start_node, start_node_on},
     output,
 };
-use crate::config::Settings;
+use crate::{app, config::Settings, inference::engine::Engine};
 
 mod admission;
 mod limits;
 mod load;
+mod mixed;
+mod together;
 
 /// Options of `orfeas bench`.
 #[derive(Debug, Args)]
@@ -45,6 +47,18 @@ pub struct Options {
     /// With --load: pin GPU batches to these sizes, one run for each.
     #[arg(long, value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..))]
     gpu_batch: Vec<u32>,
+    /// With --load: after each run, one in which conversions come at random at this share of the rate it carried.
+    #[arg(long, value_delimiter = ',', value_parser = share)]
+    arrivals: Vec<f64>,
+    /// With --load: ask NVIDIA's profiler how much of the time kernels ran.
+    #[arg(long)]
+    kernels: bool,
+    /// Instead: what so many take that come together to an idle server, beside one alone.
+    #[arg(long, value_parser = clap::value_parser!(u16).range(2..=100))]
+    together: Option<u16>,
+    /// Instead: so many conversions of all kinds, and the memory in use as they go by.
+    #[arg(long)]
+    mixed: Option<usize>,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -54,6 +68,13 @@ fn seconds(text: &str) -> Result<f64, String> {
     match text.parse() {
         Ok(seconds) if (0.1..=3600.0).contains(&seconds) => Ok(seconds),
         _ => Err("write 0.1 to 3600".into()),
+    }
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(share) if (0.01..=2.0).contains(&share) => Ok(share),
+        _ => Err("write 0.01 to 2".into()),
     }
 }
 
@@ -81,6 +102,10 @@ pub async fn run(settings: Settings, options: Options) -> Result<ExitCode, Comma
         clients,
         seconds,
         gpu_batch,
+        arrivals,
+        kernels,
+        together,
+        mixed,
         json,
     } = options;
     if !load.is_empty() {
@@ -88,6 +113,8 @@ pub async fn run(settings: Settings, options: Options) -> Result<ExitCode, Comma
             levels: load,
             clients,
             seconds,
+            arrivals,
+            kernels,
             resolution,
             batches: gpu_batch,
             json,
@@ -96,6 +123,9 @@ pub async fn run(settings: Settings, options: Options) -> Result<ExitCode, Comma
     }
     if let Some(agents) = agents {
         return admission::run(&settings, agents.into()).await;
+    }
+    if let Some(conversions) = mixed {
+        return mixed::run(&settings, conversions, json).await;
     }
     if repeat == 0
         || at_once
@@ -107,6 +137,15 @@ pub async fn run(settings: Settings, options: Options) -> Result<ExitCode, Comma
             settings.agent_max_batch_size
         )
         .into());
+    }
+    if let Some(count) = together {
+        let options = together::TogetherOptions {
+            count: count.into(),
+            repeat,
+            resolution,
+            json,
+        };
+        return together::run(&settings, options).await;
     }
     let (app, client) = start_node(&settings).await?;
     let measured = measure(&client, &at_once, repeat, resolution).await;
@@ -126,15 +165,16 @@ async fn measure(
     repeat: usize,
     resolution: Option<u32>,
 ) -> Result<Vec<Value>, CommandError> {
+    let options = json!({ "resolution": resolution });
     // The first conversion of a process pays for pages and caches.
-    one(client, 0, 1, resolution).await?;
+    one(client, 0, 1, options.clone()).await?;
     let mut rows = Vec::new();
     for &count in at_once {
         let mut walls = Vec::new();
         let mut stages: Vec<Vec<f64>> = vec![Vec::new(); STAGES.len()];
         let mut batch_sizes = Vec::new();
         for _ in 0..repeat {
-            let (wall, timings) = one(client, 0, count, resolution).await?;
+            let (wall, timings) = one(client, 0, count, options.clone()).await?;
             walls.push(wall);
             for timing in &timings {
                 batch_sizes.push(timing["gpuBatchSize"].as_f64().unwrap_or_default());
@@ -159,13 +199,33 @@ async fn measure(
     Ok(rows)
 }
 
+/// Starts an engine and a server on it, does some work there, and stops both, whatever came of it.
+async fn on_server<T>(
+    settings: &Settings,
+    work: impl AsyncFnOnce(&Engine, &Client) -> Result<T, CommandError>,
+) -> Result<T, CommandError> {
+    let engine = app::open::engine(settings).await?;
+    engine.set_limits(app::open::batch_limits(settings));
+    let done = match start_node_on(settings, Some(engine.clone())).await {
+        Ok((app, client)) => {
+            let done = work(&engine, &client).await;
+            app.stop().await;
+            done
+        }
+        Err(error) => Err(error),
+    };
+    // A process must not end while a device works.
+    engine.stop().await;
+    done
+}
+
 /// Submits `count` conversions at once, of the sample pictures from the `first` on; seconds until all have ended, and
 /// each one's timings.
 async fn one(
     client: &Client,
     first: usize,
     count: usize,
-    resolution: Option<u32>,
+    options: Value,
 ) -> Result<(f64, Vec<Value>), CommandError> {
     let pictures = PICTURES.iter().cycle();
     let pictures = pictures.skip(first % PICTURES.len()).take(count);
@@ -173,9 +233,7 @@ async fn one(
         .map(|(name, bytes)| (format!("{name}.png"), bytes.to_vec()))
         .collect();
     let started = Instant::now();
-    let (batch, _) = client
-        .submit(pictures, json!({ "resolution": resolution }))
-        .await?;
+    let (batch, _) = client.submit(pictures, options).await?;
     client.follow(&batch, |_| {}).await?;
     let wall = started.elapsed().as_secs_f64();
     let query = format!(
@@ -212,19 +270,16 @@ fn table(rows: &[Value]) {
     );
     output::line("|---|---|---|---|---|---|---|---|---|---|---|");
     for row in rows {
-        let number = |value: &Value, digits: usize| {
-            format!("{:.digits$}", value.as_f64().unwrap_or_default())
-        };
         let stages: Vec<_> = STAGES
             .iter()
-            .map(|stage| number(&row["medianMs"][stage], 0))
+            .map(|stage| output::number(&row["medianMs"][stage], 0))
             .collect();
         output::line(&format!(
             "| {} | {} | {} | {} | {} |",
             row["atOnce"],
-            number(&row["wallSeconds"], 2),
-            number(&row["perSecond"], 2),
-            number(&row["gpuBatchSize"], 0),
+            output::number(&row["wallSeconds"], 2),
+            output::number(&row["perSecond"], 2),
+            output::number(&row["gpuBatchSize"], 0),
             stages.join(" | ")
         ));
     }

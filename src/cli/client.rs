@@ -12,8 +12,8 @@ use tokio_tungstenite::{
 
 use super::CommandError;
 
-/// A signed-in client of one server.
-#[derive(Debug)]
+/// A signed-in client of one server; cheap to clone.
+#[derive(Debug, Clone)]
 pub struct Client {
     http: reqwest::Client,
     api: SocketAddr,

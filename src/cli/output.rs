@@ -6,6 +6,7 @@ use std::{
 };
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+use serde_json::Value;
 
 /// Prints a line. A reader that went away, as in `orfeas … | head`, is no error.
 pub fn line(text: &str) {
@@ -15,6 +16,14 @@ pub fn line(text: &str) {
 /// Prints a line for a person where something is amiss.
 pub fn complain(text: &str) {
     let _ = writeln!(std::io::stderr().lock(), "{text}");
+}
+
+/// A number of a table, a dash where there is none.
+#[must_use]
+pub fn number(value: &Value, digits: usize) -> String {
+    value
+        .as_f64()
+        .map_or("–".to_owned(), |value| format!("{value:.digits$}"))
 }
 
 /// One progress bar a conversion on a terminal, plain lines elsewhere.

@@ -9,6 +9,7 @@ use nvml_wrapper::{Nvml, error::NvmlError};
 use super::memory::MemoryNow;
 
 pub mod event;
+pub mod kernels;
 pub mod pinned;
 
 /// Found like the libraries that the binary links: by its rpath, then where the system looks.

@@ -32,14 +32,22 @@ pub struct CleanReport {
     pub volume_share_dropped: f64,
 }
 
-/// Drops the specks of a closed surface and says how much went.
+/// Drops the specks of a closed surface and says how much went, and how what remains hangs together.
 ///
 /// A hollow inside of a body is a component too, and a small one is filled by being dropped. The largest component
 /// always stays.
 #[must_use]
-pub fn drop_specks(surface: Surface, options: CleanOptions) -> (Surface, CleanReport) {
+pub fn drop_specks(surface: Surface, options: CleanOptions) -> (Surface, Topology, CleanReport) {
     let CleanOptions { speck_share } = options;
     let topology = Topology::of(surface.positions().len(), surface.triangles());
+    if topology.components == 1 {
+        let report = CleanReport {
+            components_kept: 1,
+            components_dropped: 0,
+            volume_share_dropped: 0.0,
+        };
+        return (surface, topology, report);
+    }
     let volumes = enclosed_volumes(&surface, &topology);
     let largest = volumes.iter().copied().fold(0.0, f64::max);
     let is_kept: Vec<bool> = volumes
@@ -58,7 +66,7 @@ pub fn drop_specks(surface: Surface, options: CleanOptions) -> (Surface, CleanRe
         volume_share_dropped: if total > 0.0 { dropped / total } else { 0.0 },
     };
     if report.components_dropped == 0 {
-        return (surface, report);
+        return (surface, topology, report);
     }
     let (positions, triangles) = surface.into_parts();
     let triangles: Vec<_> = triangles
@@ -75,7 +83,8 @@ pub fn drop_specks(surface: Surface, options: CleanOptions) -> (Surface, CleanRe
         .collect();
     let surface = Surface::new(positions, compacted.triangles)
         .expect("the largest component of a surface is a surface");
-    (surface, report)
+    let topology = Topology::of(surface.positions().len(), surface.triangles());
+    (surface, topology, report)
 }
 
 /// The volume that each component encloses, whichever way it faces.
@@ -109,19 +118,21 @@ mod tests {
     #[test]
     fn a_speck_goes_and_is_reported() {
         let surface = spheres(0.04);
-        let (cleaned, report) = drop_specks(surface.clone(), CleanOptions::default());
+        let (cleaned, topology, report) = drop_specks(surface.clone(), CleanOptions::default());
         assert_eq!((report.components_kept, report.components_dropped), (1, 1));
         assert!(report.volume_share_dropped > 0.0 && report.volume_share_dropped < 1e-3);
         assert!(cleaned.triangles().len() < surface.triangles().len());
         assert!(cleaned.bounding_box().max[0] < 0.2, "the speck lay at 0.6");
-        let topology = Topology::of(cleaned.positions().len(), cleaned.triangles());
+        let anew = Topology::of(cleaned.positions().len(), cleaned.triangles());
+        assert_eq!(topology, anew);
         assert!(topology.is_watertight() && topology.is_manifold());
     }
 
     #[test]
     fn several_real_parts_stay() {
         let surface = spheres(0.2);
-        let (cleaned, report) = drop_specks(surface.clone(), CleanOptions::default());
+        let (cleaned, topology, report) = drop_specks(surface.clone(), CleanOptions::default());
+        assert_eq!(topology.components, 2);
         assert_eq!((report.components_kept, report.components_dropped), (2, 0));
         assert_eq!(report.volume_share_dropped, 0.0);
         assert_eq!(cleaned, surface);
@@ -133,7 +144,7 @@ mod tests {
             let distance = fixtures::distance(p, [0.0; 3]);
             (0.8 - distance).min(distance - 0.4)
         });
-        let (_, report) = drop_specks(hollow, CleanOptions::default());
+        let (_, _, report) = drop_specks(hollow, CleanOptions::default());
         assert_eq!((report.components_kept, report.components_dropped), (2, 0));
     }
 }

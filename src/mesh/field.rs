@@ -14,7 +14,11 @@
 
 use super::{
     MeshError,
-    lattice::{Index3, Lattice, Slot, corner},
+    lattice::{
+        BrickMask, Index3, Lattice, Slot,
+        block::{any_corner, divided},
+        corner, slots,
+    },
     marching_cubes,
     surface::Surface,
 };
@@ -197,7 +201,9 @@ impl FieldSampler {
             });
         }
         for (slot, &logit) in std::mem::take(&mut self.pending).into_iter().zip(logits) {
-            let on_border = self.lattice.on_border(self.lattice.at(slot));
+            // Most bricks lie within, and all their samples with them.
+            let on_border = self.lattice.touches_border(slot.brick())
+                && self.lattice.on_border(self.lattice.at(slot));
             self.lattice.set(
                 slot,
                 if on_border {
@@ -292,7 +298,7 @@ impl FieldSampler {
                     self.phase = Phase::Level;
                 }
                 Phase::Level => {
-                    let cells = self.lattice.cells_in_order().collect();
+                    let cells = self.may_lead_on();
                     self.follow(cells);
                 }
                 Phase::Follow(cells) => self.follow(cells),
@@ -316,15 +322,14 @@ impl FieldSampler {
         );
         let width = 2.0 * coarse.step() as f32 / (resolution.samples() - 1) as f32;
         let margin = logit_slope * width * 3f32.sqrt() / 2.0;
-        for cell in coarse.cells_in_order() {
-            let values = coarse.corner_values(cell);
-            if crosses(&values, iso) || values.iter().any(|value| (value - iso).abs() < margin) {
-                for half in 0..8 {
-                    let child = corner(coarse.at(cell).map(|along| 2 * along), half);
-                    if child.iter().all(|&along| along < self.lattice.cells()) {
-                        self.lattice.add_cell(child);
-                    }
-                }
+        for brick in coarse.bricks_in_order() {
+            let block = coarse.block(brick);
+            let crossed = divided(&block.samples(|value| value > iso));
+            let near = any_corner(&block.samples(|value| (value - iso).abs() < margin));
+            let cells = coarse.cells_of(brick);
+            let parents: BrickMask = std::array::from_fn(|z| cells[z] & (crossed[z] | near[z]));
+            if parents.iter().any(|&word| word != 0) {
+                self.lattice.add_halves(coarse.origin(brick), parents);
             }
         }
         self.ask_corners_of_level(Some(&coarse));
@@ -333,10 +338,14 @@ impl FieldSampler {
     /// Asks for the corners of all cells of the level that the next coarser one did not know.
     fn ask_corners_of_level(&mut self, coarse: Option<&Lattice>) {
         for slot in self.lattice.corners_in_order() {
-            let sample = self.lattice.at(slot);
-            match coarse.and_then(|coarse| self.coarse_value(coarse, sample)) {
-                Some(value) => self.lattice.set(slot, value),
-                None => self.ask(sample),
+            // Within the volume the coarser level has every second sample along each axis.
+            let may_be_known = slot.is_even() || self.lattice.touches_border(slot.brick());
+            let known = coarse
+                .filter(|_| may_be_known)
+                .and_then(|coarse| self.coarse_value(coarse, self.lattice.at(slot)));
+            self.lattice.set(slot, known.unwrap_or(f32::INFINITY));
+            if known.is_none() {
+                self.pending.push(slot);
             }
         }
     }
@@ -351,6 +360,21 @@ impl FieldSampler {
             }
         }
         coarse.value(parent)
+    }
+
+    /// The cells of the finest level through which the surface may leave those evaluated so far.
+    fn may_lead_on(&self) -> Vec<Slot> {
+        let iso = self.options.iso;
+        let mut cells = Vec::new();
+        for brick in self.lattice.bricks_in_order() {
+            let rim = self.lattice.rim(brick);
+            if rim.iter().all(|&word| word == 0) {
+                continue;
+            }
+            let crossed = divided(&self.lattice.block(brick).samples(|value| value > iso));
+            cells.extend(slots(brick, std::array::from_fn(|z| rim[z] & crossed[z])));
+        }
+        cells
     }
 
     /// Adds the neighbours into which the surface leaves `cells`, until they need samples that are not known.

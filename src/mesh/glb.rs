@@ -43,7 +43,8 @@ pub fn write(mesh: &Mesh, options: GlbOptions<'_>) -> Result<Vec<u8>, WriteError
         asset: asset(conversion)?,
         ..Root::default()
     };
-    let mut binary = Vec::new();
+    // Twelve bytes each of position, normal and triangle, eight of colour.
+    let mut binary = Vec::with_capacity(32 * mesh.positions().len() + 12 * mesh.triangles().len());
     let primitive = primitive(mesh, &mut root, &mut binary);
     root.buffers.push(Buffer {
         byte_length: USize64::from(binary.len()),
@@ -92,35 +93,23 @@ fn primitive(mesh: &Mesh, root: &mut Root, binary: &mut Vec<u8>) -> Primitive {
     let bounds = mesh.bounding_box();
     let mut writer = Writer { root, binary };
     let vertices = mesh.positions().len();
-    let positions = writer.attribute(
-        mesh.positions()
-            .as_flattened()
-            .iter()
-            .flat_map(|along| along.to_le_bytes()),
-    );
+    let positions = writer.attribute(mesh.positions().iter().map(little_endian));
     let positions = writer.accessor(positions, vertices, ComponentType::F32, Type::Vec3);
     let accessor = &mut writer.root.accessors[positions.value()];
     (accessor.min, accessor.max) = (Some(json!(bounds.min)), Some(json!(bounds.max)));
-    let normals = writer.attribute(
-        mesh.normals()
-            .as_flattened()
-            .iter()
-            .flat_map(|along| along.to_le_bytes()),
-    );
+    let normals = writer.attribute(mesh.normals().iter().map(little_endian));
     let normals = writer.accessor(normals, vertices, ComponentType::F32, Type::Vec3);
     let mut attributes = vec![
         (Valid(Semantic::Positions), positions),
         (Valid(Semantic::Normals), normals),
     ];
     if let Some(colors) = mesh.colors() {
-        let linear = linear_of_srgb();
+        let linear = linear_of_srgb().map(|linear| (linear * 65535.0).round() as u16);
         // Four channels, since three of 16 bits would break the alignment to four bytes.
-        let channels = colors.iter().flat_map(|color| {
-            let [red, green, blue] =
-                color.map(|channel| (linear[channel as usize] * 65535.0).round() as u16);
-            [red, green, blue, u16::MAX]
-        });
-        let view = writer.attribute(channels.flat_map(u16::to_le_bytes));
+        let view = writer.attribute(colors.iter().map(|color| {
+            let [red, green, blue] = color.map(|channel| u64::from(linear[usize::from(channel)]));
+            (red | green << 16 | blue << 32 | 0xFFFF << 48).to_le_bytes()
+        }));
         let colors = writer.accessor(view, vertices, ComponentType::U16, Type::Vec4);
         writer.root.accessors[colors.value()].normalized = true;
         attributes.push((Valid(Semantic::Colors(0)), colors));
@@ -136,6 +125,15 @@ fn primitive(mesh: &Mesh, root: &mut Root, binary: &mut Vec<u8>) -> Primitive {
         extensions: None,
         extras: None,
     }
+}
+
+/// The bytes of a vector, as glTF wants them.
+fn little_endian(vector: &[f32; 3]) -> [u8; 12] {
+    let mut bytes = [0; 12];
+    for (bytes, along) in bytes.as_chunks_mut::<4>().0.iter_mut().zip(vector) {
+        *bytes = along.to_le_bytes();
+    }
+    bytes
 }
 
 fn material(has_colors: bool) -> Material {
@@ -165,14 +163,28 @@ struct Writer<'a> {
 }
 
 impl Writer<'_> {
-    fn attribute(&mut self, bytes: impl Iterator<Item = u8>) -> Index<View> {
-        self.view(bytes, Target::ArrayBuffer)
+    fn attribute<const BYTES: usize>(
+        &mut self,
+        values: impl ExactSizeIterator<Item = [u8; BYTES]>,
+    ) -> Index<View> {
+        self.view(values, Target::ArrayBuffer)
     }
 
-    fn view(&mut self, bytes: impl Iterator<Item = u8>, target: Target) -> Index<View> {
+    /// Appends values of so many bytes each.
+    fn view<const BYTES: usize>(
+        &mut self,
+        values: impl ExactSizeIterator<Item = [u8; BYTES]>,
+        target: Target,
+    ) -> Index<View> {
         let start = self.binary.len();
-        self.binary.extend(bytes);
-        let length = self.binary.len() - start;
+        let length = BYTES * values.len();
+        // Room first, so that the values are copied without a look at the length for each.
+        self.binary.resize(start + length, 0);
+        let places = self.binary[start..].as_chunks_mut().0;
+        places
+            .iter_mut()
+            .zip(values)
+            .for_each(|(place, value)| *place = value);
         // Every view starts at a multiple of four bytes.
         self.binary.resize(self.binary.len().next_multiple_of(4), 0);
         self.root.push(View {
@@ -213,17 +225,15 @@ impl Writer<'_> {
     fn indices(&mut self, mesh: &Mesh) -> Index<Accessor> {
         let indices = mesh.triangles().as_flattened();
         let (view, component) = if mesh.positions().len() <= INDEX_U16_MAX + 1 {
-            let bytes = indices
-                .iter()
-                .flat_map(|&vertex| (vertex as u16).to_le_bytes());
+            let narrow = indices.iter().map(|&vertex| (vertex as u16).to_le_bytes());
             (
-                self.view(bytes, Target::ElementArrayBuffer),
+                self.view(narrow, Target::ElementArrayBuffer),
                 ComponentType::U16,
             )
         } else {
-            let bytes = indices.iter().flat_map(|vertex| vertex.to_le_bytes());
+            let wide = indices.iter().map(|vertex| vertex.to_le_bytes());
             (
-                self.view(bytes, Target::ElementArrayBuffer),
+                self.view(wide, Target::ElementArrayBuffer),
                 ComponentType::U32,
             )
         };

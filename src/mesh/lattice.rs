@@ -6,6 +6,8 @@ const BRICK_SIDE: usize = 8;
 const BRICK_SAMPLES: usize = BRICK_SIDE * BRICK_SIDE * BRICK_SIDE;
 const NO_BRICK: u32 = u32::MAX;
 
+pub(super) mod block;
+
 /// A sample or a cell (named by its least corner), counted along x, y and z.
 pub(super) type Index3 = [usize; 3];
 
@@ -29,7 +31,7 @@ struct Brick {
 }
 
 /// One bit for each sample or cell of a brick: a word for each z layer, bit `x + 8 y`.
-type BrickMask = [u64; BRICK_SIDE];
+pub(super) type BrickMask = [u64; BRICK_SIDE];
 
 /// One level: every `step`-th sample of the finest grid, the last one moved onto the border of the volume.
 #[derive(Debug, Clone)]
@@ -57,6 +59,22 @@ impl Slot {
 
     pub(super) fn offset(self) -> usize {
         self.0 as usize % BRICK_SAMPLES
+    }
+
+    /// Counted from the brick's least sample.
+    pub(super) fn in_brick(self) -> Index3 {
+        let offset = self.offset();
+        [
+            offset % BRICK_SIDE,
+            offset / BRICK_SIDE % BRICK_SIDE,
+            offset / (BRICK_SIDE * BRICK_SIDE),
+        ]
+    }
+
+    /// Whether all coordinates are even.
+    pub(super) fn is_even(self) -> bool {
+        const ODD: usize = 1 + BRICK_SIDE + BRICK_SIDE * BRICK_SIDE;
+        self.offset() & ODD == 0
     }
 }
 
@@ -100,13 +118,21 @@ impl Lattice {
 
     /// The sample or cell at a slot.
     pub(super) fn at(&self, slot: Slot) -> Index3 {
-        let origin = self.bricks[slot.brick()].origin;
-        let offset = slot.offset();
-        [
-            origin[0] + offset % BRICK_SIDE,
-            origin[1] + offset / BRICK_SIDE % BRICK_SIDE,
-            origin[2] + offset / (BRICK_SIDE * BRICK_SIDE),
-        ]
+        let (origin, within) = (self.bricks[slot.brick()].origin, slot.in_brick());
+        std::array::from_fn(|axis| origin[axis] + within[axis])
+    }
+
+    /// The least sample of a brick.
+    pub(super) fn origin(&self, brick: usize) -> Index3 {
+        self.bricks[brick].origin
+    }
+
+    /// Whether a brick has samples on the border of the volume.
+    pub(super) fn touches_border(&self, brick: usize) -> bool {
+        let origin = self.bricks[brick].origin;
+        origin
+            .iter()
+            .any(|&along| along == 0 || along + BRICK_SIDE > self.cells)
     }
 
     fn table_index(&self, index: Index3) -> usize {
@@ -176,13 +202,11 @@ impl Lattice {
             }
         }
         let count: u32 = wanted.iter().flatten().map(|word| word.count_ones()).sum();
-        let mut slots = Vec::with_capacity(count as usize);
+        let mut corners = Vec::with_capacity(count as usize);
         for brick in self.bricks_in_order() {
-            for (layer, &word) in wanted[brick].iter().enumerate() {
-                slots.extend(bits(word).map(|bit| Slot::new(brick, 64 * layer + bit)));
-            }
+            corners.extend(slots(brick, wanted[brick]));
         }
-        slots
+        corners
     }
 
     /// Adds a cell to this level and tells its slot; none if it belonged to it already.
@@ -206,12 +230,7 @@ impl Lattice {
     pub(super) fn corner_values(&self, cell: Slot) -> [f32; 8] {
         const INNER: usize = BRICK_SIDE - 1;
         let offset = cell.offset();
-        let at_end = [
-            offset % BRICK_SIDE,
-            offset / BRICK_SIDE % BRICK_SIDE,
-            offset / (BRICK_SIDE * BRICK_SIDE),
-        ];
-        let values: [f32; 8] = if at_end.iter().all(|&along| along < INNER) {
+        let values: [f32; 8] = if cell.in_brick().iter().all(|&along| along < INNER) {
             let values = &self.bricks[cell.brick()].values;
             std::array::from_fn(|index| {
                 let [x, y, z] = corner([0; 3], index);
@@ -229,13 +248,10 @@ impl Lattice {
     }
 
     /// Every cell of this level, brick by brick: an order that does not depend on when cells were added.
+    #[cfg(test)]
     pub(super) fn cells_in_order(&self) -> impl Iterator<Item = Slot> {
-        self.bricks_in_order().flat_map(move |brick| {
-            let words = self.bricks[brick].cells.iter().enumerate();
-            words.flat_map(move |(z, &word)| {
-                bits(word).map(move |bit| Slot::new(brick, 64 * z + bit))
-            })
-        })
+        self.bricks_in_order()
+            .flat_map(|brick| slots(brick, self.bricks[brick].cells))
     }
 
     /// The numbers of the bricks, in an order that does not depend on when they were made.
@@ -250,6 +266,12 @@ impl Lattice {
     pub(super) fn brick_count(&self) -> usize {
         self.bricks.len()
     }
+}
+
+/// The slots of a brick in a mask, in order.
+pub(super) fn slots(brick: usize, mask: BrickMask) -> impl Iterator<Item = Slot> {
+    let words = mask.into_iter().enumerate();
+    words.flat_map(move |(z, word)| bits(word).map(move |bit| Slot::new(brick, 64 * z + bit)))
 }
 
 /// The positions of the set bits of a word, ascending.

@@ -31,7 +31,15 @@ const FLAT_SHARE: f64 = 0.02;
 /// Measures a mesh.
 #[must_use]
 pub fn assess(mesh: &Mesh) -> Quality {
-    let topology = Topology::of(mesh.positions().len(), mesh.triangles());
+    assess_as(
+        mesh,
+        &Topology::of(mesh.positions().len(), mesh.triangles()),
+    )
+}
+
+/// Measures a mesh of which is known how its triangles hang together.
+#[must_use]
+pub fn assess_as(mesh: &Mesh, topology: &Topology) -> Quality {
     let (mut volume, mut surface_area) = (0.0, 0.0);
     // Tetrahedra over the middle of the mesh: over a far origin their volumes would cancel out badly.
     let center = mesh.bounding_box().center();
@@ -52,7 +60,7 @@ pub fn assess(mesh: &Mesh) -> Quality {
         triangles: mesh.triangles().len(),
         warnings: Vec::new(),
     };
-    quality.warnings = warnings(&quality, &topology);
+    quality.warnings = warnings(&quality, topology);
     quality
 }
 

@@ -1,9 +1,11 @@
 //! The last stage: placing the mesh for each format, writing the files side by side, and judging the result.
 
+use std::borrow::Cow;
+
 use bytes::Bytes;
 use rayon::prelude::*;
 
-use super::{MeshFile, error::PipelineError};
+use super::{MeshFile, error::PipelineError, shape::Shape};
 use crate::{
     conversion::options::{ConversionOptions, MeshFormat},
     mesh::{
@@ -12,10 +14,14 @@ use crate::{
         ply,
         preview::{self, PreviewOptions},
         quality::{self, Quality},
-        stl,
-        surface::Surface,
-        three_mf,
+        stl, three_mf,
     },
+};
+
+/// Where every mesh is put first; most files want it so.
+const AS_EXPORTED: Placement = Placement {
+    frame: Frame::Scene,
+    size_mm: None,
 };
 
 /// What [`export`] has made.
@@ -29,22 +35,18 @@ pub struct Exported {
     pub quality: Quality,
 }
 
-/// Writes a surface in all the formats that were asked for.
+/// Writes a shape in all the formats that were asked for.
 ///
 /// # Errors
 /// [`PipelineError::Mesh`] and [`PipelineError::Write`].
 pub fn export(
-    surface: Surface,
-    colors: Option<Vec<[u8; 3]>>,
+    shape: Shape,
     options: &ConversionOptions,
     name: Option<&str>,
 ) -> Result<Exported, PipelineError> {
     let mesh = place(
-        &Mesh::from_surface(surface, colors)?,
-        Placement {
-            frame: Frame::Scene,
-            size_mm: None,
-        },
+        &Mesh::from_surface(shape.surface, shape.colors)?,
+        AS_EXPORTED,
     );
     // Side by side where threads of the pool are free, one after another where conversions take them all.
     let ((files, preview), quality) = rayon::join(
@@ -54,7 +56,7 @@ pub fn export(
                 || preview::png(&mesh, &PreviewOptions::default()),
             )
         },
-        || quality::assess(&mesh),
+        || quality::assess_as(&mesh, &shape.topology),
     );
     Ok(Exported {
         files: files?,
@@ -86,12 +88,18 @@ fn write(
         MeshFormat::Glb | MeshFormat::Obj | MeshFormat::Ply => Frame::Scene,
         MeshFormat::Stl | MeshFormat::ThreeMf => Frame::Print,
     };
-    let placed = place(mesh, Placement { frame, size_mm });
+    let placement = Placement { frame, size_mm };
+    let placed = if placement == AS_EXPORTED {
+        Cow::Borrowed(mesh)
+    } else {
+        Cow::Owned(place(mesh, placement))
+    };
+    let placed = placed.as_ref();
     match format {
-        MeshFormat::Glb => glb::write(&placed, glb::GlbOptions { conversion: name }),
-        MeshFormat::Obj => obj::write(&placed),
-        MeshFormat::Stl => stl::write(&placed),
-        MeshFormat::Ply => ply::write(&placed),
-        MeshFormat::ThreeMf => three_mf::write(&placed),
+        MeshFormat::Glb => glb::write(placed, glb::GlbOptions { conversion: name }),
+        MeshFormat::Obj => obj::write(placed),
+        MeshFormat::Stl => stl::write(placed),
+        MeshFormat::Ply => ply::write(placed),
+        MeshFormat::ThreeMf => three_mf::write(placed),
     }
 }

@@ -17,6 +17,7 @@ use crate::{
         field::{FieldOptions, FieldSampler},
         simplify::simplify_surface,
         surface::Surface,
+        topology::Topology,
     },
 };
 
@@ -32,6 +33,8 @@ pub struct ShapeOptions {
 #[derive(Debug)]
 pub struct Shape {
     pub surface: Surface,
+    /// Of the surface.
+    pub topology: Topology,
     /// sRGB at each vertex.
     pub colors: Option<Vec<[u8; 3]>>,
     pub cleaned: CleanReport,
@@ -67,7 +70,7 @@ pub async fn shape<R: Reporter>(
         field,
     )
     .await?;
-    let (surface, cleaned) =
+    let (surface, topology, cleaned) =
         extract(&stages.enter(Stage::Mesh).await?, sampler, target_triangles).await?;
     let colors = match texture {
         TextureMode::None => None,
@@ -84,6 +87,7 @@ pub async fn shape<R: Reporter>(
     // The codes go here: their memory on the device is for those who wait.
     Ok(Shape {
         surface,
+        topology,
         colors,
         cleaned,
         gpu_batch_size,
@@ -118,14 +122,16 @@ async fn extract<R: Reporter>(
     _stage: &StageGuard<'_, R>,
     sampler: FieldSampler,
     target_triangles: Option<u32>,
-) -> Result<(Surface, CleanReport), PipelineError> {
+) -> Result<(Surface, Topology, CleanReport), PipelineError> {
     let extracted = compute(move || {
-        let (surface, cleaned) = drop_specks(sampler.into_surface()?, CleanOptions::default());
-        let surface = match target_triangles {
-            Some(target) => simplify_surface(surface, target as usize).0,
-            None => surface,
+        let surface = sampler.into_surface()?;
+        let (surface, topology, cleaned) = drop_specks(surface, CleanOptions::default());
+        let Some(target) = target_triangles else {
+            return Ok::<_, PipelineError>((surface, topology, cleaned));
         };
-        Ok::<_, PipelineError>((surface, cleaned))
+        let (surface, _) = simplify_surface(surface, target as usize);
+        let topology = Topology::of(surface.positions().len(), surface.triangles());
+        Ok((surface, topology, cleaned))
     });
     extracted.await?
 }

@@ -1,16 +1,12 @@
 //! `orfeas bench --load`: how much each layer carries, from the model alone to the whole server, in one run. What one
 //! layer carries less than the one below is the cost of what lies between.
 
-use std::{
-    num::NonZeroUsize,
-    process::ExitCode,
-    sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
-};
+use std::{num::NonZeroUsize, process::ExitCode, sync::Arc};
 
 use clap::ValueEnum;
 use serde_json::{Value, json};
 
+use self::traffic::{Traffic, drive};
 use super::{
     super::{
         CommandError,
@@ -23,13 +19,15 @@ use crate::{
     app,
     config::Settings,
     conversion::options::{ConversionOptions, TextureMode},
-    inference::{batcher::BatchLimits, device::DeviceInfo, engine::Engine},
+    inference::{batcher::BatchLimits, cuda::kernels::KernelWatch, engine::Engine},
     pipeline::{
         self, Job,
         shape::{ShapeOptions, shape},
         stage::{Silent, Stages},
     },
 };
+
+pub(super) mod traffic;
 
 /// What is put under load.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -51,18 +49,14 @@ pub(super) struct LoadOptions {
     /// So many clients at once, each with one conversion at a time; one run for each number.
     pub clients: Vec<usize>,
     pub seconds: f64,
+    /// After each run another one, in which conversions come at these shares of the rate that it carried.
+    pub arrivals: Vec<f64>,
+    /// Ask the profiler how long kernels ran.
+    pub kernels: bool,
     pub resolution: Option<u32>,
     /// GPU batches pinned to these sizes; one run for each, none: as the server chooses.
     pub batches: Vec<u32>,
     pub json: bool,
-}
-
-/// One conversion that has ended.
-#[derive(Debug, Clone, Copy)]
-struct Done {
-    ended: Instant,
-    took: Duration,
-    gpu_batch: f64,
 }
 
 /// Puts each level under load and shows what it carried.
@@ -137,7 +131,6 @@ async fn on_engine(
         resolution: options.resolution,
         ..ConversionOptions::default()
     };
-    let mut rows = Vec::new();
     let tools = Arc::new(app::open::tools(settings, engine.clone(), program()?)?);
     let job = |picture: usize| Job {
         picture: PICTURES[picture % PICTURES.len()].1.into(),
@@ -146,13 +139,12 @@ async fn on_engine(
         rank: 0,
         name: None,
     };
-    let mut tell = |level: &str, clients: usize, carried: Value| {
-        let mut row = json!({ "level": level, "gpuBatchPinned": batch, "clients": clients });
-        if let (Value::Object(row), Value::Object(carried)) = (&mut row, carried) {
-            row.extend(carried);
-        }
-        output::complain(&row.to_string());
-        rows.push(row);
+    let mut runs = Runs {
+        engine,
+        options,
+        batch,
+        kernels: options.kernels.then(KernelWatch::begin).transpose()?,
+        rows: Vec::new(),
     };
     if options.levels.contains(&Level::Engine) {
         let mut ready = Vec::new();
@@ -160,167 +152,111 @@ async fn on_engine(
             ready.push(pipeline::prepared(&tools, &job(picture)).await?);
         }
         let ready = Arc::new(ready);
-        for &clients in &options.clients {
-            let carried = closed_loop(engine, clients, options.seconds, |picture| {
-                let (engine, ready) = (engine.clone(), Arc::clone(&ready));
-                async move {
-                    let (request, field) = ready[picture % ready.len()].clone();
-                    let wanted = ShapeOptions {
-                        field,
-                        target_triangles: None,
-                        texture: TextureMode::VertexColor,
-                    };
-                    let ticket = engine.enqueue(request)?;
-                    let shape = shape(&mut Stages::new(&Silent), &engine, ticket, wanted).await?;
-                    Ok(shape.gpu_batch_size as f64)
-                }
-            });
-            tell("engine", clients, carried.await?);
-        }
+        let one = |picture: usize| {
+            let (engine, ready) = (engine.clone(), Arc::clone(&ready));
+            async move {
+                let (request, field) = ready[picture % ready.len()].clone();
+                let wanted = ShapeOptions {
+                    field,
+                    target_triangles: None,
+                    texture: TextureMode::VertexColor,
+                };
+                let ticket = engine.enqueue(request)?;
+                let shape = shape(&mut Stages::new(&Silent), &engine, ticket, wanted).await?;
+                Ok(shape.gpu_batch_size as f64)
+            }
+        };
+        runs.under_load("engine", one).await?;
     }
     if options.levels.contains(&Level::Pipeline) {
-        for &clients in &options.clients {
-            let carried = closed_loop(engine, clients, options.seconds, |picture| {
-                let (tools, job) = (Arc::clone(&tools), job(picture));
-                async move {
-                    let product = pipeline::convert(&tools, job, &Silent).await?;
-                    Ok(product.gpu_batch_size as f64)
-                }
-            });
-            tell("pipeline", clients, carried.await?);
-        }
+        let one = |picture: usize| {
+            let (tools, job) = (Arc::clone(&tools), job(picture));
+            async move {
+                let product = pipeline::convert(&tools, job, &Silent).await?;
+                Ok(product.gpu_batch_size as f64)
+            }
+        };
+        runs.under_load("pipeline", one).await?;
     }
     if options.levels.contains(&Level::Server) {
         let (app, client) = start_node_on(settings, Some(engine.clone())).await?;
         let client = Arc::new(client);
-        let resolution = options.resolution;
-        for &clients in &options.clients {
-            let carried = closed_loop(engine, clients, options.seconds, |picture| {
-                let client = Arc::clone(&client);
-                async move {
-                    let (_, timings) = super::one(&client, picture, 1, resolution).await?;
-                    Ok(timings[0]["gpuBatchSize"].as_f64().unwrap_or_default())
-                }
-            });
-            match carried.await {
-                Ok(carried) => tell("server", clients, carried),
-                Err(error) => {
-                    app.stop().await;
-                    return Err(error);
-                }
+        let wanted = json!({ "resolution": options.resolution });
+        let one = |picture: usize| {
+            let (client, wanted) = (Arc::clone(&client), wanted.clone());
+            async move {
+                let (_, timings) = super::one(&client, picture, 1, wanted).await?;
+                Ok(timings[0]["gpuBatchSize"].as_f64().unwrap_or_default())
+            }
+        };
+        let carried = runs.under_load("server", one).await;
+        app.stop().await;
+        carried?;
+    }
+    Ok(runs.rows)
+}
+
+/// The runs on one engine and what they carried.
+struct Runs<'a> {
+    engine: &'a Engine,
+    options: &'a LoadOptions,
+    batch: Option<u32>,
+    kernels: Option<KernelWatch>,
+    rows: Vec<Value>,
+}
+
+impl Runs<'_> {
+    /// A run with each number of clients, and after each of them one at each share of its rate.
+    async fn under_load<F>(
+        &mut self,
+        level: &str,
+        one: impl Fn(usize) -> F,
+    ) -> Result<(), CommandError>
+    where
+        F: Future<Output = Result<f64, CommandError>> + Send + 'static,
+    {
+        let seconds = self.options.seconds;
+        for &clients in &self.options.clients {
+            let full = Traffic::Clients(clients);
+            let carried = drive(self.engine, self.kernels, full, seconds, &one).await?;
+            let rate = carried["perSecond"].as_f64().unwrap_or_default();
+            self.tell(level, json!({ "clients": clients }), carried);
+            for share in &self.options.arrivals {
+                let traffic = Traffic::Arrivals(share * rate);
+                let carried = drive(self.engine, self.kernels, traffic, seconds, &one).await?;
+                self.tell(level, json!({ "arrivals": share * rate }), carried);
             }
         }
-        app.stop().await;
+        Ok(())
     }
-    Ok(rows)
-}
 
-/// Keeps so many conversions going; the first fifth of the time is for getting there and isn't counted.
-async fn closed_loop<F>(
-    engine: &Engine,
-    clients: usize,
-    seconds: f64,
-    one: impl Fn(usize) -> F,
-) -> Result<Value, CommandError>
-where
-    F: Future<Output = Result<f64, CommandError>> + Send + 'static,
-{
-    let started = Instant::now();
-    let counted = started + Duration::from_secs_f64(seconds * 0.2);
-    let end = started + Duration::from_secs_f64(seconds);
-    let done = Arc::new(Mutex::new(Vec::new()));
-    let mut running = tokio::task::JoinSet::new();
-    let mut number = 0;
-    let mut start = |running: &mut tokio::task::JoinSet<_>| {
-        let (conversion, done) = (one(number), Arc::clone(&done));
-        number += 1;
-        running.spawn(async move {
-            let began = Instant::now();
-            let gpu_batch = conversion.await?;
-            let ended = Instant::now();
-            let row = Done {
-                ended,
-                took: ended - began,
-                gpu_batch,
-            };
-            done.lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .push(row);
-            Ok::<(), CommandError>(())
-        });
-    };
-    (0..clients).for_each(|_| start(&mut running));
-    let busy_from = busy(engine);
-    while let Some(ended) = running.join_next().await {
-        ended.map_err(|error| error.to_string())??;
-        if Instant::now() < end {
-            start(&mut running);
+    fn tell(&mut self, level: &str, traffic: Value, carried: Value) {
+        let mut row = json!({ "level": level, "gpuBatchPinned": self.batch });
+        if let Value::Object(row) = &mut row {
+            let parts = [traffic, carried].into_iter();
+            row.extend(parts.filter_map(|part| part.as_object().cloned()).flatten());
         }
+        output::complain(&row.to_string());
+        self.rows.push(row);
     }
-    // Over all of the time: at its end it runs dry.
-    let busy = busy(engine)
-        .zip(busy_from)
-        .map(|(to, from)| (to - from) / started.elapsed().as_secs_f64());
-    let done = std::mem::take(&mut *done.lock().unwrap_or_else(PoisonError::into_inner));
-    let within = done
-        .iter()
-        .filter(|done| (counted..end).contains(&done.ended));
-    let mut row = summary(
-        &within.copied().collect::<Vec<_>>(),
-        (end - counted).as_secs_f64(),
-    );
-    row["deviceBusy"] = json!(busy);
-    Ok(row)
-}
-
-/// Seconds that the devices have worked, all together.
-fn busy(engine: &Engine) -> Option<f64> {
-    let busy = |device: DeviceInfo| device.busy.map(|busy| busy.as_secs_f64());
-    engine.devices().into_iter().map(busy).sum()
-}
-
-fn summary(done: &[Done], seconds: f64) -> Value {
-    let mut took: Vec<f64> = done
-        .iter()
-        .map(|done| done.took.as_secs_f64() * 1000.0)
-        .collect();
-    took.sort_by(f64::total_cmp);
-    #[expect(
-        clippy::cast_precision_loss,
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "counts of a benchmark"
-    )]
-    let at = |share: f64| {
-        let place = (share * took.len() as f64).ceil() as usize;
-        took.get(place.clamp(1, took.len().max(1)) - 1).copied()
-    };
-    #[expect(clippy::cast_precision_loss, reason = "counts of a benchmark")]
-    let count = done.len() as f64;
-    json!({
-        "conversions": done.len(), "perSecond": count / seconds, "p50Ms": at(0.5), "p95Ms": at(0.95), "p99Ms": at(0.99),
-        "gpuBatch": done.iter().map(|done| done.gpu_batch).sum::<f64>() / count.max(1.0),
-    })
 }
 
 fn table(rows: &[Value]) {
     output::line(
-        "| level | clients | GPU batch at most | conversions | per s | p50 ms | p95 ms | p99 ms | GPU batch | device busy |",
+        "| level | load | GPU batch at most | conversions | per s | p50 ms | p95 ms | p99 ms | GPU batch | device busy | kernels | processor s |",
     );
-    output::line("|---|---|---|---|---|---|---|---|---|---|");
+    output::line("|---|---|---|---|---|---|---|---|---|---|---|---|");
     for row in rows {
-        let number = |key: &str, digits: usize| {
-            row[key]
-                .as_f64()
-                .map_or("–".to_owned(), |value| format!("{value:.digits$}"))
+        let number = |key: &str, digits: usize| output::number(&row[key], digits);
+        let load = match row["clients"].as_u64() {
+            Some(clients) => format!("{clients} clients"),
+            None => format!("{} a second", number("arrivals", 1)),
         };
+        let at_most = row["gpuBatchPinned"].as_u64();
         output::line(&format!(
-            "| {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
+            "| {} | {load} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
             row["level"].as_str().unwrap_or_default(),
-            row["clients"],
-            row["gpuBatchPinned"]
-                .as_u64()
-                .map_or("chosen".to_owned(), |images| images.to_string()),
+            at_most.map_or("chosen".to_owned(), |images| images.to_string()),
             row["conversions"],
             number("perSecond", 1),
             number("p50Ms", 0),
@@ -328,6 +264,8 @@ fn table(rows: &[Value]) {
             number("p99Ms", 0),
             number("gpuBatch", 1),
             number("deviceBusy", 2),
+            number("kernelsBusy", 2),
+            number("processorSeconds", 3),
         ));
     }
 }

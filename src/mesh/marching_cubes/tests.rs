@@ -63,8 +63,17 @@ fn every_cell_beside_any_neighbours_is_closed() {
                 && bits >> ((sample[0] - 1) + 3 * (sample[1] - 1) + 9 * (sample[2] - 1)) & 1 == 1;
             if inside { 1.0 } else { -1.0 }
         });
-        for cell in block.cells_in_order() {
-            seen[usize::from(case_of(&block.corner_values(cell), 0.0))] = true;
+        for brick in block.bricks_in_order() {
+            let inside = block.block(brick).samples(|value| value > 0.0);
+            for cell in slots(brick, block.cells_of(brick)) {
+                let case = case_of(&inside, cell);
+                let corners = block.corner_values(cell).into_iter().enumerate();
+                let expected = corners.fold(0, |case, (corner, value)| {
+                    case | u8::from(value > 0.0) << corner
+                });
+                assert_eq!(case, expected, "bit by bit and corner by corner");
+                seen[usize::from(case)] = true;
+            }
         }
         assert_closed_and_outward(&extract(&block, &axis(5), 0.0).expect("something is inside"));
     }

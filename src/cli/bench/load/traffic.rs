@@ -1,0 +1,166 @@
+//! Keeps conversions going and counts them.
+
+use std::{
+    fs,
+    time::{Duration, Instant},
+};
+
+use serde_json::{Value, json};
+use tokio::task::JoinSet;
+
+use super::super::super::CommandError;
+use crate::inference::{cuda::kernels::KernelWatch, device::DeviceInfo, engine::Engine};
+
+/// This share of a run is for getting there and isn't counted.
+const UNCOUNTED: f64 = 0.2;
+
+/// How conversions come.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) enum Traffic {
+    /// So many clients, each with one conversion at a time.
+    Clients(usize),
+    /// So many a second, independent of each other (a Poisson process), however many are under way.
+    Arrivals(f64),
+}
+
+/// One conversion that has ended.
+#[derive(Debug, Clone, Copy)]
+struct Done {
+    ended: Instant,
+    took: Duration,
+    gpu_batch: f64,
+}
+
+type Running = JoinSet<Result<Done, CommandError>>;
+
+/// Lets conversions come for so many seconds, waits for the last of them, and says what was carried: the rate,
+/// latencies, the mean GPU batch, the device's share of the time, and this process's processor time of a conversion.
+///
+/// `one` starts the conversion of this number and yields its GPU batch.
+///
+/// # Errors
+/// The first conversion's that fails.
+pub(super) async fn drive<F>(
+    engine: &Engine,
+    kernels: Option<KernelWatch>,
+    traffic: Traffic,
+    seconds: f64,
+    one: impl Fn(usize) -> F,
+) -> Result<Value, CommandError>
+where
+    F: Future<Output = Result<f64, CommandError>> + Send + 'static,
+{
+    let started = Instant::now();
+    let counted = started + Duration::from_secs_f64(seconds * UNCOUNTED);
+    let end = started + Duration::from_secs_f64(seconds);
+    let mut running = Running::new();
+    let mut number = 0;
+    let mut start = |running: &mut Running| {
+        let conversion = one(number);
+        number += 1;
+        running.spawn(async move {
+            let began = Instant::now();
+            let gpu_batch = conversion.await?;
+            let ended = Instant::now();
+            Ok(Done {
+                ended,
+                took: ended - began,
+                gpu_batch,
+            })
+        });
+    };
+    let (busy_from, processor_from) = (busy(engine), processor_seconds()?);
+    let mut done = Vec::new();
+    match traffic {
+        Traffic::Clients(clients) => {
+            (0..clients).for_each(|_| start(&mut running));
+            while let Some(ended) = running.join_next().await {
+                done.push(joined(ended)?);
+                if Instant::now() >= end {
+                    break;
+                }
+                start(&mut running);
+            }
+        }
+        Traffic::Arrivals(per_second) => {
+            let mut next = started;
+            while next < end {
+                tokio::select! {
+                    () = tokio::time::sleep_until(next.into()) => {
+                        start(&mut running);
+                        let gap = -(1.0 - rand::random::<f64>()).ln() / per_second;
+                        next += Duration::from_secs_f64(gap);
+                    }
+                    Some(ended) = running.join_next() => done.push(joined(ended)?),
+                }
+            }
+        }
+    }
+    // Over the time that is counted; after it the devices run dry.
+    let kernels_busy = kernels.map(|kernels| kernels.share(counted, Instant::now().min(end)));
+    while let Some(ended) = running.join_next().await {
+        done.push(joined(ended)?);
+    }
+    let whole = started.elapsed().as_secs_f64();
+    let busy = busy(engine)
+        .zip(busy_from)
+        .map(|(to, from)| (to - from) / whole);
+    #[expect(clippy::cast_precision_loss, reason = "a benchmark's count")]
+    let processor = (processor_seconds()? - processor_from) / done.len().max(1) as f64;
+    done.retain(|done: &Done| (counted..end).contains(&done.ended));
+    let mut row = summary(&done, (end - counted).as_secs_f64());
+    row["deviceBusy"] = json!(busy);
+    row["kernelsBusy"] = json!(kernels_busy.transpose()?);
+    row["processorSeconds"] = json!(processor);
+    Ok(row)
+}
+
+fn joined(
+    ended: Result<Result<Done, CommandError>, tokio::task::JoinError>,
+) -> Result<Done, CommandError> {
+    ended.map_err(|error| error.to_string())?
+}
+
+/// Processor time that this process has used, all its threads together. Its children, which decode pictures and keep
+/// the database, are not in it.
+fn processor_seconds() -> Result<f64, CommandError> {
+    /// Linux counts in hundredths of a second towards programs.
+    const TICKS_PER_SECOND: f64 = 100.0;
+    let stat = fs::read_to_string("/proc/self/stat").map_err(|error| error.to_string())?;
+    // The name, which may hold anything, ends with the last bracket; user and system time are the 12th and 13th after.
+    let fields = stat.rsplit(')').next().unwrap_or_default();
+    let ticks = fields.split_whitespace().skip(11).take(2);
+    let ticks: Result<Vec<f64>, _> = ticks.map(str::parse).collect();
+    let ticks = ticks.map_err(|error| format!("/proc/self/stat: {error}"))?;
+    Ok(ticks.iter().sum::<f64>() / TICKS_PER_SECOND)
+}
+
+/// Seconds that the devices have worked, all together.
+pub(in super::super) fn busy(engine: &Engine) -> Option<f64> {
+    let busy = |device: DeviceInfo| device.busy.map(|busy| busy.as_secs_f64());
+    engine.devices().into_iter().map(busy).sum()
+}
+
+fn summary(done: &[Done], seconds: f64) -> Value {
+    let mut took: Vec<f64> = done
+        .iter()
+        .map(|done| done.took.as_secs_f64() * 1000.0)
+        .collect();
+    took.sort_by(f64::total_cmp);
+    #[expect(
+        clippy::cast_precision_loss,
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "counts of a benchmark"
+    )]
+    let at = |share: f64| {
+        let place = (share * took.len() as f64).ceil() as usize;
+        took.get(place.clamp(1, took.len().max(1)) - 1).copied()
+    };
+    #[expect(clippy::cast_precision_loss, reason = "counts of a benchmark")]
+    let count = done.len() as f64;
+    json!({
+        "conversions": done.len(), "perSecond": count / seconds, "p50Ms": at(0.5), "p95Ms": at(0.95), "p99Ms": at(0.99),
+        "gpuBatch": done.iter().map(|done| done.gpu_batch).sum::<f64>() / count.max(1.0),
+    })
+}
