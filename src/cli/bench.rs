@@ -33,7 +33,7 @@ pub struct Options {
     /// Instead: what it costs to let signed requests in, from this many agents at once.
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1000))]
     agents: Option<u16>,
-    /// Instead: how much each of these layers carries (model, engine, pipeline, server), one after another.
+    /// Instead: how much each of these layers carries (model, codes, engine, pipeline, server), one after another.
     #[arg(long, value_delimiter = ',', value_enum)]
     load: Vec<load::Level>,
     /// With --load: how many clients at once, each with one conversion at a time.
@@ -45,6 +45,13 @@ pub struct Options {
     /// With --load: pin GPU batches to these sizes, one run for each.
     #[arg(long, value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..))]
     gpu_batch: Vec<u32>,
+    /// With --load and a model that iterates: the denoising steps of conversions, one after another in this order.
+    #[arg(long, value_delimiter = ',')]
+    steps: Vec<u32>,
+    /// With --load: start as many conversions as there are clients together and the next ones when all have ended, as
+    /// whole batches would; else a client goes on when its own has ended.
+    #[arg(long)]
+    waves: bool,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -81,6 +88,8 @@ pub async fn run(settings: Settings, options: Options) -> Result<ExitCode, Comma
         clients,
         seconds,
         gpu_batch,
+        steps,
+        waves,
         json,
     } = options;
     if !load.is_empty() {
@@ -90,6 +99,8 @@ pub async fn run(settings: Settings, options: Options) -> Result<ExitCode, Comma
             seconds,
             resolution,
             batches: gpu_batch,
+            steps,
+            waves,
             json,
         };
         return load::run(settings, options).await;
@@ -127,14 +138,15 @@ async fn measure(
     resolution: Option<u32>,
 ) -> Result<Vec<Value>, CommandError> {
     // The first conversion of a process pays for pages and caches.
-    one(client, 0, 1, resolution).await?;
+    one(client, 0, 1, json!({ "resolution": resolution })).await?;
     let mut rows = Vec::new();
     for &count in at_once {
         let mut walls = Vec::new();
         let mut stages: Vec<Vec<f64>> = vec![Vec::new(); STAGES.len()];
         let mut batch_sizes = Vec::new();
         for _ in 0..repeat {
-            let (wall, timings) = one(client, 0, count, resolution).await?;
+            let (wall, timings) =
+                one(client, 0, count, json!({ "resolution": resolution })).await?;
             walls.push(wall);
             for timing in &timings {
                 batch_sizes.push(timing["gpuBatchSize"].as_f64().unwrap_or_default());
@@ -165,7 +177,7 @@ async fn one(
     client: &Client,
     first: usize,
     count: usize,
-    resolution: Option<u32>,
+    options: Value,
 ) -> Result<(f64, Vec<Value>), CommandError> {
     let pictures = PICTURES.iter().cycle();
     let pictures = pictures.skip(first % PICTURES.len()).take(count);
@@ -173,9 +185,7 @@ async fn one(
         .map(|(name, bytes)| (format!("{name}.png"), bytes.to_vec()))
         .collect();
     let started = Instant::now();
-    let (batch, _) = client
-        .submit(pictures, json!({ "resolution": resolution }))
-        .await?;
+    let (batch, _) = client.submit(pictures, options).await?;
     client.follow(&batch, |_| {}).await?;
     let wall = started.elapsed().as_secs_f64();
     let query = format!(

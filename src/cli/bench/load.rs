@@ -36,6 +36,8 @@ use crate::{
 pub(super) enum Level {
     /// The model's methods in a loop: the device's limit.
     Model,
+    /// The engine up to the codes: encode and, with a model that iterates, denoise.
+    Codes,
     /// The engine with its batcher: encode, sample, extract, colour; pictures prepared beforehand.
     Engine,
     /// Whole conversions in this process, from the picture's bytes to GLB, without server, database or store.
@@ -54,6 +56,10 @@ pub(super) struct LoadOptions {
     pub resolution: Option<u32>,
     /// GPU batches pinned to these sizes; one run for each, none: as the server chooses.
     pub batches: Vec<u32>,
+    /// Denoising steps of conversions in turn; none: the model's own.
+    pub steps: Vec<u32>,
+    /// Whether so many start together, and the next ones when all have ended.
+    pub waves: bool,
     pub json: bool,
 }
 
@@ -133,38 +139,66 @@ async fn on_engine(
     batch: Option<u32>,
     engine: &Engine,
 ) -> Result<Vec<Value>, CommandError> {
-    let conversion = ConversionOptions {
-        resolution: options.resolution,
-        ..ConversionOptions::default()
+    let steps = |number: usize| {
+        let turn = number.checked_rem(options.steps.len());
+        turn.map(|turn| options.steps[turn])
     };
+    let LoadOptions { seconds, waves, .. } = *options;
     let mut rows = Vec::new();
     let tools = Arc::new(app::open::tools(settings, engine.clone(), program()?)?);
     let job = |picture: usize| Job {
         picture: PICTURES[picture % PICTURES.len()].1.into(),
         model: engine.default_model().to_owned(),
-        options: conversion.clone(),
+        options: ConversionOptions {
+            resolution: options.resolution,
+            steps: steps(picture),
+            ..ConversionOptions::default()
+        },
         rank: 0,
         name: None,
     };
     let mut tell = |level: &str, clients: usize, carried: Value| {
-        let mut row = json!({ "level": level, "gpuBatchPinned": batch, "clients": clients });
+        let mut row =
+            json!({ "level": level, "gpuBatchPinned": batch, "clients": clients, "waves": waves });
         if let (Value::Object(row), Value::Object(carried)) = (&mut row, carried) {
             row.extend(carried);
         }
         output::complain(&row.to_string());
         rows.push(row);
     };
-    if options.levels.contains(&Level::Engine) {
-        let mut ready = Vec::new();
-        for picture in 0..PICTURES.len() {
-            ready.push(pipeline::prepared(&tools, &job(picture)).await?);
-        }
-        let ready = Arc::new(ready);
+    let clocked = |clients| Loop {
+        clients,
+        seconds,
+        waves,
+    };
+    let mut ready = Vec::new();
+    for picture in 0..PICTURES.len() {
+        ready.push(pipeline::prepared(&tools, &job(picture)).await?);
+    }
+    let request = |number: usize| {
+        let (mut request, field) = ready[number % ready.len()].clone();
+        request.sampling.steps = steps(number);
+        (request, field)
+    };
+    if options.levels.contains(&Level::Codes) {
         for &clients in &options.clients {
-            let carried = closed_loop(engine, clients, options.seconds, |picture| {
-                let (engine, ready) = (engine.clone(), Arc::clone(&ready));
+            let carried = closed_loop(engine, clocked(clients), |number| {
+                let (engine, (request, _)) = (engine.clone(), request(number));
                 async move {
-                    let (request, field) = ready[picture % ready.len()].clone();
+                    let mut ticket = engine.enqueue(request)?;
+                    let start = ticket.started().await?;
+                    ticket.finished().await?;
+                    Ok(start.images as f64)
+                }
+            });
+            tell("codes", clients, carried.await?);
+        }
+    }
+    if options.levels.contains(&Level::Engine) {
+        for &clients in &options.clients {
+            let carried = closed_loop(engine, clocked(clients), |number| {
+                let (engine, (request, field)) = (engine.clone(), request(number));
+                async move {
                     let wanted = ShapeOptions {
                         field,
                         target_triangles: None,
@@ -180,7 +214,7 @@ async fn on_engine(
     }
     if options.levels.contains(&Level::Pipeline) {
         for &clients in &options.clients {
-            let carried = closed_loop(engine, clients, options.seconds, |picture| {
+            let carried = closed_loop(engine, clocked(clients), |picture| {
                 let (tools, job) = (Arc::clone(&tools), job(picture));
                 async move {
                     let product = pipeline::convert(&tools, job, &Silent).await?;
@@ -193,12 +227,12 @@ async fn on_engine(
     if options.levels.contains(&Level::Server) {
         let (app, client) = start_node_on(settings, Some(engine.clone())).await?;
         let client = Arc::new(client);
-        let resolution = options.resolution;
         for &clients in &options.clients {
-            let carried = closed_loop(engine, clients, options.seconds, |picture| {
+            let carried = closed_loop(engine, clocked(clients), |picture| {
                 let client = Arc::clone(&client);
+                let asked = json!({ "resolution": options.resolution, "steps": steps(picture) });
                 async move {
-                    let (_, timings) = super::one(&client, picture, 1, resolution).await?;
+                    let (_, timings) = super::one(&client, picture, 1, asked).await?;
                     Ok(timings[0]["gpuBatchSize"].as_f64().unwrap_or_default())
                 }
             });
@@ -215,16 +249,28 @@ async fn on_engine(
     Ok(rows)
 }
 
+/// How conversions follow each other.
+#[derive(Debug, Clone, Copy)]
+struct Loop {
+    clients: usize,
+    seconds: f64,
+    waves: bool,
+}
+
 /// Keeps so many conversions going; the first fifth of the time is for getting there and isn't counted.
 async fn closed_loop<F>(
     engine: &Engine,
-    clients: usize,
-    seconds: f64,
+    clocked: Loop,
     one: impl Fn(usize) -> F,
 ) -> Result<Value, CommandError>
 where
     F: Future<Output = Result<f64, CommandError>> + Send + 'static,
 {
+    let Loop {
+        clients,
+        seconds,
+        waves,
+    } = clocked;
     let started = Instant::now();
     let counted = started + Duration::from_secs_f64(seconds * 0.2);
     let end = started + Duration::from_secs_f64(seconds);
@@ -253,8 +299,13 @@ where
     let busy_from = busy(engine);
     while let Some(ended) = running.join_next().await {
         ended.map_err(|error| error.to_string())??;
-        if Instant::now() < end {
-            start(&mut running);
+        if Instant::now() >= end {
+            continue;
+        }
+        match (waves, running.is_empty()) {
+            (false, _) => start(&mut running),
+            (true, true) => (0..clients).for_each(|_| start(&mut running)),
+            (true, false) => {}
         }
     }
     // Over all of the time: at its end it runs dry.
