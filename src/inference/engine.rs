@@ -341,12 +341,21 @@ impl Engine {
     pub fn devices(&self) -> Vec<DeviceInfo> {
         let state = self.inner.queue.lock();
         let model = self.inner.catalog.default_index();
+        let iterates = self.inner.catalog.served()[model]
+            .manifest
+            .sampling()
+            .is_some();
+        // As many conversions as a pass takes must be here for it to be full, and most passes of such a model are steps.
+        let batch_max = |at| match iterates {
+            true => state.images_max(at, model).max(state.rows_max(at, model)),
+            false => state.images_max(at, model),
+        };
         let info = |(at, queue): (usize, &DeviceQueue)| DeviceInfo {
             id: queue.id,
             name: queue.name.clone(),
             memory_total_bytes: queue.memory.map(|memory| memory.total_bytes),
             memory_free_bytes: queue.memory.map(|memory| memory.free_bytes),
-            batch_images_max: state.images_max(at, model),
+            batch_images_max: batch_max(at),
             conversions: queue.codes,
             busy: queue.busy,
             lost: queue.lost.clone(),

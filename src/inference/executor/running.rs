@@ -90,18 +90,19 @@ impl<C> RunningSet<C> {
         self.line.is_empty()
     }
 
-    /// Takes in a conversion whose picture is encoded. Hands job and codes back if its model does not iterate.
-    pub(super) fn join(&mut self, job: EncodeJob, codes: C) -> Result<(), (EncodeJob, C)> {
+    /// Takes in a conversion whose picture is encoded.
+    pub(super) fn join(
+        &mut self,
+        job: EncodeJob,
+        (sampling, stepped): (Sampling, watch::Sender<u32>),
+        codes: C,
+    ) {
         let EncodeJob {
             model,
-            denoising: Some((sampling, stepped)),
             finished,
             span,
             ..
-        } = job
-        else {
-            return Err((job, codes));
-        };
+        } = job;
         // From here on it is known to be encoded.
         stepped.send_replace(0);
         let id = self.made;
@@ -118,7 +119,6 @@ impl<C> RunningSet<C> {
         };
         self.all.insert(id, running);
         self.line.push_back(id);
-        Ok(())
     }
 
     /// Drops those in line that nobody waits for; they get no further step.

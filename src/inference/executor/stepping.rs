@@ -25,8 +25,8 @@ use super::{
 impl<B: Backend> Executor<B> {
     /// Whether a pass of denoising could begin now.
     pub(super) fn may_step(&self) -> bool {
-        let under_way = |flight: &Flight<_>| matches!(flight, Flight::Step(..));
-        !self.running.is_line_empty() && !self.flights.iter().any(under_way)
+        let mut flights = self.flights.iter();
+        !self.running.is_line_empty() && !flights.any(|flight| matches!(flight, Flight::Step(..)))
     }
 
     /// Begins the next pass of denoising.
@@ -115,11 +115,14 @@ impl<B: Backend> Executor<B> {
     }
 
     /// A picture is encoded: its conversion has its codes, or joins those that go step by step.
-    pub(super) fn settle_encoded(&mut self, job: EncodeJob, codes: B::Codes) {
-        if let Err((job, codes)) = self.running.join(job, codes) {
-            let codes = self.keep(job.model, codes);
-            // As above.
-            drop(job.finished.send(Ok(codes)));
+    pub(super) fn settle_encoded(&mut self, mut job: EncodeJob, codes: B::Codes) {
+        match job.denoising.take() {
+            Some(denoising) => self.running.join(job, denoising, codes),
+            None => {
+                let codes = self.keep(job.model, codes);
+                // As above.
+                drop(job.finished.send(Ok(codes)));
+            }
         }
     }
 }

@@ -37,11 +37,10 @@ pub fn holds_its_contract(
     manifest: &Manifest,
 ) -> Result<(), ModelError> {
     let mut probe = Probe::new(backend, model, manifest);
-    for check in Check::AT_START
-        .into_iter()
-        .filter(|&check| probe.has(check))
-    {
-        if let Verdict::Broken(reason) = probe.verdict(check) {
+    for check in Check::AT_START {
+        if probe.has(check)
+            && let Verdict::Broken(reason) = probe.verdict(check)
+        {
             return Err(ModelError::Contract { reason });
         }
     }

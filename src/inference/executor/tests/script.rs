@@ -107,6 +107,7 @@ impl Backend for ScriptedBackend {
         self.script.encoded.lock().unwrap().push(values.clone());
         let passes = self.script.passes.lock().unwrap().len();
         self.script.encoded_after.lock().unwrap().push(passes);
+        self.script.note_encode();
         self.script.wait_at_gate();
         let fitting = self.script.images_fitting.load(Ordering::SeqCst);
         if (fitting > 0 && images.len() > fitting) || values.contains(&HUGE) {
