@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use async_graphql::dataloader::DataLoader;
 
+use self::model_card::ModelCard;
 use crate::{
     auth::{keyring::Keyring, link::Links, principal::Quotas},
-    conversion::options::RESOLUTION,
     db::{Database, listen::Hub},
     decoder::DecoderPool,
     image::ImageLimits,
@@ -21,6 +21,7 @@ pub mod execute;
 pub mod guard;
 pub mod keys;
 pub mod loader;
+pub mod model_card;
 pub mod mutation;
 pub mod operation;
 pub mod pace;
@@ -35,26 +36,6 @@ pub type Schema = async_graphql::Schema<query::Query, Mutation, subscription::Su
 /// Write access.
 #[derive(Debug, Default, async_graphql::MergedObject)]
 pub struct Mutation(mutation::ConversionMutation, keys::KeyMutation);
-
-/// A model that conversions may name.
-#[derive(Debug, Clone, PartialEq)]
-pub struct ModelCard {
-    pub name: String,
-    pub description: String,
-    pub licence: String,
-    pub contract: String,
-    pub resolution_default: u32,
-    pub resolution_max: u32,
-    pub is_default: bool,
-}
-
-impl ModelCard {
-    /// The resolutions that this model and the contract allow.
-    #[must_use]
-    pub fn resolutions(&self) -> std::ops::RangeInclusive<u32> {
-        *RESOLUTION.start()..=self.resolution_max.min(*RESOLUTION.end())
-    }
-}
 
 /// What resolvers work with.
 #[derive(Debug, Clone)]

@@ -29,6 +29,7 @@ pub mod measurements;
 pub mod memory;
 pub mod packing;
 pub mod queue;
+pub mod sampling;
 pub mod starting;
 #[cfg(feature = "torch")]
 pub mod torch;

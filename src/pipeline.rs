@@ -12,7 +12,7 @@ use bytes::Bytes;
 use crate::{
     conversion::{
         Stage,
-        options::{ConversionOptions, MeshFormat},
+        options::{ConversionOptions, MeshFormat, SEED_DEFAULT},
     },
     decoder::DecoderPool,
     image::{
@@ -24,6 +24,7 @@ use crate::{
     inference::{
         engine::{EncodeRequest, Engine},
         manifest::Manifest,
+        sampling::SamplingOptions,
     },
     mesh::{
         clean::CleanReport,
@@ -109,10 +110,21 @@ impl Prepared {
         let Self { framed, manifest } = self;
         let resolution = job.options.resolution;
         let resolution = Resolution::new(resolution.unwrap_or(manifest.resolution.default))?;
+        let ConversionOptions {
+            steps,
+            guidance,
+            seed,
+            ..
+        } = job.options;
         let request = EncodeRequest {
             model: job.model.clone(),
             resolution: resolution.samples(),
             rank: job.rank,
+            sampling: SamplingOptions {
+                steps,
+                guidance,
+                seed: seed.unwrap_or(SEED_DEFAULT),
+            },
             image: framed.rgb,
         };
         Ok((request, resolution, manifest))

@@ -97,6 +97,16 @@ fn describe() {
         Unit::Count,
         "Conversions that shared a pass of queries."
     );
+    describe_histogram!(
+        "orfeas_engine_denoise_conversions",
+        Unit::Count,
+        "Conversions that shared a denoising step, or the beginning of their latents, by operation."
+    );
+    describe_counter!(
+        "orfeas_engine_denoise_padding_rows_total",
+        Unit::Count,
+        "Rows that denoising steps were filled up with to a size that runs without choosing kernels."
+    );
     describe_counter!(
         "orfeas_gpu_batch_padding_images_total",
         Unit::Count,

@@ -55,16 +55,19 @@ def text(value):
 
 
 def write_manifest(folder, *, description, licence, side, background, fill, iso_level, resolution, images_max, cpu_points, cuda_dtype,
-                   cuda_points):
+                   cuda_points, steps=None, guidance=None):
     """Writes `model.toml` for `model.pt` in the same folder, whose name becomes the model's.
 
-    `side` in pixels, `background` sRGB in 0..1, `resolution` (default, least, greatest) in samples along the longest axis.
+    `side` in pixels, `background` sRGB in 0..1, `resolution` (default, least, greatest) in samples along the longest axis. With
+    `steps`, and `guidance` where the model heeds it (each default, least, greatest), an iterative model's.
     """
     default, least, greatest = resolution
+    spans = {"steps": steps, "guidance": guidance}
+    spans = "".join("[{}]\ndefault = {}\nmin = {}\nmax = {}\n\n".format(name, *span) for name, span in spans.items() if span)
     manifest = f"""\
 # Written by the export beside the model's file. Figures that you measure go under [accuracy].
 name = {text(folder.name)}
-contract = "implicit-field/1"
+contract = "implicit-field/{2 if steps else 1}"
 description = {text(description)}
 licence = {text(licence)}
 matte = false
@@ -98,7 +101,7 @@ points_per_pass = {cpu_points}
 dtype = "{cuda_dtype}"
 points_per_pass = {cuda_points}
 
-[accuracy]
+{spans}[accuracy]
 """
     (folder / "model.toml").write_text(manifest)
 

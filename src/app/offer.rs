@@ -6,8 +6,11 @@ use tracing::warn;
 
 use crate::{
     error_chain::chain,
-    graphql::ModelCard,
-    inference::manifest::{ModelError, scan},
+    graphql::model_card::{self, ModelCard},
+    inference::{
+        manifest::{ModelError, scan},
+        sampling::Span,
+    },
 };
 
 /// Reads the manifests of a models folder; broken ones are left out, with a word in the log.
@@ -23,6 +26,8 @@ pub fn models(dir: &Path, default: &str) -> Result<Vec<ModelCard>, ModelError> {
                 resolution_default: manifest.resolution.default,
                 resolution_max: manifest.resolution.max,
                 contract: manifest.contract.to_string(),
+                steps: manifest.steps.map(offered),
+                guidance: manifest.guidance.map(offered),
                 description: manifest.description,
                 licence: manifest.licence,
                 name: manifest.name,
@@ -31,4 +36,8 @@ pub fn models(dir: &Path, default: &str) -> Result<Vec<ModelCard>, ModelError> {
         }
     }
     Ok(cards)
+}
+
+fn offered<T>(Span { default, min, max }: Span<T>) -> model_card::Span<T> {
+    model_card::Span { default, min, max }
 }

@@ -35,7 +35,7 @@ pub struct Options {
     /// Instead: what it costs to let signed requests in, from this many agents at once.
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1000))]
     agents: Option<u16>,
-    /// Instead: how much each of these layers carries (model, engine, pipeline, server), one after another.
+    /// Instead: how much each of these layers carries (model, codes, engine, pipeline, server), one after another.
     #[arg(long, value_delimiter = ',', value_enum)]
     load: Vec<load::Level>,
     /// With --load: how many clients at once, each with one conversion at a time.
@@ -53,6 +53,13 @@ pub struct Options {
     /// With --load: ask NVIDIA's profiler how much of the time kernels ran.
     #[arg(long)]
     kernels: bool,
+    /// With --load and a model that iterates: the denoising steps of conversions, one after another in this order.
+    #[arg(long, value_delimiter = ',')]
+    steps: Vec<u32>,
+    /// With --load: start as many conversions as there are clients together and the next ones when all have ended, as
+    /// whole batches would; else a client goes on when its own has ended.
+    #[arg(long)]
+    waves: bool,
     /// Instead: what so many take that come together to an idle server, beside one alone.
     #[arg(long, value_parser = clap::value_parser!(u16).range(2..=100))]
     together: Option<u16>,
@@ -104,6 +111,8 @@ pub async fn run(settings: Settings, options: Options) -> Result<ExitCode, Comma
         gpu_batch,
         arrivals,
         kernels,
+        steps,
+        waves,
         together,
         mixed,
         json,
@@ -117,6 +126,8 @@ pub async fn run(settings: Settings, options: Options) -> Result<ExitCode, Comma
             kernels,
             resolution,
             batches: gpu_batch,
+            steps,
+            waves,
             json,
         };
         return load::run(settings, options).await;

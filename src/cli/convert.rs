@@ -59,6 +59,15 @@ pub struct Options {
     /// The longest side in millimetres.
     #[arg(long)]
     size_mm: Option<f64>,
+    /// Denoising steps, with a model that iterates.
+    #[arg(long)]
+    steps: Option<u32>,
+    /// How far the picture pulls at each step, with a model that iterates.
+    #[arg(long)]
+    guidance: Option<f64>,
+    /// What the noise is made from, with a model that iterates: the same one gives the same mesh.
+    #[arg(long)]
+    seed: Option<u32>,
     /// No vertex colours.
     #[arg(long)]
     no_colors: bool,
@@ -106,6 +115,9 @@ pub async fn run(settings: Settings, options: Options) -> Result<ExitCode, Comma
         },
         remove_background: options.remove_background,
         size_mm: options.size_mm,
+        steps: options.steps,
+        guidance: options.guidance,
+        seed: options.seed,
     }
     .checked()?;
     let engine = app::open::engine(&settings).await?;

@@ -97,6 +97,16 @@ pub struct ConversionOptions {
     pub remove_background: Option<bool>,
     /// The longest side in millimetres.
     pub size_mm: Option<f64>,
+    /// Denoising steps. This and the next two are what an accepted conversion of an iterative model uses, its defaults
+    /// filled in; with other models they mean nothing and are not kept.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub steps: Option<u32>,
+    /// How far the picture pulls.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub guidance: Option<f64>,
+    /// The same one gives the same mesh.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub seed: Option<u32>,
 }
 
 /// An option out of its range.
@@ -113,6 +123,10 @@ pub struct OptionError {
 pub const RESOLUTION: std::ops::RangeInclusive<u32> = 32..=512;
 /// Fewer triangles can't close most surfaces; more than this no simplification is asked for.
 pub const TARGET_TRIANGLES: std::ops::RangeInclusive<u32> = 100..=5_000_000;
+/// Seeds of iterative models: the whole numbers of GraphQL that are not negative.
+pub const SEED: std::ops::RangeInclusive<u32> = 0..=i32::MAX as u32;
+/// The seed of conversions that name none. The same for all, so that the same picture gives the same mesh again.
+pub const SEED_DEFAULT: u32 = 0;
 /// From a bead to a piece of furniture, in millimetres.
 pub const SIZE_MM: std::ops::RangeInclusive<f64> = 1.0..=10_000.0;
 
@@ -125,12 +139,15 @@ impl Default for ConversionOptions {
             texture: TextureMode::default(),
             remove_background: None,
             size_mm: None,
+            steps: None,
+            guidance: None,
+            seed: None,
         }
     }
 }
 
 impl ConversionOptions {
-    /// Checks every range and removes repeated formats.
+    /// Checks every range and removes repeated formats. What an iterative model allows is its own to say.
     ///
     /// # Errors
     /// [`OptionError`] for the first option that is out of its range.
@@ -165,6 +182,12 @@ impl ConversionOptions {
                     TARGET_TRIANGLES.start(),
                     TARGET_TRIANGLES.end()
                 ),
+            );
+        }
+        if self.seed.is_some_and(|value| !SEED.contains(&value)) {
+            return error(
+                "seed",
+                format!("seed must lie in {}..{}", SEED.start(), SEED.end()),
             );
         }
         if self.size_mm.is_some_and(|value| !SIZE_MM.contains(&value)) {
@@ -220,6 +243,21 @@ mod tests {
             }),
             Err("targetTriangles")
         );
+        assert_eq!(
+            field_of(ConversionOptions {
+                seed: Some(1 << 31),
+                ..Default::default()
+            }),
+            Err("seed")
+        );
+    }
+
+    #[test]
+    fn options_that_a_model_does_not_use_leave_no_trace() {
+        let text = serde_json::to_string(&ConversionOptions::default()).expect("plain data");
+        assert!(!text.contains("steps") && !text.contains("seed"), "{text}");
+        let read: ConversionOptions = serde_json::from_str(&text).expect("what was written");
+        assert_eq!(read, ConversionOptions::default());
     }
 
     #[test]

@@ -9,8 +9,9 @@ use time::OffsetDateTime;
 use tokio::io::AsyncReadExt;
 
 use super::{
-    ModelCard, Services,
+    Services,
     error::{ApiError, ErrorCode},
+    model_card::ModelCard,
 };
 use crate::{
     auth::principal::Principal,
@@ -55,6 +56,14 @@ pub struct ConversionOptionsInput {
     pub remove_background: Option<bool>,
     /// The longest side in millimetres, for printing.
     pub size_mm: Option<f64>,
+    /// Denoising steps, within the model's `steps`; default: the model's. Ignored by models that don't iterate.
+    pub steps: Option<u32>,
+    /// How far the picture pulls at each step, within the model's `guidance`; default: the model's. Ignored by models
+    /// that have none.
+    pub guidance: Option<f64>,
+    /// What the noise is made from, 0 to 2147483647; default: 0, so that the same picture gives the same mesh. Ignored by
+    /// models that don't iterate.
+    pub seed: Option<u32>,
 }
 
 /// One picture to convert.
@@ -88,7 +97,10 @@ const CHECKS_AT_ONCE: usize = 4;
 #[derive(Debug)]
 pub struct Order {
     pub model: String,
+    /// As they are used: the model's own defaults for the denoising filled in.
     pub options: ConversionOptions,
+    /// As they were sent: what a repetition is known by, whatever a model's defaults are by then.
+    asked: ConversionOptions,
     idempotency_key: Option<String>,
 }
 
@@ -110,6 +122,9 @@ impl Order {
             texture,
             remove_background,
             size_mm,
+            steps,
+            guidance,
+            seed,
         } = options.unwrap_or_else(|| ConversionOptionsInput {
             formats: vec![MeshFormat::Glb],
             ..Default::default()
@@ -122,6 +137,9 @@ impl Order {
             texture,
             remove_background,
             size_mm,
+            steps,
+            guidance,
+            seed,
         }
         .checked()?;
         if let Some(resolution) = options.resolution
@@ -134,6 +152,8 @@ impl Order {
             );
             return Err(ApiError::invalid("options.resolution", message));
         }
+        let asked = options.clone();
+        let options = card.settle(options)?;
         if idempotency_key
             .as_ref()
             .is_some_and(|key| key.is_empty() || key.len() > IDEMPOTENCY_KEY_BYTES_MAX)
@@ -144,6 +164,7 @@ impl Order {
         Ok(Self {
             model: card.name.clone(),
             options,
+            asked,
             idempotency_key,
         })
     }
@@ -156,7 +177,7 @@ impl Order {
         let key = self.idempotency_key.clone()?;
         let mut digest = Sha256::new();
         digest.update(
-            serde_json::to_vec(&(batch, &self.model, &self.options))
+            serde_json::to_vec(&(batch, &self.model, &self.asked))
                 .expect("plain data has a JSON form"),
         );
         for picture in pictures {

@@ -1,12 +1,14 @@
 //! What an executor needs of a device: libtorch behind it in production, a scripted one in tests.
 //!
-//! Work is begun and landed apart: [`Backend::encode`], [`Backend::query`] and [`Backend::matte`] put a pass onto the
+//! Work is begun and landed apart: [`Backend::encode`] and the other methods of the contract put a pass onto the
 //! device and return, and [`UnderWay::land`] waits for what it gave. So the executor can make the next pass ready while
 //! the device computes. Passes land in the order in which they were begun.
 
 use std::{fmt, time::Duration};
 
-use super::{device::DeviceId, error::EngineError, memory::Measured, memory::MemoryNow};
+use super::{
+    device::DeviceId, error::EngineError, memory::Measured, memory::MemoryNow, sampling::Sampling,
+};
 
 /// What a query answers with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +49,24 @@ pub struct Portion<'a, C> {
     pub want: Want,
 }
 
+/// One conversion of an iterative model in a pass of [`Backend::begin`].
+#[derive(Debug)]
+pub struct Beginning<'a, C> {
+    pub codes: &'a C,
+    pub seed: i64,
+}
+
+/// One conversion of an iterative model in a pass of [`Backend::denoise`].
+#[derive(Debug)]
+pub struct Denoising<'a, C> {
+    /// What `begin` or the step before gave.
+    pub latents: &'a C,
+    pub codes: &'a C,
+    /// The steps done before: the first is step 0.
+    pub step: u32,
+    pub sampling: Sampling,
+}
+
 /// A pass that a device has been given.
 pub struct UnderWay<T>(Box<dyn FnOnce() -> Result<T, EngineError>>);
 
@@ -81,7 +101,7 @@ pub type Rows<C> = Vec<Result<C, EngineError>>;
 
 /// One device with the models loaded on it. Owned and called by one thread.
 pub trait Backend {
-    /// What `encode` makes of one image; lies on the device until it is dropped.
+    /// What `encode` makes of one image, or `begin` and `denoise` of its codes; lies on the device until it is dropped.
     type Codes: 'static;
 
     /// Encodes images of one model: `model` counts the engine's models, each image is planes of
@@ -93,6 +113,27 @@ pub trait Backend {
         &mut self,
         model: usize,
         images: &[&[f32]],
+    ) -> Result<UnderWay<Rows<Self::Codes>>, EngineError>;
+
+    /// The latents that conversions of one iterative model start from. One result for each, in order.
+    ///
+    /// # Errors
+    /// As [`Backend::encode`].
+    fn begin(
+        &mut self,
+        model: usize,
+        rows: &[Beginning<'_, Self::Codes>],
+    ) -> Result<UnderWay<Rows<Self::Codes>>, EngineError>;
+
+    /// The latents after one more step of conversions of one iterative model, each at a step of its own. One result for
+    /// each, in order; what went in stays as it is.
+    ///
+    /// # Errors
+    /// As [`Backend::encode`].
+    fn denoise(
+        &mut self,
+        model: usize,
+        rows: &[Denoising<'_, Self::Codes>],
     ) -> Result<UnderWay<Rows<Self::Codes>>, EngineError>;
 
     /// The field's values at the points of several conversions of one model, each one's in order, in a tensor of rows
@@ -120,8 +161,8 @@ pub trait Backend {
     /// The points that one `query` of a model may have, the rows' padding included.
     fn points_per_pass(&self, model: usize) -> usize;
 
-    /// Whether passes are shared: several images in one `encode` or `matte`, several conversions in one `query`, two
-    /// passes under way. It is cheaper than one after another, at the cost of exactness. Where not, the executor gives
+    /// Whether passes are shared: several images in one `encode` or `matte`, several conversions in one `query` or
+    /// `denoise`, two passes under way. It is cheaper than one after another, at the cost of exactness. Where not, the executor gives
     /// the device one thing at a time.
     fn shares_passes(&self) -> bool;
 

@@ -8,7 +8,7 @@ use std::{
 use super::{
     error::EngineError,
     manifest::{self, Manifest, ModelError},
-    memory::{Ceiling, Measured},
+    memory::{Ceilings, Measured},
 };
 
 /// A model whose manifest and file are right, to be loaded onto each device.
@@ -106,7 +106,7 @@ impl Catalog {
     /// Takes in what a device has measured of each candidate. One that any device refuses is served by none,
     /// so that a conversion never depends on where it runs.
     #[must_use]
-    pub fn take_in(&mut self, measured: Vec<Result<Measured, ModelError>>) -> Vec<Ceiling> {
+    pub fn take_in(&mut self, measured: Vec<Result<Measured, ModelError>>) -> Vec<Ceilings> {
         assert_eq!(
             measured.len(),
             self.served.len(),
@@ -118,12 +118,8 @@ impl Catalog {
                 self.refused[at] = Some(Arc::new(error));
                 Measured::default()
             });
-            // Sizes that did not fit while measuring are not tried again.
-            let reached = measured.rows().last().map(|row| row.images);
-            ceilings.push(Ceiling::new(
-                measured,
-                reached.unwrap_or(self.served[at].manifest.batch.images_max),
-            ));
+            let images_max = self.served[at].manifest.batch.images_max;
+            ceilings.push(Ceilings::new(measured, images_max));
         }
         ceilings
     }

@@ -14,19 +14,23 @@ mod examine;
 #[cfg(feature = "torch")]
 pub use examine::examine;
 
-/// One promise of the contract `implicit-field/1`, or of what stands around it.
+/// One promise of the contracts `implicit-field/1` and `/2`, or of what stands around them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Check {
     /// `model.toml` has every key, each within its bounds.
     Manifest,
     /// The model's file is the one that the manifest was written for.
     File,
-    /// Its code names no device and no absolute path, so that it runs wherever it is put.
+    /// Its code has the contract's methods and names no device and no absolute path, so that it runs wherever it is put.
     Code,
     /// It is loaded onto the device, in the number format of the manifest.
     Load,
     /// `encode` gives `[B, …]` for `B` pictures, finite.
     Encode,
+    /// `begin` gives `[B, …]` for `B` rows of codes and as many seeds, finite.
+    Begin,
+    /// `denoise` gives latents of the shape that it gets, finite, at each step.
+    Denoise,
     /// `query` gives `[B, N]` and `[B, N, 3]` for `N` points, the cube's corners among them.
     Query,
     /// Every logit is finite.
@@ -35,6 +39,10 @@ pub enum Check {
     Colors,
     /// `matte` gives `[B, 1, H, W]` in 0..=1.
     Matte,
+    /// The same seed gives the same again, another seed something else.
+    Seed,
+    /// A conversion's latents do not depend on those that share its steps, however many these have done or will do.
+    InFlight,
     /// A picture without an object is encoded and answered like any other.
     Blank,
     /// The same picture and the same points give the same again.
@@ -49,26 +57,43 @@ pub enum Check {
 
 impl Check {
     /// Those that an engine tries of each model when it starts, in order.
-    pub const AT_START: [Self; 5] = [
+    pub const AT_START: [Self; 9] = [
         Self::Encode,
+        Self::Begin,
+        Self::Denoise,
         Self::Query,
         Self::Logits,
         Self::Colors,
         Self::Matte,
+        Self::Seed,
+        Self::InFlight,
     ];
     /// Those that need the loaded model, in order.
-    pub const OF_METHODS: [Self; 10] = [
+    pub const OF_METHODS: [Self; 14] = [
         Self::Encode,
+        Self::Begin,
+        Self::Denoise,
         Self::Query,
         Self::Logits,
         Self::Colors,
         Self::Matte,
+        Self::Seed,
+        Self::InFlight,
         Self::Blank,
         Self::Repeat,
         Self::Split,
         Self::Join,
         Self::Points,
     ];
+
+    /// Whether it is a promise of iterative models alone.
+    #[must_use]
+    pub fn of_steps(self) -> bool {
+        matches!(
+            self,
+            Self::Begin | Self::Denoise | Self::Seed | Self::InFlight
+        )
+    }
 
     /// One word, the same in every output.
     #[must_use]
@@ -79,10 +104,14 @@ impl Check {
             Self::Code => "code",
             Self::Load => "load",
             Self::Encode => "encode",
+            Self::Begin => "begin",
+            Self::Denoise => "denoise",
             Self::Query => "query",
             Self::Logits => "logits",
             Self::Colors => "colours",
             Self::Matte => "matte",
+            Self::Seed => "seed",
+            Self::InFlight => "in-flight",
             Self::Blank => "blank",
             Self::Repeat => "repeat",
             Self::Split => "split",

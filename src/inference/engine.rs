@@ -8,7 +8,7 @@ use std::{
     time::Instant,
 };
 
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::{Semaphore, oneshot, watch};
 use tracing::{Span, info};
 
 use super::{
@@ -17,10 +17,11 @@ use super::{
     catalog::{Catalog, ModelInfo, ServedModel},
     device::{DeviceChoice, DeviceId, DeviceInfo},
     error::{EngineError, Operation},
-    handle::{Codes, OnItsWay, Ticket},
+    handle::{Codes, OnItsWay, Steps, Ticket},
     manifest::Manifest,
     measurements::Measurements,
     queue::{DeviceQueue, EncodeJob, Job, MatteJob, QueryJob, Queue, State},
+    sampling::SamplingOptions,
     starting::{OpenOptions, OpenReport, Starting},
 };
 
@@ -52,6 +53,8 @@ pub struct EncodeRequest {
     pub resolution: u32,
     /// The smaller goes first.
     pub rank: i64,
+    /// For iterative models.
+    pub sampling: SamplingOptions,
     /// Planes of `3 * height * width` sRGB values in 0..1, of the manifest's size.
     pub image: Vec<f32>,
 }
@@ -195,26 +198,37 @@ impl Engine {
     /// Puts a picture into the queue for a GPU batch. Dropping the ticket takes it out.
     ///
     /// # Errors
-    /// [`EngineError::ModelUnavailable`], [`EngineError::ImageSize`], [`EngineError::Overloaded`],
-    /// [`EngineError::Stopped`] and [`EngineError::DeviceLost`].
+    /// [`EngineError::ModelUnavailable`], [`EngineError::ImageSize`], [`EngineError::Sampling`],
+    /// [`EngineError::Overloaded`], [`EngineError::Stopped`] and [`EngineError::DeviceLost`].
     pub fn enqueue(&self, request: EncodeRequest) -> Result<Ticket, EngineError> {
         let EncodeRequest {
             model: name,
             resolution,
             rank,
+            sampling,
             image,
         } = request;
         let (model, served) = self.inner.catalog.model(&name)?;
         check_image(served, &image)?;
+        let limits = served.manifest.sampling();
+        let sampling = limits.map(|limits| limits.settle(sampling)).transpose()?;
         let key = BatchKey {
             model: Arc::clone(&served.name),
             resolution: ResolutionClass::of(resolution),
         };
         let (started_sender, started) = oneshot::channel();
         let (finished_sender, finished) = oneshot::channel();
+        let (denoising, steps) = sampling
+            .map(|sampling| {
+                let (sender, done) = watch::channel(0);
+                let of = sampling.steps;
+                ((sampling, sender), Steps { done, of })
+            })
+            .unzip();
         let job = EncodeJob {
             model,
             image,
+            denoising,
             started: Some(started_sender),
             finished: finished_sender,
             span: Span::current(),
@@ -225,7 +239,7 @@ impl Engine {
             arrived: Instant::now(),
             payload: job,
         })?;
-        Ok(Ticket::new(started, finished))
+        Ok(Ticket::new(started, steps, finished))
     }
 
     /// The field's values at `points`, each coordinate in [-1, 1]. Passes have at most the
@@ -327,12 +341,21 @@ impl Engine {
     pub fn devices(&self) -> Vec<DeviceInfo> {
         let state = self.inner.queue.lock();
         let model = self.inner.catalog.default_index();
+        let iterates = self.inner.catalog.served()[model]
+            .manifest
+            .sampling()
+            .is_some();
+        // As many conversions as a pass takes must be here for it to be full, and most passes of such a model are steps.
+        let batch_max = |at| match iterates {
+            true => state.images_max(at, model).max(state.rows_max(at, model)),
+            false => state.images_max(at, model),
+        };
         let info = |(at, queue): (usize, &DeviceQueue)| DeviceInfo {
             id: queue.id,
             name: queue.name.clone(),
             memory_total_bytes: queue.memory.map(|memory| memory.total_bytes),
             memory_free_bytes: queue.memory.map(|memory| memory.free_bytes),
-            batch_images_max: state.images_max(at, model),
+            batch_images_max: batch_max(at),
             conversions: queue.codes,
             busy: queue.busy,
             lost: queue.lost.clone(),

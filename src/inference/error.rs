@@ -2,12 +2,14 @@
 
 use std::{fmt, sync::Arc};
 
-use super::{device::DeviceId, manifest::ModelError};
+use super::{device::DeviceId, manifest::ModelError, sampling::OutOfSpan};
 
 /// The model's methods, as errors and metrics name them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Operation {
     Encode,
+    Begin,
+    Denoise,
     Query,
     Matte,
 }
@@ -18,6 +20,8 @@ impl Operation {
     pub fn label(self) -> &'static str {
         match self {
             Self::Encode => "encode",
+            Self::Begin => "begin",
+            Self::Denoise => "denoise",
             Self::Query => "query",
             Self::Matte => "matte",
         }
@@ -58,6 +62,9 @@ pub enum EngineError {
         expected: usize,
         actual: usize,
     },
+    /// An option of the denoising is outside of what the model allows.
+    #[error(transparent)]
+    Sampling(#[from] OutOfSpan),
     /// Not even a single image fits.
     #[error("{device} has not enough memory for {operation}")]
     OutOfMemory {
@@ -116,6 +123,7 @@ impl EngineError {
             | Self::NoModel { .. }
             | Self::NoMatte { .. }
             | Self::ImageSize { .. }
+            | Self::Sampling(_)
             | Self::NonFinite { .. }
             | Self::Torch { .. }
             | Self::Panicked { .. }

@@ -2,7 +2,8 @@
 //!
 //! Order of service: passes of running conversions first, so that they finish and make room; but
 //! after `PASSES_BEFORE_ENCODE` of them, or when somebody has waited too long, an encode that is
-//! ready goes next.
+//! ready goes next. Denoising steps take turns with all of these: with queries and mattes where there are any, else
+//! with encodes, whose conversions may join the next step.
 //!
 //! Where the device shares passes, the next one is begun while the one before is still computed, so that the device
 //! finds work whenever it is done.
@@ -25,10 +26,12 @@ use super::{
     queue::{BatchStart, Business, EncodeJob, Job, MatteJob, Queue},
 };
 
-use self::{asking::Queries, flight::Flight};
+use self::{asking::Queries, flight::Flight, running::RunningSet};
 
 mod asking;
 mod flight;
+mod running;
+mod stepping;
 
 /// Passes of running conversions between two encodes that are ready. A pass and an encode cost
 /// about the same, so encodes get at least a fifth of the device and cannot starve.
@@ -60,6 +63,10 @@ pub struct Executor<B: Backend> {
     rows: VecDeque<EncodeJob>,
     queries: Queries,
     mattes: VecDeque<MatteJob>,
+    /// Conversions of iterative models that are encoded.
+    running: RunningSet<B::Codes>,
+    /// Whether the last pass of running conversions was a denoising step.
+    stepped: bool,
     /// In the order in which they were begun.
     flights: VecDeque<Flight<B::Codes>>,
     /// Passes since an encode was ready to run.
@@ -76,6 +83,7 @@ enum Step {
     Row(EncodeJob),
     Query,
     Mattes,
+    Denoise,
     /// There is nothing to begin, or no more may be under way.
     Land,
 }
@@ -107,6 +115,8 @@ impl<B: Backend> Executor<B> {
             rows: VecDeque::new(),
             queries: Queries::default(),
             mattes: VecDeque::new(),
+            running: RunningSet::default(),
+            stepped: false,
             flights: VecDeque::new(),
             passes: 0,
             points_fitting: usize::MAX,
@@ -130,6 +140,7 @@ impl<B: Backend> Executor<B> {
                     let mattes = self.next_mattes();
                     self.begin_matte(mattes);
                 }
+                Step::Denoise => self.begin_next_step(),
                 Step::Land => self.land_first(),
             }
             if !self.backend.shares_passes() {
@@ -154,7 +165,7 @@ impl<B: Backend> Executor<B> {
             for released in std::mem::take(&mut own.released) {
                 self.codes.remove(&released);
             }
-            own.codes = self.codes.len();
+            own.codes = self.codes.len() + self.running.len();
             own.busy = self.backend.busy();
             for job in std::mem::take(&mut own.jobs) {
                 match job {
@@ -170,14 +181,21 @@ impl<B: Backend> Executor<B> {
             }
             let overdue = state.encodes.is_overdue(state.limits.wait_max, now);
             let mut wait_until = None;
-            if may_begin && (no_passes || overdue || self.passes >= PASSES_BEFORE_ENCODE) {
+            let may_step = self.may_step();
+            let passes_before_encode = match (no_passes, may_step) {
+                (true, false) => 0,
+                (true, true) => 1,
+                (false, _) => PASSES_BEFORE_ENCODE,
+            };
+            if may_begin && (overdue || self.passes >= passes_before_encode) {
                 if let Some(row) = self.rows.pop_front() {
                     self.passes = 0;
                     return Some(Step::Row(row));
                 }
                 let business = Business {
-                    idle: no_passes && self.flights.is_empty(),
+                    idle: no_passes && !may_step && self.flights.is_empty(),
                     encoding: flight::encodes(&self.flights),
+                    denoising: self.running.len(),
                 };
                 match state.decide(self.device, business, now) {
                     Decision::Run(batch) => {
@@ -187,8 +205,14 @@ impl<B: Backend> Executor<B> {
                     Decision::Wait { until } => wait_until = until,
                 }
             }
+            if may_begin && may_step && (no_passes || !self.stepped) {
+                self.passes += 1;
+                self.stepped = true;
+                return Some(Step::Denoise);
+            }
             if may_begin && !no_passes {
                 self.passes += 1;
+                self.stepped = false;
                 // Conversions that are prepared come before those that run: they are what the next batch is made of.
                 return Some(if self.mattes.is_empty() {
                     Step::Query
@@ -281,6 +305,7 @@ impl<B: Backend> Executor<B> {
             queue
                 .ceilings
                 .iter_mut()
+                .chain(&mut queue.denoise_ceilings)
                 .for_each(|ceiling| ceiling.see(memory));
         }
     }
@@ -295,6 +320,7 @@ impl<B: Backend> Executor<B> {
         self.rows.drain(..).for_each(|job| job.fail(error.clone()));
         self.fail_flights(&error);
         self.queries.fail_all(&error);
+        self.running.fail_all(&error);
         self.mattes
             .drain(..)
             .for_each(|job| job.fail(error.clone()));

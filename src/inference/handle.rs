@@ -2,7 +2,7 @@
 
 use std::{fmt, sync::Arc};
 
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::{
     error::EngineError,
@@ -13,16 +13,26 @@ use super::{
 #[derive(Debug)]
 pub struct Ticket {
     started: Option<oneshot::Receiver<Result<BatchStart, EngineError>>>,
+    stepped: Option<Steps>,
     finished: oneshot::Receiver<Result<Codes, EngineError>>,
+}
+
+/// The denoising steps of a conversion.
+#[derive(Debug)]
+pub(super) struct Steps {
+    pub(super) done: watch::Receiver<u32>,
+    pub(super) of: u32,
 }
 
 impl Ticket {
     pub(super) fn new(
         started: oneshot::Receiver<Result<BatchStart, EngineError>>,
+        stepped: Option<Steps>,
         finished: oneshot::Receiver<Result<Codes, EngineError>>,
     ) -> Self {
         Self {
             started: Some(started),
+            stepped,
             finished,
         }
     }
@@ -41,7 +51,17 @@ impl Ticket {
         start
     }
 
-    /// Waits for the codes.
+    /// Waits until more steps of an iterative model are done than at the last call: their share of all. `None` once there
+    /// will be no more, which says nothing of whether all were done, and of a model that does not iterate.
+    pub async fn stepped(&mut self) -> Option<f32> {
+        let steps = self.stepped.as_mut()?;
+        // The other end is dropped when the conversion leaves the steps.
+        steps.done.changed().await.ok()?;
+        let done = *steps.done.borrow_and_update();
+        Some(done as f32 / steps.of as f32)
+    }
+
+    /// Waits for the codes: an iterative model's are its last latents.
     ///
     /// # Errors
     /// Why there are none.

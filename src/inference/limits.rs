@@ -19,7 +19,7 @@ pub struct LimitsOptions {
 pub struct Limit {
     /// Pictures, or rows of codes.
     pub rows: usize,
-    /// Points of each row; 0 for an encode.
+    /// Points of each row; 0 for an encode or a denoising step.
     pub points: usize,
     /// Time of one of many, one begun while the one before is computed.
     pub pass: Duration,
@@ -31,6 +31,8 @@ pub struct Limits {
     /// The maker's name.
     pub device: String,
     pub encode: Vec<Limit>,
+    /// One denoising step; empty of a model that does not iterate.
+    pub denoise: Vec<Limit>,
     pub query: Vec<Limit>,
 }
 

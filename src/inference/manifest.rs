@@ -9,6 +9,8 @@ use std::{
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use super::sampling::{SamplingLimits, Span};
+
 mod check;
 
 /// The manifest's file name inside a model's folder.
@@ -69,12 +71,28 @@ pub enum Contract {
     /// `encode(images) -> codes`, `query(codes, points) -> (logit, rgb)`, optionally `matte(images) -> alpha`.
     #[serde(rename = "implicit-field/1")]
     ImplicitField1,
+    /// As before, and in between `begin(codes, seed) -> latents` and, step by step,
+    /// `denoise(latents, codes, step, steps, guidance) -> latents`; the last latents are what `query` gets.
+    #[serde(rename = "implicit-field/2")]
+    ImplicitField2,
+}
+
+impl Contract {
+    /// The methods that a file must have.
+    #[must_use]
+    pub fn methods(self) -> &'static [&'static str] {
+        match self {
+            Self::ImplicitField1 => &["encode", "query"],
+            Self::ImplicitField2 => &["encode", "begin", "denoise", "query"],
+        }
+    }
 }
 
 impl fmt::Display for Contract {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::ImplicitField1 => "implicit-field/1",
+            Self::ImplicitField2 => "implicit-field/2",
         })
     }
 }
@@ -178,6 +196,10 @@ pub struct Manifest {
     pub batch: BatchPlan,
     pub cpu: DevicePlan,
     pub cuda: DevicePlan,
+    /// Denoising steps; there if and only if the contract has them.
+    pub steps: Option<Span<u32>>,
+    /// How far the picture pulls at the latents; only beside `steps`.
+    pub guidance: Option<Span<f64>>,
     /// What was measured of the model, under names of its author's choice.
     #[serde(default)]
     pub accuracy: toml::Table,
@@ -215,6 +237,15 @@ impl Manifest {
         })?;
         check::check(&manifest)?;
         Ok(manifest)
+    }
+
+    /// What conversions may ask of the denoising; `None` of a model that doesn't iterate.
+    #[must_use]
+    pub fn sampling(&self) -> Option<SamplingLimits> {
+        self.steps.map(|steps| SamplingLimits {
+            steps,
+            guidance: self.guidance,
+        })
     }
 
     /// The model's file in `folder`, once its hash is found to be the manifest's.

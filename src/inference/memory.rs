@@ -48,6 +48,9 @@ pub struct Measured {
     rows: Vec<Measurement>,
     /// The points that a query pass should have at most; the manifest's number if `None`.
     pub points_worthwhile: Option<usize>,
+    /// Of an iterative model: the same for its denoising steps, by the rows that share one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub denoise: Option<Box<Measured>>,
 }
 
 impl Measured {
@@ -95,6 +98,31 @@ impl Measured {
     #[must_use]
     pub fn bytes_max(&self) -> u64 {
         self.rows.iter().map(|row| row.bytes).max().unwrap_or(0)
+    }
+}
+
+/// The ceilings of one model on one device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Ceilings {
+    pub encode: Ceiling,
+    /// Of an iterative model's denoising steps.
+    pub denoise: Ceiling,
+}
+
+impl Ceilings {
+    /// The ceilings of a model that may have `images_max` at most.
+    #[must_use]
+    pub fn new(mut measured: Measured, images_max: usize) -> Self {
+        // Sizes that did not fit while measuring are not tried again.
+        let ceiling = |measured: Measured| {
+            let reached = measured.rows.last().map(|row| row.images);
+            Ceiling::new(measured, reached.unwrap_or(images_max))
+        };
+        let denoise = measured.denoise.take().unwrap_or_default();
+        Self {
+            encode: ceiling(measured),
+            denoise: ceiling(*denoise),
+        }
     }
 }
 

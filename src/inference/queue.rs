@@ -3,11 +3,12 @@
 use std::{
     collections::VecDeque,
     mem,
+    num::NonZeroUsize,
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tracing::Span;
 
 use super::{
@@ -16,7 +17,8 @@ use super::{
     device::DeviceId,
     error::EngineError,
     handle::Codes,
-    memory::{Ceiling, MemoryNow},
+    memory::{Ceiling, Ceilings, MemoryNow},
+    sampling::Sampling,
 };
 
 /// The GPU batch that a conversion became part of.
@@ -35,6 +37,8 @@ pub struct BatchStart {
 pub struct EncodeJob {
     pub model: usize,
     pub image: Vec<f32>,
+    /// If the model iterates: how, and who hears of each step done.
+    pub denoising: Option<(Sampling, watch::Sender<u32>)>,
     pub started: Option<oneshot::Sender<Result<BatchStart, EngineError>>>,
     pub finished: oneshot::Sender<Result<Codes, EngineError>>,
     pub span: Span,
@@ -115,6 +119,8 @@ pub struct DeviceQueue {
     pub busy: Option<Duration>,
     /// For each model.
     pub ceilings: Vec<Ceiling>,
+    /// For each model, of the rows of a denoising step.
+    pub denoise_ceilings: Vec<Ceiling>,
     pub memory: Option<MemoryNow>,
     pub lost: Option<String>,
 }
@@ -122,7 +128,9 @@ pub struct DeviceQueue {
 impl DeviceQueue {
     /// A device with no work yet.
     #[must_use]
-    pub fn new(id: DeviceId, name: String, ceilings: Vec<Ceiling>) -> Self {
+    pub fn new(id: DeviceId, name: String, ceilings: Vec<Ceilings>) -> Self {
+        let each = |Ceilings { encode, denoise }| (encode, denoise);
+        let (ceilings, denoise_ceilings) = ceilings.into_iter().map(each).unzip();
         Self {
             id,
             name,
@@ -132,6 +140,7 @@ impl DeviceQueue {
             codes: 0,
             busy: None,
             ceilings,
+            denoise_ceilings,
             memory: None,
             lost: None,
         }
@@ -153,6 +162,8 @@ pub struct Business {
     pub idle: bool,
     /// An encode is under way.
     pub encoding: bool,
+    /// Conversions of iterative models between their first step and their last.
+    pub denoising: usize,
 }
 
 /// All waiting work.
@@ -179,9 +190,15 @@ impl State {
         // Whoever gave up must not count as company.
         self.encodes.retain(|job| !job.finished.is_closed());
         let mut limits = self.limits;
-        if let Some(model) = self.encodes.next_model(limits.wait_max, now) {
+        let next = self.encodes.next(limits.wait_max, now);
+        let next = next.map(|pending| (pending.payload.model, pending.payload.denoising.is_some()));
+        if let Some((model, iterates)) = next {
             let images_max = self.images_max(device, model);
             limits.images_max = images_max.try_into().expect("a ceiling is at least 1");
+            if iterates && business.denoising < self.rows_max(device, model) {
+                // It finds its company in the steps, which have room for one more.
+                limits.images_aim = NonZeroUsize::MIN;
+            }
         }
         if business.encoding {
             // It could not start before the one under way is done, and more may come until then.
@@ -201,6 +218,13 @@ impl State {
             .images_max(self.dynamic_scaling, self.limits.images_max.get())
     }
 
+    /// The most conversions of a model that share a denoising step on a device now.
+    #[must_use]
+    pub fn rows_max(&self, device: usize, model: usize) -> usize {
+        self.devices[device].denoise_ceilings[model]
+            .images_max(self.dynamic_scaling, self.limits.images_max.get())
+    }
+
     /// Whether any device still works.
     #[must_use]
     pub fn any_device(&self) -> bool {
@@ -216,14 +240,6 @@ impl State {
         } else {
             self.devices.first().and_then(DeviceQueue::lost_error)
         }
-    }
-}
-
-impl Batcher<EncodeJob> {
-    /// The model of the batch that runs next.
-    fn next_model(&self, wait_max: Duration, now: Instant) -> Option<usize> {
-        self.next(wait_max, now)
-            .map(|pending| pending.payload.model)
     }
 }
 

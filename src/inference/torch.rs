@@ -10,7 +10,7 @@ use tch::{CModule, NoGradGuard, TchError, Tensor};
 use tracing::info;
 
 use super::{
-    backend::{Backend, FieldValues, Opened, Portion, Rows, UnderWay},
+    backend::{Backend, Beginning, Denoising, FieldValues, Opened, Portion, Rows, UnderWay},
     catalog::ServedModel,
     contract::{Check, Finding, Verdict},
     cuda::MemoryWatch,
@@ -27,6 +27,7 @@ pub use self::limits::measure_limits;
 use self::transfer::Transfers;
 
 pub mod check;
+mod denoise;
 pub mod devices;
 mod limits;
 mod load;
@@ -66,6 +67,8 @@ struct Loaded {
     plan: DevicePlan,
     /// Batch sizes that run without choosing kernels first, ascending.
     warm: Vec<usize>,
+    /// The same of denoising steps.
+    warm_steps: Vec<usize>,
 }
 
 impl TorchBackend {
@@ -161,6 +164,7 @@ impl TorchBackend {
             manifest: Arc::clone(&served.manifest),
             plan,
             warm: Vec::new(),
+            warm_steps: Vec::new(),
         });
         Ok(number)
     }
@@ -187,8 +191,17 @@ impl TorchBackend {
 
     /// Batch sizes that have been run, for a model that has none yet.
     fn warm_sizes(&mut self, model: usize) -> &mut Vec<usize> {
+        &mut self.loaded_mut(model).warm
+    }
+
+    /// The same of denoising steps.
+    fn warm_steps(&mut self, model: usize) -> &mut Vec<usize> {
+        &mut self.loaded_mut(model).warm_steps
+    }
+
+    fn loaded_mut(&mut self, model: usize) -> &mut Loaded {
         let loaded = self.models[model].as_mut();
-        &mut loaded.expect("only a loaded model is warmed up").warm
+        loaded.expect("only a loaded model is warmed up")
     }
 
     /// Bounds query passes by what was found to pay.
@@ -219,6 +232,22 @@ impl Backend for TorchBackend {
         images: &[&[f32]],
     ) -> Result<UnderWay<Rows<Tensor>>, EngineError> {
         self.begin_encode(model, images)
+    }
+
+    fn begin(
+        &mut self,
+        model: usize,
+        rows: &[Beginning<'_, Tensor>],
+    ) -> Result<UnderWay<Rows<Tensor>>, EngineError> {
+        self.begin_latents(model, rows)
+    }
+
+    fn denoise(
+        &mut self,
+        model: usize,
+        rows: &[Denoising<'_, Tensor>],
+    ) -> Result<UnderWay<Rows<Tensor>>, EngineError> {
+        self.begin_step(model, rows)
     }
 
     fn query(

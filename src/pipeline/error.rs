@@ -69,6 +69,7 @@ impl PipelineError {
                 "The surface would be too intricate: ask for a lower resolution, or send a clearer picture.".into(),
             ),
             Self::NoMatte { .. } => lasting("INVALID_INPUT", self.to_string()),
+            Self::Engine(EngineError::Sampling(error)) => lasting("INVALID_INPUT", error.to_string()),
             Self::Engine(EngineError::ModelUnavailable { .. }) => Failure {
                 code: "MODEL_UNAVAILABLE",
                 message: "The model is not available on the server now. Retry later, or choose another.".into(),

@@ -54,6 +54,11 @@ pub async fn shape<R: Reporter>(
     let (codes, gpu_batch_size) = {
         let stage = stages.enter(Stage::Encode).await?;
         let batch = ticket.started().await?;
+        while let Some(share) = ticket.stepped().await {
+            stage.fraction(share);
+            // Whoever is interrupted drops the ticket, and leaves the steps by that.
+            stage.check()?;
+        }
         let codes = ticket.finished().await?;
         stage.encoded();
         (codes, batch.images)

@@ -23,6 +23,7 @@ mod http;
 mod idempotency;
 mod identity;
 mod invariance;
+mod iterative;
 mod keys;
 mod listen;
 mod listing;

@@ -81,33 +81,43 @@ async fn each_broken_promise_is_told_by_its_name() {
         .collect();
     let expected = [
         ("crowding", "points"),
+        ("drifting", "in-flight"),
         ("endless", "logits"),
         ("first-row", "join"),
         ("flat", "matte"),
         ("glaring", "colours"),
         ("mixing", "split"),
         ("restless", "repeat"),
+        ("rewriting", "denoise"),
+        ("seedless", "seed"),
         ("seeking", "blank"),
         ("tied", "code"),
     ];
-    assert_eq!(broken.len(), expected.len() + 1, "{broken:?}");
+    assert_eq!(broken.len(), expected.len() + 2, "{broken:?}");
     for (model, check) in expected {
         assert_eq!(broken[model], [check], "{broken:?}");
     }
     assert!(broken["sound"].is_empty(), "{report:#}");
-    let sound = report["models"]
-        .as_array()
-        .unwrap()
+    assert!(broken["stepping"].is_empty(), "{report:#}");
+    let kept = |name: &str| {
+        let models = report["models"].as_array().unwrap();
+        let model = models.iter().find(|model| model["name"] == name).unwrap();
+        labels(model, "kept").join(" ")
+    };
+    assert_eq!(
+        kept("sound"),
+        "manifest file code load encode query logits colours matte blank repeat split join points"
+    );
+    assert_eq!(
+        kept("stepping"),
+        "manifest file code load encode begin denoise query logits colours matte seed in-flight blank repeat split join \
+         points"
+    );
+    let models = report["models"].as_array().unwrap();
+    let sound = models
         .iter()
         .find(|model| model["name"] == "sound")
         .unwrap();
-    assert_eq!(
-        labels(sound, "kept"),
-        [
-            "manifest", "file", "code", "load", "encode", "query", "logits", "colours", "matte",
-            "blank", "repeat", "split", "join", "points"
-        ]
-    );
     assert!(sound["keepsContract"] == true && sound["measured"].is_null());
 }
 

@@ -8,14 +8,26 @@ import type { DocumentTypeDecoration } from '@graphql-typed-document-node/core';
 export type ConversionOptionsInput = {
   /** The mesh files to make. */
   formats?: Array<MeshFormat>;
+  /**
+   * How far the picture pulls at each step, within the model's `guidance`; default: the model's. Ignored by models
+   * that have none.
+   */
+  guidance?: number | null | undefined;
   /** Default: the server's. */
   model?: string | null | undefined;
   /** Cut the background away; default: where the picture has no transparency of its own. */
   removeBackground?: boolean | null | undefined;
   /** Field samples along an axis, 32 to 512; default: the model's. */
   resolution?: number | null | undefined;
+  /**
+   * What the noise is made from, 0 to 2147483647; default: 0, so that the same picture gives the same mesh. Ignored by
+   * models that don't iterate.
+   */
+  seed?: number | null | undefined;
   /** The longest side in millimetres, for printing. */
   sizeMm?: number | null | undefined;
+  /** Denoising steps, within the model's `steps`; default: the model's. Ignored by models that don't iterate. */
+  steps?: number | null | undefined;
   /** Simplify to at most this many triangles. */
   targetTriangles?: number | null | undefined;
   /** How the surface is coloured. */

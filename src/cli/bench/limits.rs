@@ -31,25 +31,31 @@ pub(super) fn show(limits: &Limits, json: bool) {
             let row = |limit: &Limit| json!({ "rows": limit.rows, "points": limit.points, "passMs": ms(limit) });
             limits.iter().map(row).collect()
         };
-        let told = json!({ "device": limits.device, "encode": rows(&limits.encode), "query": rows(&limits.query) });
+        let told = json!({ "device": limits.device, "encode": rows(&limits.encode), "denoise": rows(&limits.denoise), "query": rows(&limits.query) });
         return output::line(&told.to_string());
     }
     output::line(&format!(
         "The model alone in a loop on {}:\n",
         limits.device
     ));
-    output::line("| pictures | encode ms | ms a picture |");
-    output::line("|---|---|---|");
-    for limit in &limits.encode {
-        #[expect(clippy::cast_precision_loss, reason = "a handful of pictures")]
-        let each = ms(limit) / limit.rows as f64;
-        output::line(&format!(
-            "| {} | {:.2} | {each:.2} |",
-            limit.rows,
-            ms(limit)
-        ));
+    for (method, limits) in [("encode", &limits.encode), ("denoise", &limits.denoise)] {
+        if limits.is_empty() {
+            continue;
+        }
+        output::line(&format!("| pictures | {method} ms | ms a picture |"));
+        output::line("|---|---|---|");
+        for limit in limits {
+            #[expect(clippy::cast_precision_loss, reason = "a handful of pictures")]
+            let each = ms(limit) / limit.rows as f64;
+            output::line(&format!(
+                "| {} | {:.2} | {each:.2} |",
+                limit.rows,
+                ms(limit)
+            ));
+        }
+        output::line("");
     }
-    output::line("\n| rows | points each | query ms | ns a point |");
+    output::line("| rows | points each | query ms | ns a point |");
     output::line("|---|---|---|---|");
     for limit in &limits.query {
         #[expect(clippy::cast_precision_loss, reason = "a few million points")]

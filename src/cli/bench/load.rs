@@ -34,6 +34,8 @@ pub(super) mod traffic;
 pub(super) enum Level {
     /// The model's methods in a loop: the device's limit.
     Model,
+    /// The engine up to the codes: encode and, with a model that iterates, denoise.
+    Codes,
     /// The engine with its batcher: encode, sample, extract, colour; pictures prepared beforehand.
     Engine,
     /// Whole conversions in this process, from the picture's bytes to GLB, without server, database or store.
@@ -56,6 +58,10 @@ pub(super) struct LoadOptions {
     pub resolution: Option<u32>,
     /// GPU batches pinned to these sizes; one run for each, none: as the server chooses.
     pub batches: Vec<u32>,
+    /// Denoising steps of conversions in turn; none: the model's own.
+    pub steps: Vec<u32>,
+    /// Whether so many start together, and the next ones when all have ended.
+    pub waves: bool,
     pub json: bool,
 }
 
@@ -127,15 +133,19 @@ async fn on_engine(
     batch: Option<u32>,
     engine: &Engine,
 ) -> Result<Vec<Value>, CommandError> {
-    let conversion = ConversionOptions {
-        resolution: options.resolution,
-        ..ConversionOptions::default()
+    let steps = |number: usize| {
+        let turn = number.checked_rem(options.steps.len());
+        turn.map(|turn| options.steps[turn])
     };
     let tools = Arc::new(app::open::tools(settings, engine.clone(), program()?)?);
     let job = |picture: usize| Job {
         picture: PICTURES[picture % PICTURES.len()].1.into(),
         model: engine.default_model().to_owned(),
-        options: conversion.clone(),
+        options: ConversionOptions {
+            resolution: options.resolution,
+            steps: steps(picture),
+            ..ConversionOptions::default()
+        },
         rank: 0,
         name: None,
     };
@@ -146,16 +156,31 @@ async fn on_engine(
         kernels: options.kernels.then(KernelWatch::begin).transpose()?,
         rows: Vec::new(),
     };
-    if options.levels.contains(&Level::Engine) {
-        let mut ready = Vec::new();
-        for picture in 0..PICTURES.len() {
-            ready.push(pipeline::prepared(&tools, &job(picture)).await?);
-        }
-        let ready = Arc::new(ready);
-        let one = |picture: usize| {
-            let (engine, ready) = (engine.clone(), Arc::clone(&ready));
+    let mut ready = Vec::new();
+    for picture in 0..PICTURES.len() {
+        ready.push(pipeline::prepared(&tools, &job(picture)).await?);
+    }
+    let request = |number: usize| {
+        let (mut request, field) = ready[number % ready.len()].clone();
+        request.sampling.steps = steps(number);
+        (request, field)
+    };
+    if options.levels.contains(&Level::Codes) {
+        let one = |number: usize| {
+            let (engine, (request, _)) = (engine.clone(), request(number));
             async move {
-                let (request, field) = ready[picture % ready.len()].clone();
+                let mut ticket = engine.enqueue(request)?;
+                let start = ticket.started().await?;
+                ticket.finished().await?;
+                Ok(start.images as f64)
+            }
+        };
+        runs.under_load("codes", one).await?;
+    }
+    if options.levels.contains(&Level::Engine) {
+        let one = |number: usize| {
+            let (engine, (request, field)) = (engine.clone(), request(number));
+            async move {
                 let wanted = ShapeOptions {
                     field,
                     target_triangles: None,
@@ -181,9 +206,9 @@ async fn on_engine(
     if options.levels.contains(&Level::Server) {
         let (app, client) = start_node_on(settings, Some(engine.clone())).await?;
         let client = Arc::new(client);
-        let wanted = json!({ "resolution": options.resolution });
         let one = |picture: usize| {
-            let (client, wanted) = (Arc::clone(&client), wanted.clone());
+            let client = Arc::clone(&client);
+            let wanted = json!({ "resolution": options.resolution, "steps": steps(picture) });
             async move {
                 let (_, timings) = super::one(&client, picture, 1, wanted).await?;
                 Ok(timings[0]["gpuBatchSize"].as_f64().unwrap_or_default())
@@ -217,10 +242,14 @@ impl Runs<'_> {
     {
         let seconds = self.options.seconds;
         for &clients in &self.options.clients {
-            let full = Traffic::Clients(clients);
+            let full = match self.options.waves {
+                true => Traffic::Waves(clients),
+                false => Traffic::Clients(clients),
+            };
             let carried = drive(self.engine, self.kernels, full, seconds, &one).await?;
             let rate = carried["perSecond"].as_f64().unwrap_or_default();
-            self.tell(level, json!({ "clients": clients }), carried);
+            let waves = self.options.waves;
+            self.tell(level, json!({ "clients": clients, "waves": waves }), carried);
             for share in &self.options.arrivals {
                 let traffic = Traffic::Arrivals(share * rate);
                 let carried = drive(self.engine, self.kernels, traffic, seconds, &one).await?;
@@ -249,6 +278,7 @@ fn table(rows: &[Value]) {
     for row in rows {
         let number = |key: &str, digits: usize| output::number(&row[key], digits);
         let load = match row["clients"].as_u64() {
+            Some(clients) if row["waves"] == true => format!("{clients} in waves"),
             Some(clients) => format!("{clients} clients"),
             None => format!("{} a second", number("arrivals", 1)),
         };

@@ -349,7 +349,7 @@ fn a_full_page_with_everything_is_let_in() {
     let text = format!(
         "{{ conversions(first: 100) {{ pageInfo {{ endCursor hasNextPage }} nodes {{ {scalars}
             batch {{ id size progress counts {{ canceled failed queued running succeeded }} }} error {{ code message retryable }}
-            options {{ formats removeBackground resolution sizeMm targetTriangles texture }}
+            options {{ formats guidance removeBackground resolution seed sizeMm steps targetTriangles texture }}
             outputs {{ bytes format sha256 triangles url vertices }} preview {asset} source {asset}
             quality {{ boundingBox components manifold surfaceArea volume warnings watertight }}
             timings {{ encodeMs exportMs gpuBatchSize meshMs prepareMs queuedMs reconstructMs textureMs }} }} }} }}"

@@ -52,6 +52,12 @@ pub struct AcceptedOptions {
     pub remove_background: Option<bool>,
     /// The longest side in millimetres.
     pub size_mm: Option<f64>,
+    /// Denoising steps; null: the model doesn't iterate.
+    pub steps: Option<u32>,
+    /// How far the picture pulls at each step; null: the model takes no notice of it.
+    pub guidance: Option<f64>,
+    /// What the noise is made from: the same picture, options and seed give the same mesh. Null: the model doesn't iterate.
+    pub seed: Option<u32>,
 }
 
 impl From<ConversionOptions> for AcceptedOptions {
@@ -63,6 +69,9 @@ impl From<ConversionOptions> for AcceptedOptions {
             texture,
             remove_background,
             size_mm,
+            steps,
+            guidance,
+            seed,
         } = options;
         Self {
             formats,
@@ -71,6 +80,9 @@ impl From<ConversionOptions> for AcceptedOptions {
             texture,
             remove_background,
             size_mm,
+            steps,
+            guidance,
+            seed,
         }
     }
 }

@@ -1,12 +1,34 @@
 //! The models that this server offers.
 
-use async_graphql::{ID, Object};
+use async_graphql::{ID, Object, SimpleObject};
 
-use crate::graphql::ModelCard;
+use crate::graphql::model_card::{ModelCard, Span};
 
 /// A model that turns pictures into shapes.
 #[derive(Debug, Clone)]
 pub struct Model(pub ModelCard);
+
+/// What a whole number may be.
+#[derive(Debug, Clone, Copy, SimpleObject)]
+pub struct IntRange {
+    /// What it is where nothing is asked.
+    pub default: u32,
+    /// The least.
+    pub min: u32,
+    /// The greatest.
+    pub max: u32,
+}
+
+/// What a number may be.
+#[derive(Debug, Clone, Copy, SimpleObject)]
+pub struct FloatRange {
+    /// What it is where nothing is asked.
+    pub default: f64,
+    /// The least.
+    pub min: f64,
+    /// The greatest.
+    pub max: f64,
+}
 
 /// What a model's global id starts with.
 pub const ID_PREFIX: &str = "mdl_";
@@ -46,6 +68,18 @@ impl Model {
     /// The greatest resolution that a conversion may ask for.
     async fn resolution_max(&self) -> u32 {
         *self.0.resolutions().end()
+    }
+
+    /// The denoising steps that a conversion may ask for; null: the model doesn't iterate.
+    async fn steps(&self) -> Option<IntRange> {
+        let range = |Span { default, min, max }| IntRange { default, min, max };
+        self.0.steps.map(range)
+    }
+
+    /// The guidance that a conversion may ask for; null: the model takes no notice of it.
+    async fn guidance(&self) -> Option<FloatRange> {
+        let range = |Span { default, min, max }| FloatRange { default, min, max };
+        self.0.guidance.map(range)
     }
 
     /// Whether conversions that name no model get this one.

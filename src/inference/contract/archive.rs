@@ -1,8 +1,9 @@
-//! Looks into a TorchScript file, which is a zip archive, for what would tie its code to one machine.
+//! Looks into a TorchScript file, which is a zip archive: for the contract's methods, and for what would tie its code to
+//! one machine.
 
 use std::{fs::File, io::Read as _, path::Path};
 
-use super::Verdict;
+use super::{super::manifest::Manifest, Verdict};
 
 /// The code of one class is some kilobytes of text; a file is read no further than this.
 const CODE_BYTES_MAX: u64 = 16 << 20;
@@ -11,20 +12,25 @@ const CODE_BYTES_MAX: u64 = 16 << 20;
 const DEVICE: &str = "torch.device(\"";
 const ABSOLUTE_PATH: &str = "\"/";
 
-/// Whether the code names no device and no absolute path. A model that was traced on one kind of device may have it
-/// in its code and fail on every other, where verifying it on the first would not show it.
+/// Whether the code has the methods that a manifest promises, and names no device and no absolute path. A model that was
+/// traced on one kind of device may have it in its code and fail on every other, where verifying it on the first would not
+/// show it. A method is looked for anywhere in the code, so that what is missing is told by its name; whether it is the
+/// right one shows when it is called.
 #[must_use]
-pub fn code_is_portable(file: &Path) -> Verdict {
-    match search(file) {
+pub fn examine_code(file: &Path, manifest: &Manifest) -> Verdict {
+    let mut methods = manifest.contract.methods().to_vec();
+    methods.extend(manifest.matte.then_some("matte"));
+    match search(file, &methods) {
         Err(reason) => Verdict::Broken(format!("the file can't be looked into: {reason}")),
         Ok(Search {
             found: Some(found), ..
         }) => Verdict::Broken(found),
-        Ok(Search {
-            code,
-            debug,
-            found: None,
-        }) => {
+        Ok(Search { missing, .. }) if !missing.is_empty() => {
+            let contract = manifest.contract;
+            let missing = missing.join(", ");
+            Verdict::Broken(format!("its code lacks methods of {contract}: {missing}"))
+        }
+        Ok(Search { code, debug, .. }) => {
             let leaks = if debug > 0 {
                 "; its debug records may hold paths of the machine that exported it"
             } else {
@@ -44,15 +50,18 @@ struct Search {
     debug: usize,
     /// What ties them to a machine.
     found: Option<String>,
+    /// Methods that none of them defines.
+    missing: Vec<&'static str>,
 }
 
-fn search(file: &Path) -> Result<Search, String> {
+fn search(file: &Path, methods: &[&'static str]) -> Result<Search, String> {
     let opened = File::open(file).map_err(|error| error.to_string())?;
     let mut archive = zip::ZipArchive::new(opened).map_err(|error| error.to_string())?;
     let mut search = Search {
         code: 0,
         debug: 0,
         found: None,
+        missing: methods.to_vec(),
     };
     for at in 0..archive.len() {
         let entry = archive.by_index(at).map_err(|error| error.to_string())?;
@@ -67,6 +76,7 @@ fn search(file: &Path) -> Result<Search, String> {
             .read_to_string(&mut code)
             .map_err(|error| format!("{name}: {error}"))?;
         search.code += 1;
+        search.missing.retain(|method| !defines(&code, method));
         if let Some(found) = tie(&code) {
             search.found = Some(format!("{name} names {found}"));
             return Ok(search);
@@ -76,6 +86,11 @@ fn search(file: &Path) -> Result<Search, String> {
         return Err("it holds no code".into());
     }
     Ok(search)
+}
+
+/// Whether code defines a method, as TorchScript writes it.
+fn defines(code: &str, method: &str) -> bool {
+    code.contains(&format!("  def {method}(self"))
 }
 
 /// A device or an absolute path in code, if there is one.
@@ -90,7 +105,7 @@ fn tie(code: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{super::super::manifest::Contract, *};
 
     #[test]
     fn devices_and_paths_are_found_in_code() {
@@ -104,10 +119,15 @@ mod tests {
 
     #[test]
     fn the_shipped_model_is_portable_and_a_text_is_no_archive() {
-        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let verdict = code_is_portable(&root.join("models/orfeas-mini/model.pt"));
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/orfeas-mini");
+        let mut manifest = Manifest::load(&folder).unwrap();
+        let verdict = examine_code(&folder.join("model.pt"), &manifest);
         assert!(matches!(verdict, Verdict::Kept(_)), "{verdict:?}");
-        let verdict = code_is_portable(&root.join("models/orfeas-mini/model.toml"));
+        let verdict = examine_code(&folder.join("model.toml"), &manifest);
         assert!(matches!(verdict, Verdict::Broken(_)), "{verdict:?}");
+        manifest.contract = Contract::ImplicitField2;
+        let verdict = examine_code(&folder.join("model.pt"), &manifest);
+        let says = "its code lacks methods of implicit-field/2: begin, denoise";
+        assert_eq!(verdict, Verdict::Broken(says.into()));
     }
 }

@@ -81,7 +81,7 @@ fn one(
         });
     match (&manifest, file) {
         (Some(manifest), Some(file)) => {
-            tell(Check::Code, archive::code_is_portable(&file));
+            tell(Check::Code, archive::examine_code(&file, manifest));
             let served = ServedModel {
                 name: name.as_str().into(),
                 manifest: Arc::clone(manifest),

@@ -17,6 +17,7 @@ use super::{
     },
     Executor, POINTS_FITTING_MIN,
     asking::Part,
+    running::RunningId,
 };
 
 /// A pass on the device and whom it is for.
@@ -25,6 +26,7 @@ pub(super) enum Flight<C> {
     Encode(Pass<Vec<EncodeJob>, Rows<C>>),
     Query(Pass<Vec<Part>, Vec<FieldValues>>),
     Matte(Pass<Vec<MatteJob>, Vec<Vec<f32>>>),
+    Step(Operation, Pass<Vec<RunningId>, Rows<C>>),
 }
 
 /// What a pass was begun with.
@@ -32,9 +34,9 @@ pub(super) enum Flight<C> {
 pub(super) struct Pass<J, T> {
     pub(super) model: usize,
     pub(super) jobs: J,
-    began: Instant,
-    span: Span,
-    under_way: UnderWay<T>,
+    pub(super) began: Instant,
+    pub(super) span: Span,
+    pub(super) under_way: UnderWay<T>,
 }
 
 impl<B: Backend> Executor<B> {
@@ -79,7 +81,7 @@ impl<B: Backend> Executor<B> {
     }
 
     /// Begins jobs again in two halves, and waits for each.
-    fn in_halves<J>(&mut self, mut jobs: Vec<J>, begin: fn(&mut Self, Vec<J>)) {
+    pub(super) fn in_halves<J>(&mut self, mut jobs: Vec<J>, begin: fn(&mut Self, Vec<J>)) {
         let rest = jobs.split_off(jobs.len().div_ceil(2));
         for half in [jobs, rest] {
             let flights = self.flights.len();
@@ -93,7 +95,7 @@ impl<B: Backend> Executor<B> {
         }
     }
 
-    fn land_encode(&mut self, jobs: Vec<EncodeJob>, codes: Rows<B::Codes>, model: usize) {
+    fn land_encode(&mut self, jobs: Vec<EncodeJob>, codes: Rows<B::Codes>) {
         assert_eq!(
             jobs.len(),
             codes.len(),
@@ -101,11 +103,7 @@ impl<B: Backend> Executor<B> {
         );
         for (job, codes) in jobs.into_iter().zip(codes) {
             match codes {
-                Ok(codes) => {
-                    let codes = self.keep(model, codes);
-                    // If the waiter is gone, dropping the handle releases the codes.
-                    drop(job.finished.send(Ok(codes)));
-                }
+                Ok(codes) => self.settle_encoded(job, codes),
                 Err(error) => job.fail(error),
             }
         }
@@ -242,9 +240,9 @@ impl<B: Backend> Executor<B> {
     fn land(&mut self, flight: Flight<B::Codes>) {
         match flight {
             Flight::Encode(pass) => {
-                let (model, jobs, landed) = self.landed(pass, Operation::Encode);
+                let (_, jobs, landed) = self.landed(pass, Operation::Encode);
                 match landed {
-                    Ok(codes) => self.land_encode(jobs, codes, model),
+                    Ok(codes) => self.land_encode(jobs, codes),
                     Err(error) => self.divide(jobs, error),
                 }
             }
@@ -264,6 +262,13 @@ impl<B: Backend> Executor<B> {
                 match landed {
                     Ok(mattes) => land_mattes(jobs, mattes),
                     Err(error) => self.matte_apart(jobs, error),
+                }
+            }
+            Flight::Step(operation, pass) => {
+                let (model, ids, landed) = self.landed(pass, operation);
+                match landed {
+                    Ok(rows) => self.land_step(ids, rows),
+                    Err(error) => self.divide_step(ids, model, error),
                 }
             }
         }
@@ -300,7 +305,7 @@ impl<B: Backend> Executor<B> {
     }
 
     /// Turns a panic into an error, and notes when the device is lost.
-    fn judge<R>(
+    pub(super) fn judge<R>(
         &mut self,
         result: std::thread::Result<Result<R, EngineError>>,
         operation: Operation,
@@ -323,8 +328,8 @@ impl<B: Backend> Executor<B> {
                     .jobs
                     .into_iter()
                     .for_each(|job| job.fail(error.clone())),
-                // Their queries are still in hand, and fail there.
-                Flight::Query(_) => {}
+                // Those are still in hand, and fail there.
+                Flight::Query(_) | Flight::Step(..) => {}
                 Flight::Matte(pass) => pass
                     .jobs
                     .into_iter()

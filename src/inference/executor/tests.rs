@@ -5,6 +5,7 @@ use super::*;
 mod failures;
 mod script;
 mod sharing;
+mod stepping;
 
 use script::*;
 

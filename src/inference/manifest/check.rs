@@ -2,7 +2,7 @@
 
 use std::{fmt, path::Path};
 
-use super::{DevicePlan, Input, Manifest, ModelError, ModelFile, Resolution};
+use super::{Contract, DevicePlan, Input, Manifest, ModelError, ModelFile, Resolution, Span};
 
 /// Field samples along the longest axis that the contract lets a client ask for.
 const RESOLUTION_RANGE: std::ops::RangeInclusive<u32> = 32..=512;
@@ -12,6 +12,11 @@ const SIDE_RANGE: std::ops::RangeInclusive<u32> = 16..=4096;
 const IMAGES_MAX: usize = 256;
 /// From one small block to 16 Mi points (200 MB of coordinates) in one pass.
 const POINTS_PER_PASS_RANGE: std::ops::RangeInclusive<usize> = 256..=1 << 24;
+/// Denoising steps: the longest schedules that models are trained with have a thousand.
+const STEPS_RANGE: std::ops::RangeInclusive<u32> = 1..=1000;
+/// Guidance: what is called so in published models lies between 0 and 20.
+const GUIDANCE_RANGE: std::ops::RangeInclusive<f64> = 0.0..=100.0;
+
 /// Checks every value of a manifest.
 ///
 /// # Errors
@@ -20,7 +25,7 @@ pub(super) fn check(manifest: &Manifest) -> Result<(), ModelError> {
     // Destructured without `..`, so that a new key cannot be left unchecked.
     let Manifest {
         name,
-        contract: _,
+        contract,
         description,
         licence,
         matte: _,
@@ -31,6 +36,8 @@ pub(super) fn check(manifest: &Manifest) -> Result<(), ModelError> {
         batch,
         cpu,
         cuda,
+        steps,
+        guidance,
         accuracy: _,
     } = manifest;
     let plain = |text: &str| {
@@ -68,7 +75,8 @@ pub(super) fn check(manifest: &Manifest) -> Result<(), ModelError> {
         || format!("1 to {IMAGES_MAX}"),
     )?;
     check_points("cpu.points_per_pass", cpu)?;
-    check_points("cuda.points_per_pass", cuda)
+    check_points("cuda.points_per_pass", cuda)?;
+    check_sampling(*contract, *steps, *guidance)
 }
 
 fn require(
@@ -141,22 +149,8 @@ fn check_input(input: &Input) -> Result<(), ModelError> {
 
 fn check_resolution(resolution: &Resolution) -> Result<(), ModelError> {
     let Resolution { default, min, max } = *resolution;
-    let (least, most) = (RESOLUTION_RANGE.start(), RESOLUTION_RANGE.end());
-    require(
-        "resolution.min",
-        min,
-        RESOLUTION_RANGE.contains(&min),
-        || format!("{least} to {most}"),
-    )?;
-    require("resolution.max", max, (min..=*most).contains(&max), || {
-        format!("{min} (the least) to {most}")
-    })?;
-    require(
-        "resolution.default",
-        default,
-        (min..=max).contains(&default),
-        || format!("{min} to {max}"),
-    )
+    let keys = ["resolution.min", "resolution.max", "resolution.default"];
+    check_span(keys, Span { default, min, max }, &RESOLUTION_RANGE)
 }
 
 fn check_points(key: &'static str, plan: &DevicePlan) -> Result<(), ModelError> {
@@ -167,4 +161,54 @@ fn check_points(key: &'static str, plan: &DevicePlan) -> Result<(), ModelError> 
         POINTS_PER_PASS_RANGE.contains(&plan.points_per_pass),
         || format!("{least} to {most}"),
     )
+}
+
+/// A table that the contract knows no use for is a mistake about the contract.
+fn check_sampling(
+    contract: Contract,
+    steps: Option<Span<u32>>,
+    guidance: Option<Span<f64>>,
+) -> Result<(), ModelError> {
+    let there = |is_there: bool| if is_there { "there" } else { "not there" };
+    let wanted = contract == Contract::ImplicitField2;
+    require(
+        "steps",
+        there(steps.is_some()),
+        steps.is_some() == wanted,
+        || format!("{} in {contract}", there(wanted)),
+    )?;
+    require(
+        "guidance",
+        there(guidance.is_some()),
+        wanted || guidance.is_none(),
+        || format!("not there in {contract}"),
+    )?;
+    if let Some(steps) = steps {
+        let keys = ["steps.min", "steps.max", "steps.default"];
+        check_span(keys, steps, &STEPS_RANGE)?;
+    }
+    if let Some(guidance) = guidance {
+        let keys = ["guidance.min", "guidance.max", "guidance.default"];
+        check_span(keys, guidance, &GUIDANCE_RANGE)?;
+    }
+    Ok(())
+}
+
+/// A span inside of `range`, in order. `keys` are those of its least, its greatest and its default.
+fn check_span<T: PartialOrd + Copy + fmt::Display>(
+    keys: [&'static str; 3],
+    span: Span<T>,
+    range: &std::ops::RangeInclusive<T>,
+) -> Result<(), ModelError> {
+    let Span { default, min, max } = span;
+    let [min_key, max_key, default_key] = keys;
+    let (least, most) = (*range.start(), *range.end());
+    let within = |from: T, to: T| format!("{from} to {to}");
+    require(min_key, min, range.contains(&min), || within(least, most))?;
+    require(max_key, max, (min..=most).contains(&max), || {
+        within(min, most)
+    })?;
+    require(default_key, default, (min..=max).contains(&default), || {
+        within(min, max)
+    })
 }

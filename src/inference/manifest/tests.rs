@@ -88,6 +88,48 @@ fn each_wrong_value_is_named() {
     }
 }
 
+/// The shipped manifest as that of an iterative model.
+fn iterative(tables: &str) -> String {
+    let second = with_line(
+        "contract = \"implicit-field/1\"",
+        "contract = \"implicit-field/2\"",
+    );
+    format!("{second}\n{tables}\n")
+}
+
+#[test]
+fn an_iterative_model_says_what_may_be_asked_of_it() {
+    let steps = "[steps]\ndefault = 20\nmin = 1\nmax = 50";
+    let guidance = "[guidance]\ndefault = 3\nmin = 0.5\nmax = 10.0";
+    let manifest = parse(&iterative(&format!("{steps}\n{guidance}"))).unwrap();
+    assert_eq!(manifest.contract.to_string(), "implicit-field/2");
+    let limits = manifest.sampling().unwrap();
+    assert_eq!((limits.steps.min, limits.steps.max), (1, 50));
+    assert_eq!(limits.guidance.map(|span| span.default), Some(3.0));
+    let manifest = parse(&iterative(steps)).unwrap();
+    assert_eq!(manifest.sampling().unwrap().guidance, None);
+    assert_eq!(parse(SHIPPED).unwrap().sampling(), None);
+
+    let wrong = [
+        (iterative(""), "steps"),
+        (format!("{SHIPPED}\n{steps}"), "steps"),
+        (format!("{SHIPPED}\n{guidance}"), "guidance"),
+        (iterative(&steps.replace("min = 1", "min = 0")), "steps.min"),
+        (iterative(&steps.replace("50", "1001")), "steps.max"),
+        (iterative(&steps.replace("20", "51")), "steps.default"),
+        (
+            iterative(&format!("{steps}\n{}", guidance.replace("10.0", "nan"))),
+            "guidance.max",
+        ),
+    ];
+    for (text, expected) in wrong {
+        match parse(&text) {
+            Err(ModelError::Value { key, .. }) => assert_eq!(key, expected),
+            other => panic!("{expected}: {other:?}"),
+        }
+    }
+}
+
 #[test]
 fn what_is_no_manifest_is_refused() {
     for text in [

@@ -14,6 +14,7 @@ use super::{
 use fields::{Move, agree, field, fields, range};
 use inputs::{blank, cloud, noise, picture};
 
+mod denoising;
 mod fields;
 pub mod inputs;
 
@@ -37,7 +38,9 @@ pub fn holds_its_contract(
 ) -> Result<(), ModelError> {
     let mut probe = Probe::new(backend, model, manifest);
     for check in Check::AT_START {
-        if let Verdict::Broken(reason) = probe.verdict(check) {
+        if probe.has(check)
+            && let Verdict::Broken(reason) = probe.verdict(check)
+        {
             return Err(ModelError::Contract { reason });
         }
     }
@@ -48,13 +51,14 @@ pub fn holds_its_contract(
 #[must_use]
 pub fn findings(backend: &mut TorchBackend, model: usize, manifest: &Manifest) -> Vec<Finding> {
     let mut probe = Probe::new(backend, model, manifest);
-    Check::OF_METHODS
-        .into_iter()
-        .map(|check| Finding {
-            check,
-            verdict: probe.verdict(check),
-        })
-        .collect()
+    let mut findings = Vec::new();
+    for check in Check::OF_METHODS {
+        if probe.has(check) {
+            let verdict = probe.verdict(check);
+            findings.push(Finding { check, verdict });
+        }
+    }
+    findings
 }
 
 /// Why a check did not find its promise kept.
@@ -75,6 +79,7 @@ struct Probe<'a> {
     model: usize,
     manifest: &'a Manifest,
     codes: Option<Tensor>,
+    latents: Option<Tensor>,
     values: Option<FieldValues>,
     /// Whether all of their logits are; where not, there is nothing to compare fields by.
     is_finite: bool,
@@ -87,18 +92,28 @@ impl<'a> Probe<'a> {
             model,
             manifest,
             codes: None,
+            latents: None,
             values: None,
             is_finite: false,
         }
     }
 
+    /// Whether the model makes this promise.
+    fn has(&self, check: Check) -> bool {
+        self.manifest.sampling().is_some() || !check.of_steps()
+    }
+
     fn verdict(&mut self, check: Check) -> Verdict {
         let found = match check {
             Check::Encode => self.encode(),
+            Check::Begin => self.begin(),
+            Check::Denoise => self.denoise(),
             Check::Query => self.query(),
             Check::Logits => self.logits(),
             Check::Colors => self.colors(),
             Check::Matte => self.matte(),
+            Check::Seed => self.seed(),
+            Check::InFlight => self.in_flight(),
             Check::Blank => self.blank(),
             Check::Repeat => self.repeat(),
             Check::Split => self.split(),
@@ -118,7 +133,7 @@ impl<'a> Probe<'a> {
     /// One picture of noise.
     fn encode(&mut self) -> Result<String, Fault> {
         let image = noise(1, self.manifest.input.values());
-        let codes = self.encoded(&[&image])?;
+        let codes = self.codes(&[&image])?;
         let [codes] =
             <[_; 1]>::try_from(codes).map_err(|_| broken("encode gave no row for its image"))?;
         let detail = format!(
@@ -131,7 +146,10 @@ impl<'a> Probe<'a> {
 
     /// One pass of points: noise, and the corners of the cube, beyond which no query goes.
     fn query(&mut self) -> Result<String, Fault> {
-        let codes = self.codes.as_ref().ok_or(NO_CODES)?;
+        let codes = match self.manifest.sampling() {
+            None => self.codes.as_ref().ok_or(NO_CODES)?,
+            Some(_) => self.latents.as_ref().ok_or(NO_LATENTS)?,
+        };
         let points = cloud(2, self.backend.points_per_pass(self.model));
         let values = field(self.backend, self.model, codes, &points)?;
         self.values = Some(values);
@@ -196,13 +214,7 @@ impl<'a> Probe<'a> {
         let once = self.alone(&image)?;
         let again = self.alone(&image)?;
         let moved = self.code_move(&once, &again)?;
-        // On a GPU sums may be taken in another order each time.
-        let may_move = if self.backend.shares_passes() {
-            CODE_MOVE_SHARE_MAX
-        } else {
-            0.0
-        };
-        if moved.is_nan() || moved > may_move {
+        if self.is_other(moved) {
             return Err(broken(
                 "encode gave other codes for the same picture the second time",
             ));
@@ -224,13 +236,14 @@ impl<'a> Probe<'a> {
         }
         let pictures = self.pictures();
         let together: Vec<&[f32]> = pictures.iter().map(Vec::as_slice).collect();
-        let rows = self.encoded(&together)?;
+        let rows = self.codes(&together)?;
         let points = self.compared(4);
         let mut moved = Move::default();
-        for (row, image) in rows.iter().zip(&pictures) {
+        for (row, image) in rows.into_iter().zip(&pictures) {
             let alone = self.alone(image)?;
             let alone = field(self.backend, self.model, &alone, &points)?;
-            let row = field(self.backend, self.model, row, &points)?;
+            let row = self.finished(vec![row])?.remove(0);
+            let row = field(self.backend, self.model, &row, &points)?;
             moved = moved.and(agree(
                 &alone,
                 &row,
@@ -310,6 +323,17 @@ impl<'a> Probe<'a> {
             .ok_or_else(|| broken("encode gave no row for its image"))
     }
 
+    /// Whether codes that moved so far are other codes, and not the same computed again.
+    fn is_other(&self, moved: f64) -> bool {
+        // On a GPU sums may be taken in another order each time.
+        let may_move = if self.backend.shares_passes() {
+            CODE_MOVE_SHARE_MAX
+        } else {
+            0.0
+        };
+        moved.is_nan() || moved > may_move
+    }
+
     /// The largest difference of two codes, as a share of the largest of them.
     fn code_move(&self, one: &Tensor, other: &Tensor) -> Result<f64, Fault> {
         let largest = |tensor: &Tensor| tensor.f_abs()?.f_max()?.f_double_value(&[]);
@@ -320,14 +344,26 @@ impl<'a> Probe<'a> {
         share().map_err(|error: TchError| self.backend.failed(Operation::Encode)(error).into())
     }
 
-    /// The codes of pictures, encoded at once.
+    /// What `query` gets for pictures that are encoded at once: their codes, or an iterative model's last latents.
     fn encoded(&mut self, images: &[&[f32]]) -> Result<Vec<Tensor>, EngineError> {
+        let codes = self.codes(images)?;
+        self.finished(codes)
+    }
+
+    /// What `query` gets for codes.
+    fn finished(&mut self, codes: Vec<Tensor>) -> Result<Vec<Tensor>, EngineError> {
+        self.backend.shortest(self.model, self.manifest, codes)
+    }
+
+    /// The codes of pictures, encoded at once.
+    fn codes(&mut self, images: &[&[f32]]) -> Result<Vec<Tensor>, EngineError> {
         let rows = self.backend.encode(self.model, images)?.land()?;
         rows.into_iter().collect()
     }
 }
 
 const NO_CODES: Fault = Fault::Untried("encode gave no codes");
+const NO_LATENTS: Fault = Fault::Untried("denoise gave no latents");
 const NO_VALUES: Fault = Fault::Untried("query gave no values, or none that can be compared");
 
 fn broken(reason: &str) -> Fault {

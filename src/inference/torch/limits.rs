@@ -9,10 +9,11 @@ use tch::Tensor;
 
 use super::{
     super::{
-        backend::{Backend as _, Portion, UnderWay, Want},
+        backend::{Backend as _, Beginning, Denoising, Portion, UnderWay, Want},
         catalog::Catalog,
         error::EngineError,
         limits::{Limit, Limits, LimitsOptions},
+        manifest::Manifest,
     },
     TorchBackend,
     check::inputs::{cloud, noise},
@@ -74,6 +75,9 @@ pub fn measure_limits(options: LimitsOptions) -> Result<Limits, EngineError> {
             pass,
         });
     }
+    let denoise = denoise(&mut backend, number, manifest, &codes)?;
+    codes.truncate(1);
+    let codes = backend.shortest(number, manifest, codes)?;
     let mut query = Vec::new();
     for (rows, points) in QUERIES {
         if rows * points > backend.points_per_pass(number) {
@@ -95,8 +99,49 @@ pub fn measure_limits(options: LimitsOptions) -> Result<Limits, EngineError> {
     Ok(Limits {
         device: backend.name.clone(),
         encode,
+        denoise,
         query,
     })
+}
+
+/// Denoising steps of as many rows as there are pictures in a batch; none of a model that does not iterate.
+fn denoise(
+    backend: &mut TorchBackend,
+    model: usize,
+    manifest: &Manifest,
+    codes: &[Tensor],
+) -> Result<Vec<Limit>, EngineError> {
+    let Some(limits) = manifest.sampling() else {
+        return Ok(Vec::new());
+    };
+    let sampling = limits.shortest(0);
+    let mut measured = Vec::new();
+    for rows in PICTURES.into_iter().filter(|&rows| rows <= codes.len()) {
+        let beginning = |codes| Beginning {
+            codes,
+            seed: sampling.seed,
+        };
+        let beginnings: Vec<_> = codes[..rows].iter().map(beginning).collect();
+        let begun = backend.begin(model, &beginnings)?.land()?;
+        let latents = begun.into_iter().collect::<Result<Vec<_>, _>>()?;
+        let pairs = latents.iter().zip(codes);
+        let row = |(latents, codes)| Denoising {
+            latents,
+            codes,
+            step: 0,
+            sampling,
+        };
+        let denoising: Vec<_> = pairs.map(row).collect();
+        let mut begin = || backend.denoise(model, &denoising);
+        begin()?.land()?;
+        let pass = in_a_loop(&mut begin)?;
+        measured.push(Limit {
+            rows,
+            points: 0,
+            pass,
+        });
+    }
+    Ok(measured)
 }
 
 /// The time of one pass of many, each begun before the one before it has landed.

@@ -12,6 +12,12 @@ use super::{
     transfer::Departure,
 };
 
+/// Rows of a pass, and for each whether all of it is finite, to be read once the pass has landed.
+pub(super) struct Apart {
+    rows: Vec<Tensor>,
+    finite: Tensor,
+}
+
 impl TorchBackend {
     /// The size that a batch is run at: where sizes were warmed up, the next of them.
     fn warm_size(&self, model: usize, images: usize) -> usize {
@@ -47,30 +53,16 @@ impl TorchBackend {
         images: &[&[f32]],
     ) -> Result<UnderWay<Rows<Tensor>>, EngineError> {
         let mut departure = self.transfers.depart(Operation::Encode)?;
-        let (rows, finite) = self
-            .encode_rows(&mut departure, model, images)
-            .map_err(self.failed(Operation::Encode))?;
-        self.transfers.let_go(departure, move || {
-            let mut flags = vec![0.0_f32; rows.len()];
-            finite.f_copy_data(&mut flags, rows.len())?;
-            let judge = |(row, finite)| match finite {
-                0.0 => Err(EngineError::NonFinite {
-                    operation: Operation::Encode,
-                }),
-                _ => Ok(row),
-            };
-            Ok(rows.into_iter().zip(flags).map(judge).collect())
-        })
+        let encoded = self.encode_rows(&mut departure, model, images);
+        self.land_rows(departure, Operation::Encode, encoded)
     }
 
-    /// Rows of codes, and for each whether all of it is finite.
     fn encode_rows(
         &self,
         departure: &mut Departure,
         model: usize,
         images: &[&[f32]],
-    ) -> Result<(Vec<Tensor>, Tensor), TchError> {
-        let count = images.len() as i64;
+    ) -> Result<Apart, TchError> {
         let pictures = self.images(departure, model, images)?;
         let size = pictures.size()[0];
         let codes = self.loaded(model).module.method_ts("encode", &[pictures])?;
@@ -81,22 +73,51 @@ impl TorchBackend {
             );
             return Err(TchError::Shape(message));
         }
-        let finite = codes.f_isfinite()?.f_flatten(1, -1)?.f_all_dim(1, false)?;
-        let finite = self.transfers.fetch(&finite.f_narrow(0, 0, count)?)?;
-        if size == 1 {
-            return Ok((vec![codes], finite));
+        self.apart(&codes, images.len())
+    }
+
+    /// Takes the first `count` rows of what a method gave apart; what comes after them is padding.
+    pub(super) fn apart(&self, whole: &Tensor, count: usize) -> Result<Apart, TchError> {
+        let finite = whole.f_isfinite()?.f_flatten(1, -1)?.f_all_dim(1, false)?;
+        let finite = self
+            .transfers
+            .fetch(&finite.f_narrow(0, 0, count as i64)?)?;
+        if whole.size()[0] == 1 {
+            return Ok(Apart {
+                rows: vec![whole.shallow_clone()],
+                finite,
+            });
         }
         // Copies, so that a row's memory is free when its conversion ends and not when its whole batch has.
         let row = |at| {
-            let view = codes.f_narrow(0, at, 1)?;
+            let view = whole.f_narrow(0, at, 1)?;
             let mut row = view.f_empty_like()?;
             row.f_copy_(&view)?;
             Ok(row)
         };
-        Ok((
-            (0..count).map(row).collect::<Result<_, TchError>>()?,
-            finite,
-        ))
+        let rows = (0..count as i64)
+            .map(row)
+            .collect::<Result<_, TchError>>()?;
+        Ok(Apart { rows, finite })
+    }
+
+    /// Lets a pass go that gives rows; those that are not finite have failed by themselves.
+    pub(super) fn land_rows(
+        &self,
+        departure: Departure,
+        operation: Operation,
+        apart: Result<Apart, TchError>,
+    ) -> Result<UnderWay<Rows<Tensor>>, EngineError> {
+        let Apart { rows, finite } = apart.map_err(self.failed(operation))?;
+        self.transfers.let_go(departure, move || {
+            let mut flags = vec![0.0_f32; rows.len()];
+            finite.f_copy_data(&mut flags, rows.len())?;
+            let judge = |(row, finite)| match finite {
+                0.0 => Err(EngineError::NonFinite { operation }),
+                _ => Ok(row),
+            };
+            Ok(rows.into_iter().zip(flags).map(judge).collect())
+        })
     }
 
     /// Begins to ask the field.

@@ -13,6 +13,7 @@ use super::{
         device::DeviceChoice,
         engine::{EncodeRequest, Engine, EngineOptions},
         handle::Codes,
+        sampling::SamplingOptions,
     },
     check::inputs::cloud,
     message::{REASON_CHARS_MAX, classify, reason_of},
@@ -20,6 +21,7 @@ use super::{
 };
 
 mod sharing;
+mod stepping;
 
 const MODELS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/models");
 const MODEL: &str = "orfeas-mini";
@@ -69,6 +71,7 @@ fn request(image: Vec<f32>) -> EncodeRequest {
         model: MODEL.into(),
         resolution: 128,
         rank: 0,
+        sampling: SamplingOptions::default(),
         image,
     }
 }

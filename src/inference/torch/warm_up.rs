@@ -2,11 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use tch::Tensor;
 use tracing::{debug, warn};
 
 use super::{
     super::{
-        backend::{Backend as _, Portion, Want},
+        backend::{Backend as _, Beginning, Denoising, Portion, Want},
         error::EngineError,
         manifest::{Manifest, ModelError},
         measurements::Subject,
@@ -54,6 +55,11 @@ impl TorchBackend {
                         .map_err(failed(row.images))?;
                     self.warm_sizes(model).push(row.images);
                 }
+                for row in measured.denoise.iter().flat_map(|denoise| denoise.rows()) {
+                    self.denoise_noise(model, manifest, row.images)
+                        .map_err(failed(row.images))?;
+                    self.warm_steps(model).push(row.images);
+                }
                 measured
             }
             None => {
@@ -75,14 +81,36 @@ impl TorchBackend {
         images_max: usize,
         free_loaded: Option<u64>,
     ) -> Result<Measured, ModelError> {
+        let encode = |backend: &mut Self, images| backend.encode_noise(model, manifest, images);
+        let mut measured = self.measure_sizes(images_max, free_loaded, encode)?;
+        let sizes = measured.rows().iter().map(|row| row.images);
+        self.warm_sizes(model).extend(sizes);
+        if manifest.sampling().is_some() {
+            let denoise = |backend: &mut Self, rows| backend.denoise_noise(model, manifest, rows);
+            let steps = self.measure_sizes(images_max, free_loaded, denoise)?;
+            let sizes = steps.rows().iter().map(|row| row.images);
+            self.warm_steps(model).extend(sizes);
+            measured.denoise = Some(Box::new(steps));
+        }
+        measured.points_worthwhile = self.points_worthwhile(model, manifest).map_err(failed(1))?;
+        Ok(measured)
+    }
+
+    /// Runs each size by `one`, which tells its time, and measures it. Ends where a size does not fit.
+    fn measure_sizes(
+        &mut self,
+        images_max: usize,
+        free_loaded: Option<u64>,
+        one: impl Fn(&mut Self, usize) -> Result<Duration, EngineError>,
+    ) -> Result<Measured, ModelError> {
         let mut measured = Measured::default();
         for images in sizes(images_max) {
             // The first run chooses kernels and takes memory.
             let mut run = || -> Result<Duration, EngineError> {
-                self.encode_noise(model, manifest, images)?;
+                one(self, images)?;
                 let mut best = Duration::MAX;
                 for _ in 0..REPEATS {
-                    best = best.min(self.encode_noise(model, manifest, images)?);
+                    best = best.min(one(self, images)?);
                 }
                 Ok(best)
             };
@@ -95,7 +123,6 @@ impl TorchBackend {
                         encode,
                         bytes,
                     });
-                    self.warm_sizes(model).push(images);
                 }
                 Err(EngineError::OutOfMemory { .. }) if images > 1 => {
                     warn!(device = %self.id, images, "A batch of {images} does not fit on {}", self.id);
@@ -104,7 +131,6 @@ impl TorchBackend {
                 Err(error) => return Err(failed(images)(error)),
             }
         }
-        measured.points_worthwhile = self.points_worthwhile(model, manifest).map_err(failed(1))?;
         Ok(measured)
     }
 
@@ -122,15 +148,52 @@ impl TorchBackend {
         Ok(began.elapsed())
     }
 
+    /// The time of one denoising step by itself, of so many rows.
+    fn denoise_noise(
+        &mut self,
+        model: usize,
+        manifest: &Manifest,
+        rows: usize,
+    ) -> Result<Duration, EngineError> {
+        let limits = manifest.sampling();
+        let sampling = limits
+            .expect("only an iterative model has steps")
+            .shortest(1);
+        let codes = self.noise_codes(model, manifest)?;
+        let beginning = || Beginning {
+            codes: &codes,
+            seed: sampling.seed,
+        };
+        let beginnings: Vec<_> = (0..rows).map(|_| beginning()).collect();
+        let begun = self.begin(model, &beginnings)?.land()?;
+        let latents = begun.into_iter().collect::<Result<Vec<_>, _>>()?;
+        let denoising = |latents| Denoising {
+            latents,
+            codes: &codes,
+            step: 0,
+            sampling,
+        };
+        let rows: Vec<_> = latents.iter().map(denoising).collect();
+        let began = Instant::now();
+        self.denoise(model, &rows)?.land()?;
+        Ok(began.elapsed())
+    }
+
+    /// The codes of a picture of noise.
+    fn noise_codes(&mut self, model: usize, manifest: &Manifest) -> Result<Tensor, EngineError> {
+        let picture = noise(1, manifest.input.values());
+        let rows = self.encode(model, &[&picture])?.land()?;
+        rows.into_iter().next().expect("one picture has one row")
+    }
+
     /// The smallest pass of queries whose points cost about as little as in the best.
     fn points_worthwhile(
         &mut self,
         model: usize,
         manifest: &Manifest,
     ) -> Result<Option<usize>, EngineError> {
-        let picture = noise(1, manifest.input.values());
-        let rows = self.encode(model, &[&picture])?.land()?;
-        let codes = rows.into_iter().next().expect("one picture has one row")?;
+        let codes = self.noise_codes(model, manifest)?;
+        let codes = self.shortest(model, manifest, vec![codes])?.remove(0);
         let mut costs = Vec::new();
         for points in POINTS {
             if points > self.points_per_pass(model) {

@@ -16,6 +16,10 @@ export interface Options {
   removeBackground: boolean | null;
   texture: TextureMode;
   sizeMm: number | null;
+  /** These three count with models that go step by step; null: the model's own, and seed 0. */
+  steps: number | null;
+  guidance: number | null;
+  seed: number | null;
 }
 
 export const DEFAULTS: Options = {
@@ -26,6 +30,9 @@ export const DEFAULTS: Options = {
   removeBackground: null,
   texture: "VERTEX_COLOR",
   sizeMm: null,
+  steps: null,
+  guidance: null,
+  seed: null,
 };
 
 export interface Picture {

@@ -50,6 +50,7 @@ function rows({ options, timings, model, attempts, outputs, id }: Conversion): [
     ["Colour", options.texture === "NONE" ? "none" : "from the picture"],
   ];
   if (options.targetTriangles) found.push(["At most", `${count(options.targetTriangles)} triangles`]);
+  if (options.steps) found.push(["Steps", `${options.steps}, from seed ${options.seed ?? 0}`]);
   const vertices = outputs[0]?.vertices;
   if (vertices) found.push(["Vertices", count(vertices)]);
   if (timings) {

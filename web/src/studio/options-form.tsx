@@ -60,6 +60,37 @@ function Background({ value }: { value: boolean | null }): JSX.Element {
   );
 }
 
+interface StepProps {
+  name: "steps" | "guidance" | "seed";
+  label: string;
+  /** Null: the model doesn't heed it. */
+  range: { default: number; min: number; max: number } | null | undefined;
+  step: string;
+}
+
+/** An option of models that go from noise to an object step by step. */
+function OfSteps({ name, label, range, step }: StepProps): JSX.Element | null {
+  if (!range) return null;
+  return (
+    <label class="field">
+      <span>{`${label}, ${range.min} to ${range.max}`}</span>
+      <input
+        type="number"
+        name={name}
+        min={range.min}
+        max={range.max}
+        step={step}
+        placeholder={String(range.default)}
+        value={options.value[name] ?? ""}
+        onInput={(event) => set({ [name]: numberOf(event.currentTarget.value) })}
+      />
+    </label>
+  );
+}
+
+/** The whole numbers of GraphQL that are not negative. */
+const SEEDS = { default: 0, min: 0, max: 2147483647 };
+
 export function OptionsForm(): JSX.Element {
   const { formats, model, resolution, removeBackground, sizeMm, targetTriangles, texture } = options.value;
   const chosen = models.value.find((one) => (model === null ? one.isDefault : one.name === model));
@@ -131,6 +162,9 @@ export function OptionsForm(): JSX.Element {
               onInput={(event) => set({ sizeMm: numberOf(event.currentTarget.value) })}
             />
           </label>
+          <OfSteps name="steps" label="Steps" range={chosen?.steps} step="1" />
+          <OfSteps name="guidance" label="Pull of the picture" range={chosen?.guidance} step="any" />
+          <OfSteps name="seed" label="Seed" range={chosen?.steps && SEEDS} step="1" />
         </div>
         {chosen !== undefined && (
           <p class="muted small">

@@ -19,6 +19,8 @@ const UNCOUNTED: f64 = 0.2;
 pub(super) enum Traffic {
     /// So many clients, each with one conversion at a time.
     Clients(usize),
+    /// So many together, and the next ones when all have ended.
+    Waves(usize),
     /// So many a second, independent of each other (a Poisson process), however many are under way.
     Arrivals(f64),
 }
@@ -72,14 +74,18 @@ where
     let (busy_from, processor_from) = (busy(engine), processor_seconds()?);
     let mut done = Vec::new();
     match traffic {
-        Traffic::Clients(clients) => {
+        Traffic::Clients(clients) | Traffic::Waves(clients) => {
             (0..clients).for_each(|_| start(&mut running));
             while let Some(ended) = running.join_next().await {
                 done.push(joined(ended)?);
                 if Instant::now() >= end {
                     break;
                 }
-                start(&mut running);
+                match (traffic, running.is_empty()) {
+                    (Traffic::Waves(_), false) => {}
+                    (Traffic::Waves(_), true) => (0..clients).for_each(|_| start(&mut running)),
+                    _ => start(&mut running),
+                }
             }
         }
         Traffic::Arrivals(per_second) => {

@@ -12,7 +12,7 @@ pub(super) use std::{
 
 pub(super) use super::super::{
     super::{
-        backend::{FieldValues, Opened, Portion, Rows, UnderWay, Want},
+        backend::{Beginning, Denoising, FieldValues, Opened, Portion, Rows, UnderWay, Want},
         batcher::{BatchLimits, StopReason},
         device::DeviceChoice,
         engine::{EncodeRequest, Engine, EngineOptions},
@@ -20,10 +20,13 @@ pub(super) use super::super::{
         handle::Ticket,
         manifest::{MANIFEST_FILE, ModelError},
         memory::{Measured, MemoryNow},
+        sampling::SamplingOptions,
         starting::OpenOptions,
     },
     *,
 };
+
+use super::stepping::{StepScript, write_stepping_model};
 
 pub(super) const SIDE: usize = 16;
 pub(super) const POINTS_PER_PASS: usize = 16384;
@@ -46,6 +49,8 @@ pub(super) struct Script {
     pub(super) encoded_after: Mutex<Vec<usize>>,
     /// The passes of queries: how many points each conversion had in them.
     pub(super) passes: Mutex<Vec<Vec<usize>>>,
+    /// What it does with conversions of the model `stepping`.
+    pub(super) steps: StepScript,
     /// Sizes of the passes of mattes.
     pub(super) mattes: Mutex<Vec<usize>>,
     /// More images than this at a time are out of memory; 0 for no such bound.
@@ -59,7 +64,7 @@ pub(super) struct Script {
 }
 
 impl Script {
-    fn wait_at_gate(&self) {
+    pub(super) fn wait_at_gate(&self) {
         if let Some(gate) = &*self.gate.lock().unwrap() {
             // A test that has dropped its end lets everything pass.
             let _ = gate.recv();
@@ -74,8 +79,8 @@ impl Script {
 }
 
 pub(super) struct ScriptedCodes {
-    value: f32,
-    count: Arc<AtomicUsize>,
+    pub(super) value: f32,
+    pub(super) count: Arc<AtomicUsize>,
 }
 
 impl Drop for ScriptedCodes {
@@ -102,6 +107,7 @@ impl Backend for ScriptedBackend {
         self.script.encoded.lock().unwrap().push(values.clone());
         let passes = self.script.passes.lock().unwrap().len();
         self.script.encoded_after.lock().unwrap().push(passes);
+        self.script.note_encode();
         self.script.wait_at_gate();
         let fitting = self.script.images_fitting.load(Ordering::SeqCst);
         if (fitting > 0 && images.len() > fitting) || values.contains(&HUGE) {
@@ -131,6 +137,22 @@ impl Backend for ScriptedBackend {
             })
         };
         Ok(UnderWay::landed(values.into_iter().map(codes).collect()))
+    }
+
+    fn begin(
+        &mut self,
+        _model: usize,
+        rows: &[Beginning<'_, ScriptedCodes>],
+    ) -> Result<UnderWay<Rows<ScriptedCodes>>, EngineError> {
+        self.script.begin(rows)
+    }
+
+    fn denoise(
+        &mut self,
+        _model: usize,
+        rows: &[Denoising<'_, ScriptedCodes>],
+    ) -> Result<UnderWay<Rows<ScriptedCodes>>, EngineError> {
+        self.script.denoise(self.id, rows)
     }
 
     fn query(
@@ -270,6 +292,7 @@ pub(super) fn options(models: &Path) -> EngineOptions {
 pub(super) fn bench(devices: &[DeviceId]) -> Bench {
     let models = tempfile::tempdir().unwrap();
     write_model(models.path(), "scripted");
+    write_stepping_model(models.path());
     let scripts: Vec<_> = devices
         .iter()
         .map(|_| Arc::new(Script::default()))
@@ -316,6 +339,7 @@ pub(super) fn request(value: f32) -> EncodeRequest {
         model: "scripted".into(),
         resolution: 64,
         rank: 0,
+        sampling: SamplingOptions::default(),
         image: picture(value),
     }
 }
