@@ -2,7 +2,7 @@
 //!
 //! Work is begun and landed apart: [`Backend::encode`] and the other methods of the contract put a pass onto the
 //! device and return, and [`UnderWay::land`] waits for what it gave. So the executor can make the next pass ready while
-//! the device computes. Passes land in the order in which they were begun.
+//! the device computes. What is asked of encoded pictures and of mattes goes beside the long passes, which make the codes.
 
 use std::{fmt, time::Duration};
 
@@ -68,17 +68,31 @@ pub struct Denoising<'a, C> {
 }
 
 /// A pass that a device has been given.
-pub struct UnderWay<T>(Box<dyn FnOnce() -> Result<T, EngineError>>);
+pub struct UnderWay<T> {
+    is_over: Box<dyn Fn() -> bool>,
+    land: Box<dyn FnOnce() -> Result<T, EngineError>>,
+}
 
 impl<T: 'static> UnderWay<T> {
-    /// A pass whose results `land` waits for.
-    pub fn new(land: impl FnOnce() -> Result<T, EngineError> + 'static) -> Self {
-        Self(Box::new(land))
+    /// A pass whose results `land` waits for, unless it `is_over`.
+    pub fn new(
+        is_over: impl Fn() -> bool + 'static,
+        land: impl FnOnce() -> Result<T, EngineError> + 'static,
+    ) -> Self {
+        Self {
+            is_over: Box::new(is_over),
+            land: Box::new(land),
+        }
     }
 
     /// A pass that has its results already.
     pub fn landed(results: T) -> Self {
-        Self::new(|| Ok(results))
+        Self::new(|| true, || Ok(results))
+    }
+
+    /// Whether nobody has to wait for it any more.
+    pub fn is_over(&self) -> bool {
+        (self.is_over)()
     }
 
     /// Waits for the pass.
@@ -86,7 +100,7 @@ impl<T: 'static> UnderWay<T> {
     /// # Errors
     /// [`EngineError`] for the whole pass.
     pub fn land(self) -> Result<T, EngineError> {
-        (self.0)()
+        (self.land)()
     }
 }
 
@@ -162,7 +176,7 @@ pub trait Backend {
     fn points_per_pass(&self, model: usize) -> usize;
 
     /// Whether passes are shared: several images in one `encode` or `matte`, several conversions in one `query` or
-    /// `denoise`, two passes under way. It is cheaper than one after another, at the cost of exactness. Where not, the executor gives
+    /// `denoise`, passes beside each other. It is cheaper than one after another, at the cost of exactness. Where not, the executor gives
     /// the device one thing at a time.
     fn shares_passes(&self) -> bool;
 

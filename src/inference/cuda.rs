@@ -11,6 +11,7 @@ use super::memory::MemoryNow;
 pub mod event;
 pub mod kernels;
 pub mod pinned;
+pub mod stream;
 
 /// Found like the libraries that the binary links: by its rpath, then where the system looks.
 const LIBTORCH_CUDA: &str = "libtorch_cuda.so";

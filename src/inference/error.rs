@@ -26,6 +26,12 @@ impl Operation {
             Self::Matte => "matte",
         }
     }
+
+    /// Whether a pass takes milliseconds even where many share it, where the others take tens of them.
+    #[must_use]
+    pub fn is_short(self) -> bool {
+        matches!(self, Self::Query | Self::Matte)
+    }
 }
 
 impl fmt::Display for Operation {

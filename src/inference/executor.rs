@@ -1,12 +1,12 @@
 //! The thread that owns a device: takes work from the queue, one pass at a time, until the engine stops.
 //!
-//! Order of service: passes of running conversions first, so that they finish and make room; but
-//! after `PASSES_BEFORE_ENCODE` of them, or when somebody has waited too long, an encode that is
-//! ready goes next. Denoising steps take turns with all of these: with queries and mattes where there are any, else
-//! with encodes, whose conversions may join the next step.
+//! Where the device shares passes, it has two lines of work, each with the next pass begun while the one before is still
+//! computed: encodes and denoising steps in the one, which take turns, and beside them the short passes, queries and
+//! mattes. Conversions in the middle thus never wait for those that begin, and fill what these leave of the device.
 //!
-//! Where the device shares passes, the next one is begun while the one before is still computed, so that the device
-//! finds work whenever it is done.
+//! Elsewhere there is one pass at a time: those of running conversions first, so that they finish and make room; but
+//! after `PASSES_BEFORE_ENCODE` of them, or when somebody has waited too long, an encode that is ready goes next.
+//! Denoising steps take turns with all of these.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -44,9 +44,12 @@ const POINTS_FITTING_MIN: usize = 4096;
 /// other programs on a card come and go in seconds.
 const MEMORY_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Passes under way on a device that shares them: one is computed, one waits for its turn. With more, whoever arrives
+/// Passes under way in each line of a device: one is computed, one waits for its turn. With more, whoever arrives
 /// would wait longer and nothing would be gained.
 const FLIGHTS_MAX: usize = 2;
+
+/// How often is looked whether a long pass is over, while nothing else is to be done: a hundredth of what it takes.
+const LOOK_INTERVAL: Duration = Duration::from_micros(200);
 
 /// One device's thread.
 #[derive(Debug)]
@@ -84,8 +87,8 @@ enum Step {
     Query,
     Mattes,
     Denoise,
-    /// There is nothing to begin, or no more may be under way.
-    Land,
+    /// The flight at this place; there is nothing to begin, or no more may be under way.
+    Land(usize),
 }
 
 /// Takes the device out of service if its thread panics outside of a pass, so that nobody waits for it.
@@ -141,7 +144,7 @@ impl<B: Backend> Executor<B> {
                     self.begin_matte(mattes);
                 }
                 Step::Denoise => self.begin_next_step(),
-                Step::Land => self.land_first(),
+                Step::Land(place) => self.land_at(place),
             }
             if !self.backend.shares_passes() {
                 self.land_first();
@@ -174,7 +177,10 @@ impl<B: Backend> Executor<B> {
                 }
             }
             own.in_hand = self.queries.line_len() + self.mattes.len();
-            let may_begin = self.flights.len() < FLIGHTS_MAX;
+            let shares = self.backend.shares_passes();
+            let short = self.flights.iter().filter(|flight| flight.is_short());
+            let short = short.count();
+            let long = self.flights.len() - short;
             let no_passes = self.queries.is_line_empty() && self.mattes.is_empty();
             if self.rows.is_empty() && state.encodes.is_empty() {
                 self.passes = 0;
@@ -182,18 +188,18 @@ impl<B: Backend> Executor<B> {
             let overdue = state.encodes.is_overdue(state.limits.wait_max, now);
             let mut wait_until = None;
             let may_step = self.may_step();
-            let passes_before_encode = match (no_passes, may_step) {
+            let passes_before_encode = match (no_passes || shares, may_step) {
                 (true, false) => 0,
                 (true, true) => 1,
                 (false, _) => PASSES_BEFORE_ENCODE,
             };
-            if may_begin && (overdue || self.passes >= passes_before_encode) {
+            if long < FLIGHTS_MAX && (overdue || self.passes >= passes_before_encode) {
                 if let Some(row) = self.rows.pop_front() {
                     self.passes = 0;
                     return Some(Step::Row(row));
                 }
                 let business = Business {
-                    idle: no_passes && !may_step && self.flights.is_empty(),
+                    idle: (no_passes || shares) && !may_step && long == 0,
                     encoding: flight::encodes(&self.flights),
                     denoising: self.running.len(),
                 };
@@ -205,13 +211,13 @@ impl<B: Backend> Executor<B> {
                     Decision::Wait { until } => wait_until = until,
                 }
             }
-            if may_begin && may_step && (no_passes || !self.stepped) {
+            if long < FLIGHTS_MAX && may_step && (no_passes || shares || !self.stepped) {
                 self.passes += 1;
                 self.stepped = true;
                 return Some(Step::Denoise);
             }
-            if may_begin && !no_passes {
-                self.passes += 1;
+            if short < FLIGHTS_MAX && !no_passes {
+                self.passes += u32::from(!shares);
                 self.stepped = false;
                 // Conversions that are prepared come before those that run: they are what the next batch is made of.
                 return Some(if self.mattes.is_empty() {
@@ -220,14 +226,27 @@ impl<B: Backend> Executor<B> {
                     Step::Mattes
                 });
             }
-            if !self.flights.is_empty() {
-                return Some(Step::Land);
+            if let Some(place) = self.next_to_land() {
+                return Some(Step::Land(place));
             }
-            if state.stopping && state.encodes.is_empty() {
-                return None;
+            if self.flights.is_empty() {
+                if state.stopping && state.encodes.is_empty() {
+                    return None;
+                }
+            } else {
+                // A long pass: who comes in the meantime has room beside it.
+                let look = now + LOOK_INTERVAL;
+                wait_until = Some(wait_until.map_or(look, |until| until.min(look)));
             }
             state = queue.wait(state, wait_until);
         }
+    }
+
+    /// The flight that is over, or else the short one that was begun first: that is worth waiting for.
+    fn next_to_land(&self) -> Option<usize> {
+        let mut flights = self.flights.iter();
+        let over = flights.position(Flight::is_over);
+        over.or_else(|| self.flights.iter().position(Flight::is_short))
     }
 
     /// Tells everybody in a batch that it starts, then encodes it: together, or row by row with

@@ -26,6 +26,7 @@ use crate::error_chain::chain;
 pub use self::limits::measure_limits;
 use self::transfer::Transfers;
 
+mod busy;
 pub mod check;
 mod denoise;
 pub mod devices;

@@ -49,10 +49,20 @@ fn cross(a: [f32; 3], b: [f32; 3]) -> [f32; 3] {
     ]
 }
 
-/// The arc tangent of 0 to 1 over its argument, in even powers: Abramowitz and Stegun, 4.4.47.
-const ARC_TANGENT: [f32; 5] = [0.999_866, -0.330_299_5, 0.180_141, -0.085_133, 0.020_835_1];
+/// The arc tangent of 0 to 1 over its argument, in even powers: Abramowitz and Stegun, 4.4.49.
+const ARC_TANGENT: [f32; 9] = [
+    1.0,
+    -0.333_331_45,
+    0.199_935_51,
+    -0.142_088_99,
+    0.106_562_64,
+    -0.075_289_64,
+    0.042_909_614,
+    -0.016_165_737,
+    0.002_866_225_7,
+];
 
-/// The angle, 0 to π, with a sine and a cosine in this ratio: `sine.atan2(cosine)` but for 1e-5, which is
+/// The angle, 0 to π, with a sine and a cosine in this ratio: `sine.atan2(cosine)` but for 1e-6, which is
 /// enough for a weight.
 fn angle(sine: f32, cosine: f32) -> f32 {
     let size = cosine.abs();
@@ -68,8 +78,11 @@ fn angle(sine: f32, cosine: f32) -> f32 {
         0.0
     };
     let square = ratio * ratio;
-    let [c0, c1, c2, c3, c4] = ARC_TANGENT;
-    let small = ratio * (c0 + square * (c1 + square * (c2 + square * (c3 + square * c4))));
+    let small = ratio
+        * ARC_TANGENT
+            .iter()
+            .rev()
+            .fold(0.0, |sum, coefficient| sum * square + coefficient);
     let acute = if sine > size {
         FRAC_PI_2 - small
     } else {
@@ -89,7 +102,7 @@ mod tests {
         for degrees in 0..=180 {
             let expected = (degrees as f32).to_radians();
             let (sine, cosine) = expected.sin_cos();
-            assert!((angle(7.0 * sine, 7.0 * cosine) - expected).abs() < 1.1e-5);
+            assert!((angle(7.0 * sine, 7.0 * cosine) - expected).abs() < 1e-6);
         }
         assert_eq!(angle(0.0, 0.0), 0.0);
     }

@@ -249,7 +249,11 @@ impl Runs<'_> {
             let carried = drive(self.engine, self.kernels, full, seconds, &one).await?;
             let rate = carried["perSecond"].as_f64().unwrap_or_default();
             let waves = self.options.waves;
-            self.tell(level, json!({ "clients": clients, "waves": waves }), carried);
+            self.tell(
+                level,
+                json!({ "clients": clients, "waves": waves }),
+                carried,
+            );
             for share in &self.options.arrivals {
                 let traffic = Traffic::Arrivals(share * rate);
                 let carried = drive(self.engine, self.kernels, traffic, seconds, &one).await?;

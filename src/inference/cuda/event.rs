@@ -1,7 +1,7 @@
 //! CUDA events: when the device has come to a point of its work, and how long it took.
 //!
 //! tch binds none, so the CUDA runtime that came with libtorch is asked itself. libtorch's work in this process goes onto
-//! each device's default stream, in the order of the calls.
+//! each device's default stream, in the order of the calls, unless another one was entered.
 
 use std::{
     ffi::{CStr, c_char, c_void},
@@ -10,12 +10,12 @@ use std::{
 
 use libloading::os::unix::{Library, Symbol};
 
-/// The default stream.
-const STREAM: *mut c_void = std::ptr::null_mut();
+use super::stream::Stream;
+
 /// `cudaEventBlockingSync`: whoever waits sleeps, since the cores have other work.
 const BLOCKING_SYNC: u32 = 1;
 
-type Status = i32;
+pub(super) type Status = i32;
 type Handle = *mut c_void;
 
 /// The runtime's functions for one device.
@@ -23,6 +23,7 @@ type Handle = *mut c_void;
 pub struct Runtime {
     create: Symbol<unsafe extern "C" fn(*mut Handle, u32) -> Status>,
     record: Symbol<unsafe extern "C" fn(Handle, *mut c_void) -> Status>,
+    query: Symbol<unsafe extern "C" fn(Handle) -> Status>,
     synchronize: Symbol<unsafe extern "C" fn(Handle) -> Status>,
     elapsed: Symbol<unsafe extern "C" fn(*mut f32, Handle, Handle) -> Status>,
     destroy: Symbol<unsafe extern "C" fn(Handle) -> Status>,
@@ -57,6 +58,7 @@ impl Runtime {
                     .get(b"cudaEventCreateWithFlags\0")
                     .map_err(missing)?,
                 record: process.get(b"cudaEventRecord\0").map_err(missing)?,
+                query: process.get(b"cudaEventQuery\0").map_err(missing)?,
                 synchronize: process.get(b"cudaEventSynchronize\0").map_err(missing)?,
                 elapsed: process.get(b"cudaEventElapsedTime\0").map_err(missing)?,
                 destroy: process.get(b"cudaEventDestroy\0").map_err(missing)?,
@@ -72,12 +74,13 @@ impl Runtime {
         Ok(runtime)
     }
 
-    /// Marks the point of the device's work that has been asked for so far.
+    /// Marks the point of a stream's work that has been asked for so far; of the default one's without a stream.
     ///
     /// # Errors
     /// What the runtime says.
     #[expect(unsafe_code, reason = "tch has no binding for it")]
-    pub fn mark(&self) -> Result<Event, String> {
+    pub fn mark(&self, stream: Option<&Stream>) -> Result<Event, String> {
+        let stream = stream.map_or(std::ptr::null_mut(), |stream| stream.handle);
         let mut event = Event {
             handle: std::ptr::null_mut(),
             runtime: self.clone(),
@@ -85,7 +88,7 @@ impl Runtime {
         // SAFETY: `handle` is a place for the new event.
         self.judge(unsafe { (self.create)(&raw mut event.handle, BLOCKING_SYNC) })?;
         // SAFETY: the event was made above, on this thread's device.
-        self.judge(unsafe { (self.record)(event.handle, STREAM) })?;
+        self.judge(unsafe { (self.record)(event.handle, stream) })?;
         Ok(event)
     }
 
@@ -101,6 +104,17 @@ impl Runtime {
 }
 
 impl Event {
+    /// Whether there is nothing to wait for: the device has come here, or something went wrong before.
+    #[must_use]
+    #[expect(unsafe_code, reason = "tch has no binding for it")]
+    pub fn is_over(&self) -> bool {
+        /// `cudaErrorNotReady`.
+        const NOT_READY: Status = 600;
+        // SAFETY: the event lives as long as `self`.
+        let status = unsafe { (self.runtime.query)(self.handle) };
+        status != NOT_READY
+    }
+
     /// Waits until the device has come here.
     ///
     /// # Errors

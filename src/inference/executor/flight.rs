@@ -39,6 +39,29 @@ pub(super) struct Pass<J, T> {
     pub(super) under_way: UnderWay<T>,
 }
 
+impl<C: 'static> Flight<C> {
+    /// Whether it has a place beside the long ones.
+    pub(super) fn is_short(&self) -> bool {
+        match self {
+            Self::Encode(_) => Operation::Encode,
+            Self::Query(_) => Operation::Query,
+            Self::Matte(_) => Operation::Matte,
+            Self::Step(operation, _) => *operation,
+        }
+        .is_short()
+    }
+
+    /// Whether nobody has to wait for it any more.
+    pub(super) fn is_over(&self) -> bool {
+        match self {
+            Self::Encode(pass) => pass.under_way.is_over(),
+            Self::Query(pass) => pass.under_way.is_over(),
+            Self::Matte(pass) => pass.under_way.is_over(),
+            Self::Step(_, pass) => pass.under_way.is_over(),
+        }
+    }
+}
+
 impl<B: Backend> Executor<B> {
     /// Begins to encode jobs of one model; if that fails, finds out at once whose fault it is.
     pub(super) fn begin_encode(&mut self, mut jobs: Vec<EncodeJob>) {
@@ -232,7 +255,12 @@ impl<B: Backend> Executor<B> {
 
     /// Waits for the pass that was begun first.
     pub(super) fn land_first(&mut self) {
-        if let Some(flight) = self.flights.pop_front() {
+        self.land_at(0);
+    }
+
+    /// Waits for the pass at this place in the order of their beginning, if there is one.
+    pub(super) fn land_at(&mut self, place: usize) {
+        if let Some(flight) = self.flights.remove(place) {
             self.land(flight);
         }
     }

@@ -125,9 +125,9 @@ async fn long_queries_are_cut_and_share_the_device() {
     assert_eq!(none, FieldValues::default());
 }
 
-#[tokio::test]
-async fn encodes_get_their_share_among_endless_queries() {
-    let bench = bench(&[GPU]);
+/// How many passes of 40 of one query came before each encode, of which two are asked for in the midst of the first pass.
+async fn encoded_among_endless_queries(device: DeviceId, stopped: StopReason) -> Vec<usize> {
+    let bench = bench(&[device]);
     let codes = bench
         .engine
         .enqueue(request(1.0))
@@ -146,21 +146,27 @@ async fn encodes_get_their_share_among_endless_queries() {
             .collect();
         drop(gate);
         for mut ticket in tickets {
-            assert_eq!(
-                ticket.started().await.unwrap().stopped,
-                StopReason::AimReached
-            );
+            assert_eq!(ticket.started().await.unwrap().stopped, stopped);
             ticket.finished().await.unwrap();
         }
     };
     let (endless, ()) = tokio::join!(endless, encodes);
     assert_eq!(endless.unwrap().logits.len(), POINTS_PER_PASS * 40);
-    let passes = PASSES_BEFORE_ENCODE as usize;
-    assert_eq!(
-        *bench.scripts[0].encoded_after.lock().unwrap(),
-        [0, passes],
-        "of 40 passes"
-    );
+    bench.scripts[0].encoded_after.lock().unwrap().clone()
+}
+
+#[tokio::test]
+async fn encodes_get_their_share_among_endless_queries() {
+    // The decision and then each of its rows wait for as many passes.
+    let share = PASSES_BEFORE_ENCODE as usize;
+    let encoded = encoded_among_endless_queries(DeviceId::Cpu, StopReason::AimReached).await;
+    assert_eq!(encoded, [0, 2 * share, 3 * share], "of 40 passes");
+}
+
+#[tokio::test]
+async fn beside_queries_an_encode_waits_for_nothing() {
+    let encoded = encoded_among_endless_queries(GPU, StopReason::NothingOnItsWay).await;
+    assert_eq!(encoded, [0, 1], "of 40 passes");
 }
 
 #[tokio::test]

@@ -138,7 +138,13 @@ impl TorchBackend {
         let (logits, rgb) = self
             .query_rows(&mut departure, model, portions, row, colors)
             .map_err(self.failed(Operation::Query))?;
+        // The query has a stream of its own: were codes given up now, the next encode could be put where they lie.
+        let codes: Vec<Tensor> = portions
+            .iter()
+            .map(|portion| portion.codes.shallow_clone())
+            .collect();
         self.transfers.let_go(departure, move || {
+            drop(codes);
             let mut first = 0;
             let portion = |(points, want): (usize, Want)| {
                 let from = first;

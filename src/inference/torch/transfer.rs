@@ -1,14 +1,11 @@
 //! Values on their way to a device and back.
 //!
 //! On CUDA both ways are asynchronous: values lie in pinned memory, and an event says when the device has come so far.
+//! Queries and mattes have a stream of their own, which goes before the other one: an encode takes tens of milliseconds,
+//! in which the conversions before it would wait for a query of one.
 //! On a CPU they are where they are needed, and a pass is over when its call returns.
 
-use std::{
-    cell::{Cell, RefCell},
-    fmt,
-    rc::Rc,
-    time::Duration,
-};
+use std::{cell::RefCell, fmt, rc::Rc, time::Duration};
 
 use metrics::histogram;
 use tch::{Device, Kind, TchError, Tensor};
@@ -19,10 +16,12 @@ use super::{
         cuda::{
             event::{Event, Runtime},
             pinned::Pinned,
+            stream::{Entered, Stream},
         },
         device::DeviceId,
         error::{EngineError, Operation},
     },
+    busy::Busy,
     message::classify,
 };
 
@@ -35,10 +34,11 @@ pub(super) struct Transfers {
 
 struct Cuda {
     runtime: Runtime,
+    /// For short passes.
+    urgent: Stream,
     /// Pinned memory that no pass uses now: taking it anew takes longer than a pass.
     free: Rc<RefCell<Vec<Pinned>>>,
-    /// The device's time in passes that have landed.
-    busy: Rc<Cell<Duration>>,
+    busy: Rc<RefCell<Busy>>,
 }
 
 /// Pinned memory that a pass reads until it has landed.
@@ -58,6 +58,8 @@ pub(super) struct Departure {
     operation: Operation,
     start: Option<Event>,
     loan: Option<Loan>,
+    /// Its stream, if that is not the default one.
+    entered: Option<Entered>,
 }
 
 impl fmt::Debug for Transfers {
@@ -78,10 +80,13 @@ impl Transfers {
             DeviceId::Cpu => (Device::Cpu, None),
             DeviceId::Cuda(ordinal) => {
                 let runtime = Runtime::new(ordinal).map_err(lost(id))?;
+                let origin = runtime.mark(None).map_err(lost(id))?;
+                origin.wait().map_err(lost(id))?;
                 let cuda = Cuda {
+                    urgent: Stream::urgent(&runtime, ordinal).map_err(lost(id))?,
                     runtime,
                     free: Rc::default(),
-                    busy: Rc::default(),
+                    busy: Rc::new(RefCell::new(Busy::since(origin))),
                 };
                 (Device::Cuda(ordinal), Some(cuda))
             }
@@ -91,7 +96,8 @@ impl Transfers {
 
     /// The device's time in passes that have landed; unknown of a CPU.
     pub(super) fn busy(&self) -> Option<Duration> {
-        self.cuda.as_ref().map(|cuda| cuda.busy.get())
+        let seconds = self.cuda.as_ref()?.busy.borrow().seconds();
+        Some(Duration::from_secs_f64(seconds))
     }
 
     /// Begins a pass.
@@ -99,16 +105,26 @@ impl Transfers {
     /// # Errors
     /// [`EngineError::DeviceLost`].
     pub(super) fn depart(&self, operation: Operation) -> Result<Departure, EngineError> {
+        let urgent = self.urgent(operation);
+        let entered = urgent.map(Stream::enter).transpose();
         Ok(Departure {
             operation,
-            start: self.mark()?,
+            start: self.mark(operation)?,
             loan: None,
+            entered: entered.map_err(lost(self.id))?,
         })
     }
 
-    fn mark(&self) -> Result<Option<Event>, EngineError> {
-        let mark = self.cuda.as_ref().map(|cuda| cuda.runtime.mark());
+    fn mark(&self, operation: Operation) -> Result<Option<Event>, EngineError> {
+        let mark = |cuda: &Cuda| cuda.runtime.mark(self.urgent(operation));
+        let mark = self.cuda.as_ref().map(mark);
         mark.transpose().map_err(lost(self.id))
+    }
+
+    /// The stream of short passes, for an operation that is one.
+    fn urgent(&self, operation: Operation) -> Option<&Stream> {
+        let cuda = self.cuda.as_ref()?;
+        operation.is_short().then_some(&cuda.urgent)
     }
 
     /// A float tensor on the device with the values that `fill` writes. Once in a pass.
@@ -165,20 +181,28 @@ impl Transfers {
             operation,
             start,
             loan,
+            entered,
         } = departure;
         let id = self.id;
         let total = self.cuda.as_ref().map(|cuda| Rc::clone(&cuda.busy));
         let failed = move |error: TchError| classify(&error.to_string(), id, operation);
-        let (Some(start), Some(end)) = (start, self.mark()?) else {
+        let (Some(start), Some(end)) = (start, self.mark(operation)?) else {
             return read().map(UnderWay::landed).map_err(failed);
         };
-        Ok(UnderWay::new(move || {
+        drop(entered);
+        let end = Rc::new(end);
+        let is_over = {
+            let end = Rc::clone(&end);
+            move || end.is_over()
+        };
+        Ok(UnderWay::new(is_over, move || {
             let waited = end.wait().and_then(|()| end.since(&start));
             // Only now may its memory be written anew.
             drop(loan);
-            let busy = waited.map_err(lost(id))?;
-            histogram!("orfeas_engine_device_seconds", "op" => operation.label()).record(busy);
-            total.inspect(|total| total.set(total.get() + busy));
+            let took = waited.map_err(lost(id))?;
+            histogram!("orfeas_engine_device_seconds", "op" => operation.label()).record(took);
+            let counted = total.map(|total| total.borrow_mut().add(&start, &end));
+            counted.transpose().map_err(lost(id))?;
             read().map_err(failed)
         }))
     }

@@ -199,7 +199,8 @@ impl Backend for ScriptedBackend {
             },
         });
         let values = values.collect();
-        Ok(UnderWay::new(move || match lands_badly {
+        let is_over = || true;
+        Ok(UnderWay::new(is_over, move || match lands_badly {
             true => Err(EngineError::Torch {
                 device: id,
                 operation,
