@@ -6,7 +6,11 @@
 
 use std::{fmt, time::Duration};
 
-use super::{device::DeviceId, error::EngineError, memory::Measured, memory::MemoryNow};
+use super::{
+    device::DeviceId,
+    error::EngineError,
+    memory::{Lesson, Measured, MemoryNow},
+};
 
 /// What a query answers with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -130,6 +134,9 @@ pub trait Backend {
 
     /// The device's memory now, where it can be told.
     fn memory(&self) -> Option<MemoryNow>;
+
+    /// Keeps a lesson about a model for the next start.
+    fn learn(&mut self, model: usize, lesson: Lesson);
 }
 
 /// A backend as it stands after loading and warming up.

@@ -118,12 +118,8 @@ impl Catalog {
                 self.refused[at] = Some(Arc::new(error));
                 Measured::default()
             });
-            // Sizes that did not fit while measuring are not tried again.
-            let reached = measured.rows().last().map(|row| row.images);
-            ceilings.push(Ceiling::new(
-                measured,
-                reached.unwrap_or(self.served[at].manifest.batch.images_max),
-            ));
+            let images_max = measured.images_max(self.served[at].manifest.batch.images_max);
+            ceilings.push(Ceiling::new(measured, images_max));
         }
         ceilings
     }

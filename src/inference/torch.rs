@@ -17,8 +17,8 @@ use super::{
     device::DeviceId,
     error::{EngineError, Operation},
     manifest::{DevicePlan, Manifest, ModelError},
-    measurements::Measurements,
-    memory::{Measured, MemoryNow},
+    measurements::{Measurements, Subject},
+    memory::{Lesson, Measured, MemoryNow},
     starting::OpenOptions,
 };
 use crate::error_chain::chain;
@@ -66,6 +66,8 @@ struct Loaded {
     plan: DevicePlan,
     /// Batch sizes that run without choosing kernels first, ascending.
     warm: Vec<usize>,
+    /// What lessons about it are kept under; `None` until it is warmed up.
+    subject: Option<Subject>,
 }
 
 impl TorchBackend {
@@ -161,6 +163,7 @@ impl TorchBackend {
             manifest: Arc::clone(&served.manifest),
             plan,
             warm: Vec::new(),
+            subject: None,
         });
         Ok(number)
     }
@@ -185,10 +188,10 @@ impl TorchBackend {
         Ok(measured)
     }
 
-    /// Batch sizes that have been run, for a model that has none yet.
-    fn warm_sizes(&mut self, model: usize) -> &mut Vec<usize> {
+    /// A model that is warmed up.
+    fn loaded_mut(&mut self, model: usize) -> &mut Loaded {
         let loaded = self.models[model].as_mut();
-        &mut loaded.expect("only a loaded model is warmed up").warm
+        loaded.expect("only a loaded model is warmed up")
     }
 
     /// Bounds query passes by what was found to pay.
@@ -253,6 +256,12 @@ impl Backend for TorchBackend {
 
     fn memory(&self) -> Option<MemoryNow> {
         self.watch.as_ref()?.now()
+    }
+
+    fn learn(&mut self, model: usize, lesson: Lesson) {
+        if let (Some(kept), Some(subject)) = (&self.measurements, &self.loaded(model).subject) {
+            kept.learn(subject, lesson);
+        }
     }
 }
 

@@ -50,8 +50,8 @@ pub async fn shape<R: Reporter>(
 ) -> Result<Shape, PipelineError> {
     let (codes, gpu_batch_size) = {
         let stage = stages.enter(Stage::Encode).await?;
-        let batch = ticket.started().await?;
-        let codes = ticket.finished().await?;
+        let batch = stage.unless_interrupted(ticket.started()).await??;
+        let codes = stage.unless_interrupted(ticket.finished()).await??;
         stage.encoded();
         (codes, batch.images)
     };
@@ -108,7 +108,8 @@ async fn reconstruct<R: Reporter>(
             return Ok(sampler);
         };
         stage.check()?;
-        let values = engine.query(codes, points, Want::Logits).await?;
+        let asked = engine.query(codes, points, Want::Logits);
+        let values = stage.unless_interrupted(asked).await??;
         sampler = compute(move || sampler.supply(&values.logits).map(|()| sampler)).await??;
         stage.fraction(sampler.fraction());
     }
@@ -132,14 +133,13 @@ async fn extract<R: Reporter>(
 
 /// The field's colour at each vertex, as sRGB bytes.
 async fn paint<R: Reporter>(
-    _stage: &StageGuard<'_, R>,
+    stage: &StageGuard<'_, R>,
     engine: &Engine,
     codes: &Codes,
     surface: &Surface,
 ) -> Result<Vec<[u8; 3]>, PipelineError> {
-    let values = engine
-        .query(codes, surface.positions().to_vec(), Want::LogitsAndColors)
-        .await?;
+    let asked = engine.query(codes, surface.positions().to_vec(), Want::LogitsAndColors);
+    let values = stage.unless_interrupted(asked).await??;
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,

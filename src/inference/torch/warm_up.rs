@@ -10,7 +10,7 @@ use super::{
         error::EngineError,
         manifest::{Manifest, ModelError},
         measurements::Subject,
-        memory::{Measured, Measurement, MemoryNow, sizes},
+        memory::{Lesson, Measured, Measurement, MemoryNow, sizes},
     },
     TorchBackend,
     check::inputs::{cloud, noise},
@@ -27,7 +27,8 @@ const REPEATS: usize = 3;
 
 impl TorchBackend {
     /// Runs each batch size until it is warm; measures it, unless that was done at an earlier start. On a CPU the check
-    /// of the contract has warmed the only size there is, and there is nothing to choose by measurement.
+    /// of the contract has warmed the only size there is, and there is nothing to choose by measurement. What running out
+    /// of memory has taught at earlier starts holds on any device.
     ///
     /// # Errors
     /// [`ModelError::Contract`] if a pass fails otherwise than for want of memory.
@@ -38,44 +39,63 @@ impl TorchBackend {
         images_max: usize,
         free_loaded: Option<u64>,
     ) -> Result<Measured, ModelError> {
-        if !self.shares_passes() {
-            return Ok(Measured::default());
-        }
         let subject = self.subject(model, manifest, images_max);
-        let found = self
-            .measurements
-            .as_ref()
-            .and_then(|kept| kept.find(&subject));
-        let measured = match found {
-            Some(measured) => {
-                debug!(device = %self.id, "Model {} was measured at an earlier start", manifest.name);
-                for row in measured.rows() {
-                    self.encode_noise(model, manifest, row.images)
-                        .map_err(failed(row.images))?;
-                    self.warm_sizes(model).push(row.images);
-                }
-                measured
-            }
-            None => {
-                let measured = self.measure(model, manifest, images_max, free_loaded)?;
+        let kept = self.measurements.as_ref();
+        // What was learned may be all there is: of a CPU, or where the rest was deleted.
+        let mut measured = kept
+            .and_then(|kept| kept.find(&subject))
+            .unwrap_or_default();
+        if self.shares_passes() {
+            let images_max = measured.images_max(images_max);
+            if measured.rows().is_empty() {
+                self.measure(&mut measured, model, manifest, images_max, free_loaded)?;
                 if let Some(kept) = &self.measurements {
                     kept.keep(&subject, &measured);
                 }
-                measured
+            } else {
+                debug!(device = %self.id, "Model {} was measured at an earlier start", manifest.name);
+                self.run_again(&mut measured, model, manifest, images_max)?;
             }
-        };
+        }
         self.limit_points(model, measured.points_worthwhile);
+        self.loaded_mut(model).subject = Some(subject);
         Ok(measured)
+    }
+
+    /// Runs the sizes that were measured at an earlier start, as far as they fit today.
+    fn run_again(
+        &mut self,
+        measured: &mut Measured,
+        model: usize,
+        manifest: &Manifest,
+        images_max: usize,
+    ) -> Result<(), ModelError> {
+        measured.cut_above(images_max);
+        let mut fitting = 0;
+        for row in measured.rows() {
+            match self.encode_noise(model, manifest, row.images) {
+                Ok(_) => self.loaded_mut(model).warm.push(row.images),
+                Err(EngineError::OutOfMemory { .. }) if fitting > 0 => {
+                    warn!(device = %self.id, images = row.images, "A batch of {} does not fit on {} any more", row.images, self.id);
+                    break;
+                }
+                Err(error) => return Err(failed(row.images)(error)),
+            }
+            fitting = row.images;
+        }
+        // Others may have taken memory for today: what is kept stays as it is.
+        measured.cut_above(fitting);
+        Ok(())
     }
 
     fn measure(
         &mut self,
+        measured: &mut Measured,
         model: usize,
         manifest: &Manifest,
         images_max: usize,
         free_loaded: Option<u64>,
-    ) -> Result<Measured, ModelError> {
-        let mut measured = Measured::default();
+    ) -> Result<(), ModelError> {
         for images in sizes(images_max) {
             // The first run chooses kernels and takes memory.
             let mut run = || -> Result<Duration, EngineError> {
@@ -95,7 +115,7 @@ impl TorchBackend {
                         encode,
                         bytes,
                     });
-                    self.warm_sizes(model).push(images);
+                    self.loaded_mut(model).warm.push(images);
                 }
                 Err(EngineError::OutOfMemory { .. }) if images > 1 => {
                     warn!(device = %self.id, images, "A batch of {images} does not fit on {}", self.id);
@@ -104,8 +124,11 @@ impl TorchBackend {
                 Err(error) => return Err(failed(images)(error)),
             }
         }
-        measured.points_worthwhile = self.points_worthwhile(model, manifest).map_err(failed(1))?;
-        Ok(measured)
+        let worthwhile = self.points_worthwhile(model, manifest).map_err(failed(1))?;
+        if let Some(points) = worthwhile {
+            measured.learn(Lesson::Points(points));
+        }
+        Ok(())
     }
 
     /// The time of one encode by itself.
