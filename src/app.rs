@@ -28,7 +28,7 @@ use crate::{
     error_chain::chain,
     graphql::{self, Services},
     http::{
-        self, HttpParts, HttpState, UploadLimits, gate::Gate, key_cache::KeyCache,
+        self, HttpParts, HttpState, UploadLimits, gate::Gate, health::Vitals, key_cache::KeyCache,
         key_watch::KeyWatch,
     },
     inference::{engine::Engine, error::EngineError},
@@ -197,8 +197,14 @@ impl App {
             },
             app.stop_helping.clone(),
         ));
+        let computing = engine.clone();
+        let vitals = Vitals {
+            database: database.clone(),
+            hub: hub.clone(),
+            can_compute: Arc::new(move || computing.as_ref().is_none_or(Engine::can_compute)),
+        };
         if let Some(handle) = metrics {
-            let routes = http::metrics::router(handle, database.clone(), hub.clone());
+            let routes = http::metrics::router(handle, vitals.clone());
             app.metrics = Some(
                 app.serve(
                     settings.orfeas_metrics_listen,
@@ -258,6 +264,7 @@ impl App {
                     database: database.clone(),
                     hub: hub.clone(),
                     storage: storage.clone(),
+                    vitals,
                     uploads,
                     origins,
                 };

@@ -67,6 +67,7 @@ pub struct HttpParts {
     pub database: Database,
     pub hub: Hub,
     pub storage: Storage,
+    pub vitals: health::Vitals,
     pub uploads: UploadLimits,
     /// Other origins whose pages may call.
     pub origins: origin::Origins,

@@ -246,7 +246,8 @@ async fn prepare<R: Reporter>(
         (pixels, input)
     })
     .await?;
-    let matte = tools.engine.matte(&job.model, input).await?;
+    let asked = tools.engine.matte(&job.model, input);
+    let matte = stage.unless_interrupted(asked).await??;
     framed(pixels, Some(matte), options, manifest).await
 }
 

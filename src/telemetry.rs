@@ -168,6 +168,11 @@ fn describe() {
         "Audit events that could not be kept for the database; the log tells of them."
     );
     describe_gauge!(
+        "orfeas_devices_lost",
+        Unit::Count,
+        "Devices of this node that failed and are no longer used; 0 when all is well."
+    );
+    describe_gauge!(
         "orfeas_audit_unwritten",
         Unit::Count,
         "Requests whose audit events wait because the database does not take them; 0 when all is well."

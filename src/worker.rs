@@ -123,11 +123,19 @@ impl Worker {
         loop {
             let mut woken = std::pin::pin!(self.hub.queue().notified());
             woken.as_mut().enable(); // before the query, so that no wake is lost
-            let slots = self.slots();
-            if slots > slots_made {
-                ahead.add_permits(slots - slots_made);
-                slots_made = slots;
+            if !self.tools.engine.can_compute() {
+                // What it held has gone back to the queue. A device that is lost comes back with a new process.
+                error!("No device is left: this node claims nothing more until it is restarted");
+                return stop.cancelled().await;
             }
+            let slots = self.slots();
+            slots_made = if slots >= slots_made {
+                ahead.add_permits(slots - slots_made);
+                slots
+            } else {
+                // Those in use are taken away when they are given back.
+                slots_made - ahead.forget_permits(slots_made - slots)
+            };
             let free = ahead.available_permits().min(memory.available_permits());
             let wait = match self.claim_some(free, &models).await {
                 Ok(rows) if rows.is_empty() => POLL,

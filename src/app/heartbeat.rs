@@ -27,6 +27,9 @@ pub async fn beat(
             _ = tick.tick() => {}
         }
         let devices = engine.as_ref().map(devices).unwrap_or_default();
+        let lost = devices.0.iter().filter(|device| device.lost.is_some());
+        #[expect(clippy::cast_precision_loss, reason = "a few devices")]
+        metrics::gauge!("orfeas_devices_lost").set(lost.count() as f64);
         if let Err(error) = database.heartbeat(&node, &devices).await {
             warn!(cause = %chain(&error), "Could not show that this node lives; trying again");
         }
@@ -53,6 +56,7 @@ fn devices(engine: &Engine) -> Devices {
         memory_total_bytes: device.memory_total_bytes,
         memory_free_bytes: device.memory_free_bytes,
         batch_images_max: u32::try_from(device.batch_images_max).unwrap_or(u32::MAX),
+        lost: device.lost,
     };
     Devices(engine.devices().into_iter().map(describe).collect())
 }

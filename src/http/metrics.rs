@@ -3,27 +3,20 @@
 use axum::{Router, extract::State, response::Response, routing::get};
 use metrics_exporter_prometheus::PrometheusHandle;
 
-use super::health;
-use crate::db::{Database, listen::Hub};
-
-#[derive(Debug, Clone)]
-struct Parts {
-    database: Database,
-    hub: Hub,
-}
+use super::health::{self, Vitals};
 
 /// The routes of the operators' listener.
-pub fn router(handle: PrometheusHandle, database: Database, hub: Hub) -> Router {
-    let ready = |State(parts): State<Parts>| async move { ready(parts).await };
+pub fn router(handle: PrometheusHandle, vitals: Vitals) -> Router {
+    let ready = |State(vitals): State<Vitals>| async move { ready(&vitals).await };
     Router::new()
         .route("/metrics", get(move || async move { handle.render() }))
         .route("/healthz", get(health::live))
         .route("/readyz", get(ready))
-        .with_state(Parts { database, hub })
+        .with_state(vitals)
 }
 
-async fn ready(Parts { database, hub }: Parts) -> Response {
-    health::respond(&health::problems(&database, &hub).await)
+async fn ready(vitals: &Vitals) -> Response {
+    health::respond(&health::problems(vitals).await)
 }
 
 /// Counts a handler that panicked.

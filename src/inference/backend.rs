@@ -7,7 +7,10 @@
 use std::{fmt, time::Duration};
 
 use super::{
-    device::DeviceId, error::EngineError, memory::Measured, memory::MemoryNow, sampling::Sampling,
+    device::DeviceId,
+    error::EngineError,
+    memory::{Lesson, Measured, MemoryNow},
+    sampling::Sampling,
 };
 
 /// What a query answers with.
@@ -185,6 +188,9 @@ pub trait Backend {
 
     /// The device's memory now, where it can be told.
     fn memory(&self) -> Option<MemoryNow>;
+
+    /// Keeps a lesson about a model for the next start.
+    fn learn(&mut self, model: usize, lesson: Lesson);
 }
 
 /// A backend as it stands after loading and warming up.

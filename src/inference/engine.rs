@@ -363,6 +363,12 @@ impl Engine {
         state.devices.iter().enumerate().map(info).collect()
     }
 
+    /// Whether any device is left.
+    #[must_use]
+    pub fn can_compute(&self) -> bool {
+        self.inner.queue.lock().any_device()
+    }
+
     /// Images that wait for a GPU batch.
     #[must_use]
     pub fn pending(&self) -> usize {

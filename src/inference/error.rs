@@ -82,7 +82,12 @@ pub enum EngineError {
     NonFinite { operation: Operation },
     /// The device failed for good; its conversions must start again elsewhere.
     #[error("{device} is lost: {reason}")]
-    DeviceLost { device: DeviceId, reason: String },
+    DeviceLost {
+        device: DeviceId,
+        reason: String,
+        /// Whether this conversion was in a pass on the device then: it may be the cause.
+        took_part: bool,
+    },
     /// libtorch refused or failed.
     #[error("{operation} failed on {device}: {reason}")]
     Torch {

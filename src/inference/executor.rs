@@ -30,6 +30,7 @@ use self::{asking::Queries, flight::Flight, running::RunningSet};
 
 mod asking;
 mod flight;
+mod halving;
 mod running;
 mod stepping;
 
@@ -76,6 +77,8 @@ pub struct Executor<B: Backend> {
     passes: u32,
     /// What out-of-memory events have taught of passes; it only falls.
     points_fitting: usize,
+    /// Conversions that were out of memory by themselves.
+    out_of_memory_alone: u64,
     memory_seen: Option<Instant>,
     lost: Option<String>,
 }
@@ -123,6 +126,7 @@ impl<B: Backend> Executor<B> {
             flights: VecDeque::new(),
             passes: 0,
             points_fitting: usize::MAX,
+            out_of_memory_alone: 0,
             memory_seen: None,
             lost: None,
         }
@@ -329,21 +333,27 @@ impl<B: Backend> Executor<B> {
         }
     }
 
+    fn lost_because(&self, reason: &str, took_part: bool) -> EngineError {
+        EngineError::DeviceLost {
+            device: self.id,
+            reason: reason.to_owned(),
+            took_part,
+        }
+    }
+
     /// The device is lost: everybody on it hears so and may start again elsewhere.
     fn give_up(&mut self, reason: &str) {
         error!(device = %self.id, reason, "{} is lost; its conversions must start again", self.id);
-        let error = EngineError::DeviceLost {
-            device: self.id,
-            reason: reason.to_owned(),
-        };
+        // First, so that nobody who hears of it can come back here.
+        self.queue.lose(self.device, reason);
+        self.fail_flights(&self.lost_because(reason, true));
+        let error = self.lost_because(reason, false);
         self.rows.drain(..).for_each(|job| job.fail(error.clone()));
-        self.fail_flights(&error);
         self.queries.fail_all(&error);
         self.running.fail_all(&error);
         self.mattes
             .drain(..)
             .for_each(|job| job.fail(error.clone()));
-        self.queue.lose(self.device, reason);
     }
 }
 

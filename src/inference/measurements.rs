@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use tracing::{debug, warn};
 
-use super::memory::Measured;
+use super::memory::{Lesson, Measured};
 
 /// Grows when what is measured, or how, changes.
 const EDITION: u32 = 1;
@@ -77,6 +77,13 @@ impl Measurements {
         if let Err(error) = self.write(&self.path(subject), &kept) {
             warn!(%error, "Could not keep what was measured in {}", self.folder.display());
         }
+    }
+
+    /// Adds a lesson to what is kept: devices of one kind share a file, so what others have learned stays.
+    pub fn learn(&self, subject: &Subject, lesson: Lesson) {
+        let mut measured = self.find(subject).unwrap_or_default();
+        measured.learn(lesson);
+        self.keep(subject, &measured);
     }
 
     fn write(&self, path: &Path, kept: &Kept) -> io::Result<()> {
@@ -147,6 +154,33 @@ mod tests {
         for other in others {
             assert_eq!(measurements.find(&other), None, "{other:?}");
         }
+    }
+
+    #[test]
+    fn lessons_are_added_to_what_was_measured() {
+        let folder = tempfile::tempdir().unwrap();
+        let measurements = Measurements::in_folder(folder.path().to_owned());
+        let mut measured = Measured::default();
+        measured.push(Measurement {
+            images: 8,
+            encode: Duration::from_micros(7800),
+            bytes: 1 << 30,
+        });
+        measurements.keep(&subject(), &measured);
+        measurements.learn(&subject(), Lesson::Images(4));
+        measurements.learn(&subject(), Lesson::Images(6));
+        let found = measurements.find(&subject()).unwrap();
+        assert_eq!((found.rows(), found.images_max(32)), (measured.rows(), 4));
+        // A file of before there were lessons.
+        let path = measurements.path(&subject());
+        let mut kept: serde_json::Value =
+            serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        kept["measured"]
+            .as_object_mut()
+            .unwrap()
+            .remove("images_learned");
+        fs::write(&path, kept.to_string()).unwrap();
+        assert_eq!(measurements.find(&subject()), Some(measured));
     }
 
     #[test]

@@ -42,12 +42,26 @@ pub struct MemoryNow {
     pub free_bytes: u64,
 }
 
+/// What running out of memory has taught of a model on a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lesson {
+    /// An encode or a matte may have so many images at most.
+    Images(usize),
+    /// A denoising step may have so many rows at most.
+    Rows(usize),
+    /// A query pass may have so many points at most.
+    Points(usize),
+}
+
 /// A model's measurements on one device, by growing batch size.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Measured {
     rows: Vec<Measurement>,
     /// The points that a query pass should have at most; the manifest's number if `None`.
     pub points_worthwhile: Option<usize>,
+    /// The largest batch that out-of-memory events have left; any if `None`.
+    #[serde(default)]
+    images_learned: Option<usize>,
     /// Of an iterative model: the same for its denoising steps, by the rows that share one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub denoise: Option<Box<Measured>>,
@@ -67,6 +81,33 @@ impl Measured {
     #[must_use]
     pub fn rows(&self) -> &[Measurement] {
         &self.rows
+    }
+
+    /// Takes a lesson in. Bounds only fall.
+    pub fn learn(&mut self, lesson: Lesson) {
+        let (bound, value) = match lesson {
+            Lesson::Images(images) => (&mut self.images_learned, images),
+            Lesson::Rows(rows) => (
+                &mut self.denoise.get_or_insert_default().images_learned,
+                rows,
+            ),
+            Lesson::Points(points) => (&mut self.points_worthwhile, points),
+        };
+        *bound = Some(bound.map_or(value, |known| known.min(value)));
+    }
+
+    /// The largest batch of a model that may have `images_max` in any case: sizes that did not fit while measuring, or
+    /// have been too many since, are not tried again.
+    #[must_use]
+    pub fn images_max(&self, images_max: usize) -> usize {
+        let reached = self.rows.last().map_or(images_max, |row| row.images);
+        self.images_learned
+            .map_or(reached, |learned| learned.min(reached))
+    }
+
+    /// Forgets the sizes beyond `images`.
+    pub fn cut_above(&mut self, images: usize) {
+        self.rows.retain(|row| row.images <= images);
     }
 
     /// The smallest size whose cost an image is within `GAIN_MIN` of the best: beyond it a batch
@@ -113,10 +154,9 @@ impl Ceilings {
     /// The ceilings of a model that may have `images_max` at most.
     #[must_use]
     pub fn new(mut measured: Measured, images_max: usize) -> Self {
-        // Sizes that did not fit while measuring are not tried again.
         let ceiling = |measured: Measured| {
-            let reached = measured.rows.last().map(|row| row.images);
-            Ceiling::new(measured, reached.unwrap_or(images_max))
+            let images_max = measured.images_max(images_max);
+            Ceiling::new(measured, images_max)
         };
         let denoise = measured.denoise.take().unwrap_or_default();
         Self {
@@ -160,11 +200,17 @@ impl Ceiling {
         }
     }
 
-    /// A batch of `images` ran out of memory: half of it is tried from now on. The allocator has
-    /// given its spare memory back on the way, so only what is free counts from here.
-    pub fn lower_below(&mut self, images: usize) {
-        self.learned = self.learned.min((images / 2).max(1));
+    /// Memory ran out. The allocator has given its spare memory back on the way, so only what is free counts from here.
+    pub fn ran_out(&mut self) {
         self.held_bytes = 0;
+    }
+
+    /// A batch of `images` was too large: half of it is tried from now on. The new bound, if it is lower than before.
+    pub fn lower_below(&mut self, images: usize) -> Option<usize> {
+        let half = (images / 2).max(1);
+        let falls = half < self.learned;
+        self.learned = self.learned.min(half);
+        falls.then_some(half)
     }
 
     /// The largest batch now. With `dynamic_scaling` it is what pays off by measurement, where the
@@ -243,12 +289,29 @@ mod tests {
             8,
             "nothing was measured: the setting holds"
         );
-        ceiling.lower_below(8);
+        assert_eq!(ceiling.lower_below(8), Some(4));
         assert_eq!(ceiling.images_max(true, 8), 4);
-        ceiling.lower_below(16);
+        assert_eq!(ceiling.lower_below(16), None);
         assert_eq!(ceiling.images_max(true, 8), 4, "it only falls");
-        ceiling.lower_below(1);
+        assert_eq!(ceiling.lower_below(1), Some(1));
         assert_eq!(ceiling.images_max(true, 8), 1);
+    }
+
+    #[test]
+    fn what_was_learned_bounds_what_was_measured() {
+        let mut table = measured(&[(1, 10, 0), (4, 20, 0), (8, 30, 0)]);
+        assert_eq!(table.images_max(32), 8, "larger ones did not fit");
+        table.learn(Lesson::Images(4));
+        table.learn(Lesson::Images(6));
+        assert_eq!(table.images_max(32), 4, "bounds only fall");
+        table.learn(Lesson::Points(65_536));
+        assert_eq!(table.points_worthwhile, Some(65_536));
+        table.cut_above(3);
+        assert_eq!((table.rows().len(), table.images_max(32)), (1, 1));
+        let mut unmeasured = Measured::default();
+        assert_eq!(unmeasured.images_max(32), 32);
+        unmeasured.learn(Lesson::Images(4));
+        assert_eq!(unmeasured.images_max(32), 4);
     }
 
     #[test]
@@ -281,6 +344,7 @@ mod tests {
             8,
             "the allocator holds what every size needs"
         );
+        ceiling.ran_out();
         ceiling.lower_below(8);
         assert_eq!(see(&mut ceiling, 9000), 4, "learned");
         assert_eq!(see(&mut ceiling, 3000), 2, "by the free memory");

@@ -151,6 +151,7 @@ impl DeviceQueue {
         Some(EngineError::DeviceLost {
             device: self.id,
             reason,
+            took_part: false,
         })
     }
 }
@@ -349,6 +350,7 @@ impl Queue {
             let error = EngineError::DeviceLost {
                 device: queue.id,
                 reason: reason.to_owned(),
+                took_part: false,
             };
             let jobs = mem::take(&mut queue.jobs);
             let encodes = if state.any_device() {

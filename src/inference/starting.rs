@@ -101,6 +101,7 @@ impl Starting {
         let panicked = || EngineError::DeviceLost {
             device: self.id,
             reason: "loading the models panicked".into(),
+            took_part: false,
         };
         self.report.recv().map_err(|_| panicked())?
     }

@@ -17,8 +17,8 @@ use super::{
     device::DeviceId,
     error::{EngineError, Operation},
     manifest::{DevicePlan, Manifest, ModelError},
-    measurements::Measurements,
-    memory::{Measured, MemoryNow},
+    measurements::{Measurements, Subject},
+    memory::{Lesson, Measured, MemoryNow},
     starting::OpenOptions,
 };
 use crate::error_chain::chain;
@@ -70,6 +70,8 @@ struct Loaded {
     warm: Vec<usize>,
     /// The same of denoising steps.
     warm_steps: Vec<usize>,
+    /// What lessons about it are kept under; `None` until it is warmed up.
+    subject: Option<Subject>,
 }
 
 impl TorchBackend {
@@ -166,6 +168,7 @@ impl TorchBackend {
             plan,
             warm: Vec::new(),
             warm_steps: Vec::new(),
+            subject: None,
         });
         Ok(number)
     }
@@ -190,16 +193,7 @@ impl TorchBackend {
         Ok(measured)
     }
 
-    /// Batch sizes that have been run, for a model that has none yet.
-    fn warm_sizes(&mut self, model: usize) -> &mut Vec<usize> {
-        &mut self.loaded_mut(model).warm
-    }
-
-    /// The same of denoising steps.
-    fn warm_steps(&mut self, model: usize) -> &mut Vec<usize> {
-        &mut self.loaded_mut(model).warm_steps
-    }
-
+    /// A model that is warmed up.
     fn loaded_mut(&mut self, model: usize) -> &mut Loaded {
         let loaded = self.models[model].as_mut();
         loaded.expect("only a loaded model is warmed up")
@@ -283,6 +277,12 @@ impl Backend for TorchBackend {
 
     fn memory(&self) -> Option<MemoryNow> {
         self.watch.as_ref()?.now()
+    }
+
+    fn learn(&mut self, model: usize, lesson: Lesson) {
+        if let (Some(kept), Some(subject)) = (&self.measurements, &self.loaded(model).subject) {
+            kept.learn(subject, lesson);
+        }
     }
 }
 

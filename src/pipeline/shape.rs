@@ -53,13 +53,12 @@ pub async fn shape<R: Reporter>(
 ) -> Result<Shape, PipelineError> {
     let (codes, gpu_batch_size) = {
         let stage = stages.enter(Stage::Encode).await?;
-        let batch = ticket.started().await?;
-        while let Some(share) = ticket.stepped().await {
+        let batch = stage.unless_interrupted(ticket.started()).await??;
+        // Whoever is interrupted drops the ticket, and leaves the steps by that.
+        while let Some(share) = stage.unless_interrupted(ticket.stepped()).await? {
             stage.fraction(share);
-            // Whoever is interrupted drops the ticket, and leaves the steps by that.
-            stage.check()?;
         }
-        let codes = ticket.finished().await?;
+        let codes = stage.unless_interrupted(ticket.finished()).await??;
         stage.encoded();
         (codes, batch.images)
     };
@@ -117,7 +116,8 @@ async fn reconstruct<R: Reporter>(
             return Ok(sampler);
         };
         stage.check()?;
-        let values = engine.query(codes, points, Want::Logits).await?;
+        let asked = engine.query(codes, points, Want::Logits);
+        let values = stage.unless_interrupted(asked).await??;
         sampler = compute(move || sampler.supply(&values.logits).map(|()| sampler)).await??;
         stage.fraction(sampler.fraction());
     }
@@ -143,14 +143,13 @@ async fn extract<R: Reporter>(
 
 /// The field's colour at each vertex, as sRGB bytes.
 async fn paint<R: Reporter>(
-    _stage: &StageGuard<'_, R>,
+    stage: &StageGuard<'_, R>,
     engine: &Engine,
     codes: &Codes,
     surface: &Surface,
 ) -> Result<Vec<[u8; 3]>, PipelineError> {
-    let values = engine
-        .query(codes, surface.positions().to_vec(), Want::LogitsAndColors)
-        .await?;
+    let asked = engine.query(codes, surface.positions().to_vec(), Want::LogitsAndColors);
+    let values = stage.unless_interrupted(asked).await??;
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,

@@ -25,6 +25,9 @@ pub enum Interrupt {
     /// The stage could not be recorded.
     #[error("the database did not answer")]
     Unrecorded,
+    /// The device that it was on is lost, through no fault of its own.
+    #[error("its device is lost")]
+    Displaced,
 }
 
 /// Where a conversion's progress goes.
@@ -47,6 +50,11 @@ pub trait Reporter: Sync {
     /// [`Interrupt`] when it is.
     fn check(&self) -> Result<(), Interrupt> {
         Ok(())
+    }
+
+    /// Waits until the conversion is to stop; for ever if it never is.
+    fn interrupted(&self) -> impl Future<Output = Interrupt> + Send {
+        std::future::pending()
     }
 }
 
@@ -137,6 +145,22 @@ impl<R: Reporter> StageGuard<'_, R> {
     /// [`Interrupt`] when the conversion is not to go on.
     pub fn check(&self) -> Result<(), Interrupt> {
         self.stages.reporter.check()
+    }
+
+    /// Waits for the engine's answer, or until the conversion is to stop. Dropping what was asked ends it after the pass
+    /// that it is in, so that whoever calls a conversion off doesn't pay for the passes behind that one.
+    ///
+    /// # Errors
+    /// [`Interrupt`] when the conversion is not to go on.
+    pub async fn unless_interrupted<T>(
+        &self,
+        asked: impl Future<Output = T>,
+    ) -> Result<T, Interrupt> {
+        tokio::select! {
+            biased;
+            interrupt = self.stages.reporter.interrupted() => Err(interrupt),
+            answer = asked => Ok(answer),
+        }
     }
 }
 

@@ -2,28 +2,25 @@
 
 use std::{
     collections::HashMap,
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU8, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
 };
+
+use tokio::sync::watch;
 
 use crate::{conversion::ConversionId, db::conversions::Attempt, pipeline::stage::Interrupt};
 
-const GO_ON: u8 = 0;
-const CANCEL: u8 = 1;
-const STOP: u8 = 2;
-
 /// Whether an attempt is to go on; shared between the attempt and whoever may end it.
 #[derive(Debug, Clone, Default)]
-pub struct Signal(Arc<AtomicU8>);
+pub struct Signal(Arc<watch::Sender<Option<Interrupt>>>);
 
 impl Signal {
-    fn raise(&self, value: u8) {
-        // The first reason stands.
-        let _ = self
-            .0
-            .compare_exchange(GO_ON, value, Ordering::Relaxed, Ordering::Relaxed);
+    fn raise(&self, interrupt: Interrupt) {
+        self.0.send_if_modified(|raised| {
+            // The first reason stands.
+            let is_first = raised.is_none();
+            raised.get_or_insert(interrupt);
+            is_first
+        });
     }
 
     /// Whether to go on.
@@ -31,11 +28,16 @@ impl Signal {
     /// # Errors
     /// The [`Interrupt`] that was raised.
     pub fn check(&self) -> Result<(), Interrupt> {
-        match self.0.load(Ordering::Relaxed) {
-            GO_ON => Ok(()),
-            CANCEL => Err(Interrupt::Canceled),
-            _ => Err(Interrupt::Stopping),
-        }
+        self.0.borrow().map_or(Ok(()), Err)
+    }
+
+    /// Waits until it is not to go on.
+    pub async fn interrupted(&self) -> Interrupt {
+        let mut raised = self.0.subscribe();
+        let raised = raised.wait_for(Option::is_some).await;
+        raised.ok().and_then(|raised| *raised).expect(
+            "the sender lives as long as this signal, and only some interrupt ends the wait",
+        )
     }
 }
 
@@ -78,14 +80,16 @@ impl Active {
     pub fn cancel(&self, id: ConversionId) {
         for (attempt, signal) in self.lock().iter() {
             if attempt.conversion == id {
-                signal.raise(CANCEL);
+                signal.raise(Interrupt::Canceled);
             }
         }
     }
 
     /// Asks all attempts to end, to be handed back.
     pub fn stop_all(&self) {
-        self.lock().values().for_each(|signal| signal.raise(STOP));
+        self.lock()
+            .values()
+            .for_each(|signal| signal.raise(Interrupt::Stopping));
     }
 
     /// What runs here.
@@ -98,6 +102,18 @@ impl Active {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn who_waits_hears_the_signal_whenever_it_came() {
+        let active = Active::default();
+        let entry = active.enter(Attempt {
+            conversion: ConversionId::new(),
+            number: 1,
+        });
+        let (heard, ()) = tokio::join!(entry.signal.interrupted(), async { active.stop_all() });
+        assert_eq!(heard, Interrupt::Stopping);
+        assert_eq!(entry.signal.interrupted().await, Interrupt::Stopping);
+    }
 
     #[test]
     fn signals_reach_their_attempt_alone() {

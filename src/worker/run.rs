@@ -26,6 +26,7 @@ use crate::{
         listen::Fraction,
     },
     error_chain::chain,
+    inference::error::EngineError,
     pipeline::{
         self, Job, Product,
         error::PipelineError,
@@ -91,6 +92,11 @@ impl RunError {
     fn interrupt(&self) -> Option<Interrupt> {
         match self {
             Self::Pipeline(PipelineError::Interrupted(interrupt)) => Some(*interrupt),
+            // Whoever took part may be the cause, and would take one device after another with it: that counts as failure.
+            Self::Pipeline(PipelineError::Engine(EngineError::DeviceLost {
+                took_part: false,
+                ..
+            })) => Some(Interrupt::Displaced),
             Self::Database(DatabaseError::Lost) => Some(Interrupt::Lost),
             _ => None,
         }
@@ -157,6 +163,10 @@ impl Reporter for RowReporter<'_> {
 
     fn check(&self) -> Result<(), Interrupt> {
         self.signal.check()
+    }
+
+    async fn interrupted(&self) -> Interrupt {
+        self.signal.interrupted().await
     }
 }
 
@@ -292,7 +302,7 @@ impl Worker {
                 "canceled",
                 retrying(|| self.database.cancel_attempt(attempt)).await,
             ),
-            Some(Interrupt::Stopping | Interrupt::Unrecorded) => (
+            Some(Interrupt::Stopping | Interrupt::Unrecorded | Interrupt::Displaced) => (
                 "handed_back",
                 retrying(|| self.database.hand_back(attempt)).await,
             ),

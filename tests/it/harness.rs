@@ -21,6 +21,8 @@ use tokio::sync::OnceCell;
 
 pub mod agent;
 pub mod client;
+#[cfg(feature = "torch")]
+pub mod engines;
 pub mod fetched;
 pub mod meshes;
 pub mod pictures;
@@ -136,6 +138,20 @@ impl World {
         } else {
             None
         };
+        Self::start(settings, engine).await
+    }
+
+    /// A node of this process over an engine of its own, with that engine's models.
+    pub async fn node_over(&self, engine: Engine, models_dir: &Path) -> Node {
+        let settings = Settings {
+            orfeas_models_dir: Some(models_dir.to_owned()),
+            orfeas_default_model: engine.default_model().to_owned(),
+            ..self.settings()
+        };
+        Self::start(settings, Some(engine)).await.unwrap()
+    }
+
+    async fn start(settings: Settings, engine: Option<Engine>) -> Result<Node, AppError> {
         let options = AppOptions {
             settings,
             program: PathBuf::from(PROGRAM),

@@ -15,10 +15,16 @@ mod access;
 mod audit;
 mod bad_input;
 mod batch;
+#[cfg(feature = "torch")]
+mod cancel;
 mod cli;
 mod conversion;
+#[cfg(feature = "torch")]
+mod dense;
 mod embedded;
 mod examples;
+#[cfg(feature = "torch")]
+mod faults;
 mod http;
 mod idempotency;
 mod identity;

@@ -22,6 +22,9 @@ pub struct Device {
     pub memory_free_bytes: Option<u64>,
     /// The largest GPU batch that it takes now.
     pub batch_images_max: u32,
+    /// Why it is no longer used.
+    #[serde(default)]
+    pub lost: Option<String>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, DeriveEntityModel)]

@@ -22,6 +22,8 @@ pub struct Device {
     pub memory_free_bytes: Option<u64>,
     /// The largest GPU batch that it takes now.
     pub gpu_batch_size: u32,
+    /// Why it is no longer used: it failed, and only a restart of the node brings it back.
+    pub lost: Option<String>,
 }
 
 #[Object]
@@ -54,8 +56,15 @@ impl ServerNode {
             memory_total_bytes: device.memory_total_bytes,
             memory_free_bytes: device.memory_free_bytes,
             gpu_batch_size: device.batch_images_max,
+            lost: device.lost.clone(),
         };
         self.0.devices.0.iter().map(device).collect()
+    }
+
+    /// Whether it has lost a device; without any left it takes no conversions.
+    async fn degraded(&self) -> bool {
+        let mut devices = self.0.devices.0.iter();
+        devices.any(|device| device.lost.is_some())
     }
 
     /// When it started.

@@ -2,6 +2,7 @@
 
 use std::{
     collections::VecDeque,
+    ops::Range,
     panic::{AssertUnwindSafe, catch_unwind},
     time::Instant,
 };
@@ -13,6 +14,7 @@ use super::{
     super::{
         backend::{Backend, FieldValues, Portion, Rows, UnderWay},
         error::{EngineError, Operation},
+        memory::Lesson,
         queue::{EncodeJob, MatteJob},
     },
     Executor, POINTS_FITTING_MIN,
@@ -85,36 +87,7 @@ impl<B: Backend> Executor<B> {
                 span,
                 under_way,
             })),
-            Err(error) => self.divide(jobs, error),
-        }
-    }
-
-    /// Jobs that failed together: one alone has failed for good, more are encoded in halves, so that nobody fails for
-    /// a neighbour.
-    fn divide(&mut self, jobs: Vec<EncodeJob>, error: EngineError) {
-        if jobs.len() == 1 || self.lost.is_some() {
-            return jobs.into_iter().for_each(|job| job.fail(error.clone()));
-        }
-        warn!(device = %self.id, images = jobs.len(), error = %error, "A batch failed and is halved");
-        if let (EngineError::OutOfMemory { .. }, Some(first)) = (&error, jobs.first()) {
-            let model = first.model;
-            self.queue.lock().devices[self.device].ceilings[model].lower_below(jobs.len());
-        }
-        self.in_halves(jobs, Self::begin_encode);
-    }
-
-    /// Begins jobs again in two halves, and waits for each.
-    pub(super) fn in_halves<J>(&mut self, mut jobs: Vec<J>, begin: fn(&mut Self, Vec<J>)) {
-        let rest = jobs.split_off(jobs.len().div_ceil(2));
-        for half in [jobs, rest] {
-            let flights = self.flights.len();
-            begin(self, half);
-            // What was begun before stays under way; results of these may wait for it.
-            if self.flights.len() > flights
-                && let Some(flight) = self.flights.pop_back()
-            {
-                self.land(flight);
-            }
+            Err(error) => self.divide_encode(model, jobs, error),
         }
     }
 
@@ -152,12 +125,21 @@ impl<B: Backend> Executor<B> {
                 self.queries.begin(&plan.parts);
                 self.flights.push_back(Flight::Query(flight));
             }
-            // Nothing has begun: the same points are asked again, in smaller passes.
-            Err(EngineError::OutOfMemory { .. }) if points > POINTS_FITTING_MIN => {
-                warn!(device = %self.id, points, "A pass of queries did not fit and is halved");
-                self.points_fitting = (points / 2).max(POINTS_FITTING_MIN);
+            Err(error) => {
+                // Earlier points of the same conversions may be under way, and are answered before these.
+                while self.lost.is_none() && !self.flights.is_empty() {
+                    self.land_first();
+                }
+                let is_short = matches!(error, EngineError::OutOfMemory { .. });
+                let failed_before = self.out_of_memory_alone;
+                self.separate(&plan.parts, error);
+                // As in `divide`.
+                if is_short && self.lost.is_none() && self.out_of_memory_alone == failed_before {
+                    self.points_fitting = (points / 2).max(POINTS_FITTING_MIN);
+                    self.backend
+                        .learn(model, Lesson::Points(self.points_fitting));
+                }
             }
-            Err(error) => self.separate(&plan.parts, error),
         }
     }
 
@@ -197,25 +179,53 @@ impl<B: Backend> Executor<B> {
     /// A pass of queries failed: each part is asked alone, so that nobody fails for a neighbour.
     fn separate(&mut self, parts: &[Part], error: EngineError) {
         if let [part] = parts {
-            return self.queries.fail(part.query, error);
+            return self.ask_less(part, error);
+        }
+        if let EngineError::DeviceLost { .. } = &error {
+            for part in parts {
+                self.queries.fail(part.query, error.clone());
+            }
+            return;
         }
         warn!(device = %self.id, conversions = parts.len(), error = %error, "A pass of queries failed and is asked again one by one");
         self.queries.drop_abandoned();
         for part in parts {
-            let Some(model) = self.queries.get(part.query).map(|asking| asking.job.model) else {
-                continue;
-            };
-            if self.lost.is_some() {
-                return; // everybody hears of it in a moment
+            self.ask_alone(part);
+        }
+    }
+
+    /// Asks a part by itself and waits for it, unless its query has ended.
+    fn ask_alone(&mut self, part: &Part) {
+        let Some(model) = self.queries.get(part.query).map(|asking| asking.job.model) else {
+            return;
+        };
+        if self.lost.is_some() {
+            return; // everybody hears of it in a moment
+        }
+        match self.fly(model, std::slice::from_ref(part), part.points.len()) {
+            Ok(flight) => {
+                self.queries.begin(&flight.jobs);
+                self.land(Flight::Query(flight));
             }
-            let part = std::slice::from_ref(part);
-            match self.fly(model, part, part[0].points.len()) {
-                Ok(flight) => {
-                    self.queries.begin(part);
-                    self.land(Flight::Query(flight));
-                }
-                Err(error) => self.queries.fail(part[0].query, error),
-            }
+            Err(error) => self.ask_less(part, error),
+        }
+    }
+
+    /// A part failed by itself: where it wanted too much memory its halves are asked, else its query has failed.
+    fn ask_less(&mut self, part: &Part, error: EngineError) {
+        let is_short = matches!(error, EngineError::OutOfMemory { .. });
+        let Range { start, end } = part.points;
+        if !is_short || end - start <= POINTS_FITTING_MIN {
+            self.out_of_memory_alone += u64::from(is_short);
+            return self.queries.fail(part.query, error);
+        }
+        warn!(device = %self.id, points = end - start, "A pass of queries did not fit and is halved");
+        let middle = start + (end - start).div_ceil(2);
+        for points in [start..middle, middle..end] {
+            self.ask_alone(&Part {
+                query: part.query,
+                points,
+            });
         }
     }
 
@@ -241,16 +251,8 @@ impl<B: Backend> Executor<B> {
                 span,
                 under_way,
             })),
-            Err(error) => self.matte_apart(jobs, error),
+            Err(error) => self.divide_matte(model, jobs, error),
         }
-    }
-
-    /// As [`Self::divide`], for mattes.
-    fn matte_apart(&mut self, jobs: Vec<MatteJob>, error: EngineError) {
-        if jobs.len() == 1 || self.lost.is_some() {
-            return jobs.into_iter().for_each(|job| job.fail(error.clone()));
-        }
-        self.in_halves(jobs, Self::begin_matte);
     }
 
     /// Waits for the pass that was begun first.
@@ -265,13 +267,13 @@ impl<B: Backend> Executor<B> {
         }
     }
 
-    fn land(&mut self, flight: Flight<B::Codes>) {
+    pub(super) fn land(&mut self, flight: Flight<B::Codes>) {
         match flight {
             Flight::Encode(pass) => {
-                let (_, jobs, landed) = self.landed(pass, Operation::Encode);
+                let (model, jobs, landed) = self.landed(pass, Operation::Encode);
                 match landed {
                     Ok(codes) => self.land_encode(jobs, codes),
-                    Err(error) => self.divide(jobs, error),
+                    Err(error) => self.divide_encode(model, jobs, error),
                 }
             }
             Flight::Query(pass) => {
@@ -286,17 +288,17 @@ impl<B: Backend> Executor<B> {
                 }
             }
             Flight::Matte(pass) => {
-                let (_, jobs, landed) = self.landed(pass, Operation::Matte);
+                let (model, jobs, landed) = self.landed(pass, Operation::Matte);
                 match landed {
                     Ok(mattes) => land_mattes(jobs, mattes),
-                    Err(error) => self.matte_apart(jobs, error),
+                    Err(error) => self.divide_matte(model, jobs, error),
                 }
             }
             Flight::Step(operation, pass) => {
                 let (model, ids, landed) = self.landed(pass, operation);
                 match landed {
                     Ok(rows) => self.land_step(ids, rows),
-                    Err(error) => self.divide_step(ids, model, error),
+                    Err(error) => self.divide_step(model, ids, error),
                 }
             }
         }
@@ -356,8 +358,16 @@ impl<B: Backend> Executor<B> {
                     .jobs
                     .into_iter()
                     .for_each(|job| job.fail(error.clone())),
-                // Those are still in hand, and fail there.
-                Flight::Query(_) | Flight::Step(..) => {}
+                Flight::Query(pass) => {
+                    for part in pass.jobs {
+                        self.queries.fail(part.query, error.clone());
+                    }
+                }
+                Flight::Step(_, pass) => {
+                    for id in pass.jobs {
+                        self.running.fail(id, error.clone());
+                    }
+                }
                 Flight::Matte(pass) => pass
                     .jobs
                     .into_iter()

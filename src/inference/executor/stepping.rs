@@ -9,12 +9,11 @@ use std::{
 };
 
 use metrics::histogram;
-use tracing::{info_span, warn};
+use tracing::info_span;
 
 use super::{
     super::{
         backend::{Backend, Rows},
-        error::EngineError,
         queue::EncodeJob,
     },
     Executor,
@@ -46,7 +45,7 @@ impl<B: Backend> Executor<B> {
     }
 
     /// Begins a pass of denoising of some of one plan; if that fails, finds out at once whose fault it is.
-    fn begin_step(&mut self, ids: Vec<RunningId>) {
+    pub(super) fn begin_step(&mut self, ids: Vec<RunningId>) {
         let span = info_span!("denoise", device = %self.id, conversions = ids.len());
         let (model, origins) = self.running.origins(&ids);
         for origin in origins {
@@ -75,22 +74,8 @@ impl<B: Backend> Executor<B> {
                 };
                 self.flights.push_back(Flight::Step(operation, pass));
             }
-            Err(error) => self.divide_step(ids, model, error),
+            Err(error) => self.divide_step(model, ids, error),
         }
-    }
-
-    /// As [`Self::divide`], for a pass of denoising. What went in is still there, so that nothing is done twice.
-    pub(super) fn divide_step(&mut self, ids: Vec<RunningId>, model: usize, error: EngineError) {
-        if ids.len() == 1 || self.lost.is_some() {
-            return ids
-                .into_iter()
-                .for_each(|id| self.running.fail(id, error.clone()));
-        }
-        warn!(device = %self.id, conversions = ids.len(), error = %error, "A pass of denoising failed and is halved");
-        if let EngineError::OutOfMemory { .. } = error {
-            self.queue.lock().devices[self.device].denoise_ceilings[model].lower_below(ids.len());
-        }
-        self.in_halves(ids, Self::begin_step);
     }
 
     /// Takes in what a pass of denoising gave: some go on, some have come to their end, some have failed by themselves.

@@ -3,6 +3,7 @@
 use super::*;
 
 mod failures;
+mod memory;
 mod script;
 mod sharing;
 mod stepping;

@@ -20,7 +20,11 @@ pub(super) fn classify(message: &str, device: DeviceId, operation: Operation) ->
         EngineError::OutOfMemory { device, operation }
     } else if says("CUDA error:") {
         // Errors of kernels stay with the process's context: no later call on this device can succeed.
-        EngineError::DeviceLost { device, reason }
+        EngineError::DeviceLost {
+            device,
+            reason,
+            took_part: true,
+        }
     } else {
         EngineError::Torch {
             device,

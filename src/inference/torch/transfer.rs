@@ -210,7 +210,11 @@ impl Transfers {
 
 /// Errors of the runtime stay with the device: no later call can succeed.
 fn lost(device: DeviceId) -> impl FnOnce(String) -> EngineError {
-    move |reason| EngineError::DeviceLost { device, reason }
+    move |reason| EngineError::DeviceLost {
+        device,
+        reason,
+        took_part: true,
+    }
 }
 
 /// A tensor that lies in values which others own. It must not outlive them.

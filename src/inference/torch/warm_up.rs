@@ -11,7 +11,7 @@ use super::{
         error::EngineError,
         manifest::{Manifest, ModelError},
         measurements::Subject,
-        memory::{Measured, Measurement, MemoryNow, sizes},
+        memory::{Lesson, Measured, Measurement, MemoryNow, sizes},
     },
     TorchBackend,
     check::inputs::{cloud, noise},
@@ -26,9 +26,13 @@ const POINTS_GAIN_MIN: f64 = 0.1;
 /// Runs of each size; the quickest counts.
 const REPEATS: usize = 3;
 
+/// Runs a pass of so many once and tells its time.
+type Pass<'a> = &'a dyn Fn(&mut TorchBackend, usize) -> Result<Duration, EngineError>;
+
 impl TorchBackend {
     /// Runs each batch size until it is warm; measures it, unless that was done at an earlier start. On a CPU the check
-    /// of the contract has warmed the only size there is, and there is nothing to choose by measurement.
+    /// of the contract has warmed the only size there is, and there is nothing to choose by measurement. What running out
+    /// of memory has taught at earlier starts holds on any device.
     ///
     /// # Errors
     /// [`ModelError::Contract`] if a pass fails otherwise than for want of memory.
@@ -39,71 +43,78 @@ impl TorchBackend {
         images_max: usize,
         free_loaded: Option<u64>,
     ) -> Result<Measured, ModelError> {
-        if !self.shares_passes() {
-            return Ok(Measured::default());
-        }
         let subject = self.subject(model, manifest, images_max);
-        let found = self
-            .measurements
-            .as_ref()
-            .and_then(|kept| kept.find(&subject));
-        let measured = match found {
-            Some(measured) => {
-                debug!(device = %self.id, "Model {} was measured at an earlier start", manifest.name);
-                for row in measured.rows() {
-                    self.encode_noise(model, manifest, row.images)
-                        .map_err(failed(row.images))?;
-                    self.warm_sizes(model).push(row.images);
-                }
-                for row in measured.denoise.iter().flat_map(|denoise| denoise.rows()) {
-                    self.denoise_noise(model, manifest, row.images)
-                        .map_err(failed(row.images))?;
-                    self.warm_steps(model).push(row.images);
-                }
-                measured
+        let kept = self.measurements.as_ref();
+        // What was learned may be all there is: of a CPU, or where the rest was deleted.
+        let mut measured = kept
+            .and_then(|kept| kept.find(&subject))
+            .unwrap_or_default();
+        if self.shares_passes() {
+            let known = !measured.rows().is_empty();
+            let again = |backend: &mut Self, measured: &mut Measured, one: Pass<'_>| match known {
+                true => backend.run_again(measured, images_max, one),
+                false => backend.measure(measured, images_max, free_loaded, one),
+            };
+            let encode =
+                &|backend: &mut Self, images| backend.encode_noise(model, manifest, images);
+            self.loaded_mut(model).warm = again(self, &mut measured, encode)?;
+            if manifest.sampling().is_some() {
+                let denoise =
+                    &|backend: &mut Self, rows| backend.denoise_noise(model, manifest, rows);
+                let steps = measured.denoise.get_or_insert_default();
+                self.loaded_mut(model).warm_steps = again(self, steps, denoise)?;
             }
-            None => {
-                let measured = self.measure(model, manifest, images_max, free_loaded)?;
+            if known {
+                debug!(device = %self.id, "Model {} was measured at an earlier start", manifest.name);
+            } else {
+                let worthwhile = self.points_worthwhile(model, manifest).map_err(failed(1))?;
+                if let Some(points) = worthwhile {
+                    measured.learn(Lesson::Points(points));
+                }
                 if let Some(kept) = &self.measurements {
                     kept.keep(&subject, &measured);
                 }
-                measured
             }
-        };
+        }
         self.limit_points(model, measured.points_worthwhile);
+        self.loaded_mut(model).subject = Some(subject);
         Ok(measured)
     }
 
+    /// Runs the sizes that were measured at an earlier start, as far as they fit today, and says which those are.
+    fn run_again(
+        &mut self,
+        measured: &mut Measured,
+        images_max: usize,
+        one: Pass<'_>,
+    ) -> Result<Vec<usize>, ModelError> {
+        measured.cut_above(measured.images_max(images_max));
+        let mut fitting = Vec::new();
+        for row in measured.rows() {
+            match one(self, row.images) {
+                Ok(_) => fitting.push(row.images),
+                Err(EngineError::OutOfMemory { .. }) if !fitting.is_empty() => {
+                    warn!(device = %self.id, images = row.images, "A batch of {} does not fit on {} any more", row.images, self.id);
+                    break;
+                }
+                Err(error) => return Err(failed(row.images)(error)),
+            }
+        }
+        // Others may have taken memory for today: what is kept stays as it is.
+        measured.cut_above(fitting.last().copied().unwrap_or(0));
+        Ok(fitting)
+    }
+
+    /// Runs each size, measures it, and says which have run. Ends where a size does not fit.
     fn measure(
         &mut self,
-        model: usize,
-        manifest: &Manifest,
+        measured: &mut Measured,
         images_max: usize,
         free_loaded: Option<u64>,
-    ) -> Result<Measured, ModelError> {
-        let encode = |backend: &mut Self, images| backend.encode_noise(model, manifest, images);
-        let mut measured = self.measure_sizes(images_max, free_loaded, encode)?;
-        let sizes = measured.rows().iter().map(|row| row.images);
-        self.warm_sizes(model).extend(sizes);
-        if manifest.sampling().is_some() {
-            let denoise = |backend: &mut Self, rows| backend.denoise_noise(model, manifest, rows);
-            let steps = self.measure_sizes(images_max, free_loaded, denoise)?;
-            let sizes = steps.rows().iter().map(|row| row.images);
-            self.warm_steps(model).extend(sizes);
-            measured.denoise = Some(Box::new(steps));
-        }
-        measured.points_worthwhile = self.points_worthwhile(model, manifest).map_err(failed(1))?;
-        Ok(measured)
-    }
-
-    /// Runs each size by `one`, which tells its time, and measures it. Ends where a size does not fit.
-    fn measure_sizes(
-        &mut self,
-        images_max: usize,
-        free_loaded: Option<u64>,
-        one: impl Fn(&mut Self, usize) -> Result<Duration, EngineError>,
-    ) -> Result<Measured, ModelError> {
-        let mut measured = Measured::default();
+        one: Pass<'_>,
+    ) -> Result<Vec<usize>, ModelError> {
+        let mut fitting = Vec::new();
+        let images_max = measured.images_max(images_max);
         for images in sizes(images_max) {
             // The first run chooses kernels and takes memory.
             let mut run = || -> Result<Duration, EngineError> {
@@ -123,6 +134,7 @@ impl TorchBackend {
                         encode,
                         bytes,
                     });
+                    fitting.push(images);
                 }
                 Err(EngineError::OutOfMemory { .. }) if images > 1 => {
                     warn!(device = %self.id, images, "A batch of {images} does not fit on {}", self.id);
@@ -131,7 +143,7 @@ impl TorchBackend {
                 Err(error) => return Err(failed(images)(error)),
             }
         }
-        Ok(measured)
+        Ok(fitting)
     }
 
     /// The time of one encode by itself.

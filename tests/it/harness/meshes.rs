@@ -1,7 +1,7 @@
 //! What every mesh file that a test gets must pass.
 
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     io::{Cursor, Write},
     path::Path,
     process::Command,
@@ -26,6 +26,17 @@ impl Shape {
         along.fold((f32::MAX, f32::MIN), |(low, high), value| {
             (low.min(value), high.max(value))
         })
+    }
+
+    /// Of the same form: each corner of the one has one of the other's within a distance. So it doesn't matter through
+    /// which edge of the grid a surface leaves that passes a sample by a hair.
+    pub fn assert_near(&self, other: &Self, distance: f32) {
+        let apart = farthest(&self.positions, &other.positions)
+            .max(farthest(&other.positions, &self.positions));
+        assert!(
+            apart <= distance,
+            "a corner is {apart} from the nearest of the other mesh"
+        );
     }
 
     fn longest_side(&self) -> f32 {
@@ -69,6 +80,34 @@ impl Shape {
             "the longest side is {found}, not {longest}"
         );
     }
+}
+
+/// The distance of that corner of `from` which is farthest from all of `to`, as far as it matters: at most a fiftieth.
+fn farthest(from: &[[f32; 3]], to: &[[f32; 3]]) -> f32 {
+    const REACH: f32 = 0.02;
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "cells of a mesh of a metre"
+    )]
+    let cell = |position: [f32; 3]| position.map(|along| (along / REACH).floor() as i32);
+    let mut cells: HashMap<[i32; 3], Vec<[f32; 3]>> = HashMap::new();
+    for &position in to {
+        cells.entry(cell(position)).or_default().push(position);
+    }
+    let nearest = |position: [f32; 3]| {
+        let [x, y, z] = cell(position);
+        let around = (-1..=1).flat_map(|dx| (-1..=1).map(move |dy| (dx, dy)));
+        let around = around.flat_map(|(dx, dy)| (-1..=1).map(move |dz| [x + dx, y + dy, z + dz]));
+        let near = around.filter_map(|cell| cells.get(&cell)).flatten();
+        let apart = near.map(|other| {
+            let axis = |axis: usize| (position[axis] - other[axis]).powi(2);
+            (axis(0) + axis(1) + axis(2)).sqrt()
+        });
+        apart.fold(REACH, f32::min)
+    };
+    from.iter()
+        .map(|&position| nearest(position))
+        .fold(0.0, f32::max)
 }
 
 /// Reads a GLB as a client would, and has the Khronos validator look at it.

@@ -346,6 +346,7 @@ fn a_device_that_cannot_be_opened_keeps_the_engine_from_starting() {
         Err(EngineError::DeviceLost {
             device: options.id,
             reason: "planned".into(),
+            took_part: false,
         })
     };
     let started = Engine::start_on(options(models.path()), &[GPU], refuse);

@@ -19,7 +19,7 @@ pub(super) use super::super::{
         error::Operation,
         handle::Ticket,
         manifest::{MANIFEST_FILE, ModelError},
-        memory::{Measured, MemoryNow},
+        memory::{Lesson, Measured, MemoryNow},
         sampling::SamplingOptions,
         starting::OpenOptions,
     },
@@ -39,6 +39,7 @@ pub(super) const HUGE: f32 = 1004.0;
 pub(super) const QUERY_NAN: f32 = 1005.0;
 pub(super) const QUERY_PANIC: f32 = 1006.0;
 pub(super) const LANDS_BADLY: f32 = 1007.0;
+pub(super) const QUERY_HUGE: f32 = 1008.0;
 
 /// What the test sees and decides of a scripted device.
 #[derive(Debug, Default)]
@@ -57,6 +58,8 @@ pub(super) struct Script {
     pub(super) images_fitting: AtomicUsize,
     /// Passes of more points than this are out of memory; 0 for no such bound.
     pub(super) points_fitting: AtomicUsize,
+    /// What is to be kept for the next start.
+    pub(super) lessons: Mutex<Vec<Lesson>>,
     /// Codes that lie on the device.
     pub(super) codes: Arc<AtomicUsize>,
     /// If there, each pass waits for a word.
@@ -121,6 +124,7 @@ impl Backend for ScriptedBackend {
             return Err(EngineError::DeviceLost {
                 device: self.id,
                 reason: "planned".into(),
+                took_part: true,
             });
         }
         if values.contains(&NAN) {
@@ -174,13 +178,13 @@ impl Backend for ScriptedBackend {
         let fitting = self.script.points_fitting.load(Ordering::SeqCst);
         assert!(points <= POINTS_PER_PASS, "{points} points in a pass");
         let operation = Operation::Query;
-        if fitting > 0 && points > fitting {
+        let poisoned = |value: f32| portions.iter().any(|portion| portion.codes.value == value);
+        if (fitting > 0 && points > fitting) || poisoned(QUERY_HUGE) {
             return Err(EngineError::OutOfMemory {
                 device: self.id,
                 operation,
             });
         }
-        let poisoned = |value: f32| portions.iter().any(|portion| portion.codes.value == value);
         assert!(!poisoned(QUERY_PANIC), "a planned panic");
         let lands_badly = poisoned(LANDS_BADLY);
         let id = self.id;
@@ -217,6 +221,13 @@ impl Backend for ScriptedBackend {
     ) -> Result<UnderWay<Vec<Vec<f32>>>, EngineError> {
         self.script.mattes.lock().unwrap().push(images.len());
         self.script.wait_at_gate();
+        let fitting = self.script.images_fitting.load(Ordering::SeqCst);
+        if fitting > 0 && images.len() > fitting {
+            return Err(EngineError::OutOfMemory {
+                device: self.id,
+                operation: Operation::Matte,
+            });
+        }
         let mattes = images.iter().map(|image| image[..SIDE * SIDE].to_vec());
         Ok(UnderWay::landed(mattes.collect()))
     }
@@ -235,6 +246,10 @@ impl Backend for ScriptedBackend {
 
     fn memory(&self) -> Option<MemoryNow> {
         None
+    }
+
+    fn learn(&mut self, _model: usize, lesson: Lesson) {
+        self.script.lessons.lock().unwrap().push(lesson);
     }
 }
 

@@ -86,7 +86,7 @@ fn every_conversion_gets_its_own_points_back_however_they_lie_in_rows() {
 fn blank_pictures_that_fill_a_batch_up_change_nothing_and_get_no_codes() {
     let pictures = pictures();
     let (mut backend, alone) = loaded(&pictures);
-    backend.warm_sizes(0).extend([1, 4]);
+    backend.loaded_mut(0).warm.extend([1, 4]);
     let together: Vec<&[f32]> = pictures.iter().map(Vec::as_slice).collect();
     let filled_up = rows(&mut backend, &together);
     assert_eq!(filled_up.len(), 3);
