@@ -1,7 +1,9 @@
-//! Where conversions compute: a pool with as many threads as there are cores, at a lower priority than the rest.
+//! Where conversions compute: pools with as many threads as there are cores, at a lower priority than the rest.
 //!
 //! With a thread for each conversion, sixty conversions at once would leave the thread that feeds a GPU a quarter of a
 //! core, and the GPU idle. Here whoever comes first is computed first, and the device's thread goes before all of them.
+//! What makes the next query of a model takes milliseconds and has a pool of its own, so that it doesn't stand in line
+//! behind meshes that are being written while the device has nothing to do.
 
 use std::{
     any::Any,
@@ -15,18 +17,54 @@ use tracing::debug;
 
 use super::error::PipelineError;
 
-/// How nice the threads are: at 10 they get a ninth of a core where another thread wants it.
-const NICENESS: i32 = 10;
+/// Threads that compute alike.
+struct Pool {
+    threads: OnceLock<ThreadPool>,
+    name: &'static str,
+    /// How nice its threads are: at 5 they get a quarter of a core where a thread at 0 wants it, at 15 a thirtieth.
+    niceness: i32,
+}
 
-/// Computes on the pool. What it spawns with rayon's `scope` and `join` runs there, too.
+/// What a device waits for.
+static SAMPLING: Pool = Pool {
+    threads: OnceLock::new(),
+    name: "sample",
+    niceness: 5,
+};
+
+/// Everything else.
+static REST: Pool = Pool {
+    threads: OnceLock::new(),
+    name: "compute",
+    niceness: 15,
+};
+
+/// Computes on the pool of what takes long. What it spawns with rayon's `scope` and `join` runs there, too.
 ///
 /// # Errors
 /// [`PipelineError::Panicked`]: a panic there is an error of this conversion alone.
 pub(super) async fn compute<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, PipelineError> {
+    compute_on(&REST, work).await
+}
+
+/// The same before all of that: for the milliseconds between two queries.
+///
+/// # Errors
+/// As [`compute`].
+pub(super) async fn compute_soon<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, PipelineError> {
+    compute_on(&SAMPLING, work).await
+}
+
+async fn compute_on<T: Send + 'static>(
+    pool: &'static Pool,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, PipelineError> {
     let (sender, receiver) = oneshot::channel();
-    pool().spawn(move || {
+    pool.threads().spawn(move || {
         // Whoever waits no more, needs no answer.
         drop(sender.send(catch_unwind(AssertUnwindSafe(work))));
     });
@@ -38,20 +76,21 @@ pub(super) async fn compute<T: Send + 'static>(
     })
 }
 
-fn pool() -> &'static ThreadPool {
-    static POOL: OnceLock<ThreadPool> = OnceLock::new();
-    POOL.get_or_init(|| {
-        ThreadPoolBuilder::new()
-            .thread_name(|number| format!("compute-{number}"))
-            .start_handler(|_| {
-                // Of this thread alone, as Linux has it. Without it things only get slower.
-                if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
-                    debug!(%error, "A computing thread keeps its priority");
-                }
-            })
-            .build()
-            .expect("threads can be made when the first conversion computes")
-    })
+impl Pool {
+    fn threads(&'static self) -> &'static ThreadPool {
+        self.threads.get_or_init(|| {
+            ThreadPoolBuilder::new()
+                .thread_name(|number| format!("{}-{number}", self.name))
+                .start_handler(|_| {
+                    // Of this thread alone, as Linux has it. Without it things only get slower.
+                    if let Err(error) = rustix::process::setpriority_process(None, self.niceness) {
+                        debug!(%error, "A computing thread keeps its priority");
+                    }
+                })
+                .build()
+                .expect("threads can be made when the first conversion computes")
+        })
+    }
 }
 
 /// What a panic said.
@@ -80,13 +119,17 @@ mod tests {
     #[tokio::test]
     async fn it_runs_behind_the_rest_and_on_no_more_threads_than_cores() {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
-        let (niceness, threads) = compute(|| {
+        let seen = || {
             let niceness = rustix::process::getpriority_process(None).unwrap();
             (niceness, rayon::current_num_threads())
-        })
-        .await
-        .unwrap();
-        assert_eq!(threads, cores);
-        assert!(niceness >= NICENESS, "{niceness}");
+        };
+        for (seen, pool) in [
+            (compute(seen).await, &REST),
+            (compute_soon(seen).await, &SAMPLING),
+        ] {
+            let (niceness, threads) = seen.unwrap();
+            assert_eq!(threads, cores);
+            assert!(niceness >= pool.niceness, "{niceness}");
+        }
     }
 }

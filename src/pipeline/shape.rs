@@ -1,7 +1,7 @@
 //! From an encoded picture to a coloured surface: the stages that ask the engine.
 
 use super::{
-    compute::compute,
+    compute::{compute, compute_soon},
     error::PipelineError,
     stage::{Reporter, StageGuard, Stages},
 };
@@ -106,7 +106,7 @@ async fn reconstruct<R: Reporter>(
 ) -> Result<FieldSampler, PipelineError> {
     let mut sampler = FieldSampler::new(field);
     loop {
-        let (returned, points) = compute(move || {
+        let (returned, points) = compute_soon(move || {
             let points = sampler.request();
             (sampler, points)
         })
@@ -118,7 +118,7 @@ async fn reconstruct<R: Reporter>(
         stage.check()?;
         let asked = engine.query(codes, points, Want::Logits);
         let values = stage.unless_interrupted(asked).await??;
-        sampler = compute(move || sampler.supply(&values.logits).map(|()| sampler)).await??;
+        sampler = compute_soon(move || sampler.supply(&values.logits).map(|()| sampler)).await??;
         stage.fraction(sampler.fraction());
     }
 }

@@ -70,7 +70,7 @@ fn rows_at_different_steps_share_passes_and_are_what_they_are_alone() {
         .collect();
     // Once as many rows as there are, and once filled up to a size that is warm.
     for warm in [vec![], vec![1, ROWS]] {
-        *backend.warm_steps(0) = warm;
+        backend.loaded_mut(0).warm_steps = warm;
         let together = backend.denoised(0, shared(&codes), &samplings, 1).unwrap();
         for (alone, together) in alone.iter().zip(&together) {
             assert_eq!(alone.size(), together.size());
