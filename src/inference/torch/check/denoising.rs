@@ -5,7 +5,7 @@ use tch::Tensor;
 use super::{
     super::super::{
         backend::{Backend as _, Beginning, Denoising},
-        error::EngineError,
+        error::{EngineError, Operation},
         sampling::{Sampling, SamplingLimits},
     },
     Fault, NO_CODES, NO_LATENTS, NO_VALUES, PICTURES, Probe, broken,
@@ -36,7 +36,10 @@ impl Probe<'_> {
         let first = self.latents.take().ok_or(NO_LATENTS)?;
         let codes = self.first_codes()?;
         let sampling = self.limits().shortest(1);
-        let mut latents = self.stepped(&first, &codes, 0, sampling)?;
+        let stepped = self.stepped(&first, &codes, 0, sampling)?;
+        // A copy, for a model that denoises its argument where it lies gives that same tensor both times.
+        let copied = stepped.f_detach_copy();
+        let mut latents = copied.map_err(self.backend.failed(Operation::Denoise))?;
         let again = self.stepped(&first, &codes, 0, sampling)?;
         let moved = self.code_move(&latents, &again)?;
         if self.is_other(moved) {
