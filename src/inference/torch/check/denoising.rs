@@ -5,7 +5,7 @@ use tch::Tensor;
 use super::{
     super::super::{
         backend::{Backend as _, Beginning, Denoising},
-        error::EngineError,
+        error::{EngineError, Operation},
         sampling::{Sampling, SamplingLimits},
     },
     Fault, NO_CODES, NO_LATENTS, NO_VALUES, PICTURES, Probe, broken,
@@ -30,13 +30,18 @@ impl Probe<'_> {
         Ok(detail)
     }
 
-    /// As few steps as the model allows, the first of them twice: a method that keeps something between calls, or
-    /// changes its arguments, gives another answer the second time.
+    /// As few steps as the model allows, the first of them twice: a method that keeps something between calls gives
+    /// another answer the second time. One that changes its arguments has nothing left to be called with again.
     pub(super) fn denoise(&mut self) -> Result<String, Fault> {
         let first = self.latents.take().ok_or(NO_LATENTS)?;
         let codes = self.first_codes()?;
         let sampling = self.limits().shortest(1);
+        let before = first.f_detach_copy();
+        let before = before.map_err(self.backend.failed(Operation::Denoise))?;
         let mut latents = self.stepped(&first, &codes, 0, sampling)?;
+        if self.code_move(&before, &first)? != 0.0 {
+            return Err(broken("denoise changed the latents that it was given"));
+        }
         let again = self.stepped(&first, &codes, 0, sampling)?;
         let moved = self.code_move(&latents, &again)?;
         if self.is_other(moved) {

@@ -247,7 +247,6 @@ async fn in_flight_each_conversion_is_what_it_is_alone() {
 /// `cargo test --release --lib in_flight_against_whole_batches -- --ignored --nocapture`
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 #[ignore = "a measurement for docs/PERFORMANCE.md"]
-#[expect(clippy::print_stdout, reason = "its figures are what it is for")]
 async fn in_flight_against_whole_batches() {
     const CONVERSIONS: u32 = 200;
     let bench = bench();
