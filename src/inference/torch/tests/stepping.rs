@@ -11,7 +11,7 @@ use std::{
 use super::{
     super::super::{
         backend::{Beginning, Denoising, Opened, Portion, Rows, UnderWay},
-        memory::MemoryNow,
+        memory::{Lesson, MemoryNow},
         sampling::Sampling,
         starting::OpenOptions,
     },
@@ -150,6 +150,10 @@ impl Backend for Sharing {
 
     fn memory(&self) -> Option<MemoryNow> {
         self.inner.memory()
+    }
+
+    fn learn(&mut self, model: usize, lesson: Lesson) {
+        self.inner.learn(model, lesson);
     }
 }
 
