@@ -90,8 +90,9 @@ impl<B: Backend> Executor<B> {
         let failed_before = self.out_of_memory_alone;
         self.in_halves(jobs, begin, fail);
         if is_short && self.lost.is_none() && self.out_of_memory_alone == failed_before {
-            let ceiling = &mut self.queue.lock().devices[self.device].ceilings[model];
-            if let Some(images) = ceiling.lower_below(images) {
+            let lowered =
+                self.queue.lock().devices[self.device].ceilings[model].lower_below(images);
+            if let Some(images) = lowered {
                 self.backend.learn(model, Lesson::Images(images));
             }
         }
