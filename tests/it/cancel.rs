@@ -177,7 +177,14 @@ async fn neighbours_of_canceled_conversions_get_the_meshes_they_get_alone() {
         alone.push(shape(&alice, &alice.ended(&id).await).await);
     }
 
+    // They go together, however quickly the first is prepared.
+    let coming = bench.engine.on_their_way();
     let (_, items) = alice.submit_batch(&pictures::ALL, options).await;
+    until("all are there", PATIENCE, async || {
+        bench.engine.pending() == 5
+    })
+    .await;
+    drop(coming);
     let ids: Vec<&str> = items
         .iter()
         .map(|item| item["conversion"]["id"].as_str().unwrap())
