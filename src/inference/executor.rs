@@ -344,8 +344,6 @@ impl<B: Backend> Executor<B> {
     /// The device is lost: everybody on it hears so and may start again elsewhere.
     fn give_up(&mut self, reason: &str) {
         error!(device = %self.id, reason, "{} is lost; its conversions must start again", self.id);
-        // First, so that nobody who hears of it can come back here.
-        self.queue.lose(self.device, reason);
         self.fail_flights(&self.lost_because(reason, true));
         let error = self.lost_because(reason, false);
         self.rows.drain(..).for_each(|job| job.fail(error.clone()));

@@ -29,7 +29,7 @@ use crate::harness::{PROGRAM, World, engine, pictures};
 
 /// Splits every cell, whatever a field may be.
 const EVERY_CELL: f32 = 1e30;
-/// Slopes that the long form tries. The second last is the one that conversions have.
+/// Slopes that the long form tries, that of conversions among them.
 const SLOPES: [f32; 5] = [0.0, 1.5, 3.0, FieldOptions::LOGIT_SLOPE, 12.0];
 /// Beside the shipped pictures, those of this folder are tried by the long form.
 const MORE_PICTURES: &str = "ORFEAS_TEST_PICTURES";
@@ -296,5 +296,6 @@ async fn coarse_to_fine_finds_the_dense_surface_of_all_pictures() {
         .iter()
         .position(|&slope| slope == FieldOptions::LOGIT_SLOPE)
         .unwrap();
-    assert_eq!(same[default], tried, "with the slope of conversions");
+    // A speck may be missed that no conversion would keep; whatever one gets must be the same.
+    assert_eq!(same_clean[default], tried, "with the slope of conversions");
 }

@@ -346,6 +346,8 @@ impl<B: Backend> Executor<B> {
         });
         if let Err(EngineError::DeviceLost { reason, .. }) = &result {
             self.lost = Some(reason.clone());
+            // At once, so that nobody who hears of it can come back here.
+            self.queue.lose(self.device, reason);
         }
         result
     }

@@ -199,12 +199,13 @@ async fn mattes(start: impl Fn() -> Option<Bench>) {
         let alpha = matte.unwrap();
         assert!(alpha.iter().all(|value| (0.0..=1.0).contains(value)));
     }
+    // The last answer may be there before its lesson.
+    bench.engine.stop().await;
     let learned = bench.images_max();
     assert!(learned <= 2, "{learned}");
     if let Some(passes) = bench.log() {
         assert!(passes.mattes.iter().any(|&images| images > 2), "{passes:?}");
     }
-    bench.engine.stop().await;
     let bench = start().unwrap();
     assert_eq!(bench.images_max(), learned);
     bench.engine.stop().await;

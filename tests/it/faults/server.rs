@@ -55,7 +55,14 @@ async fn a_poisoned_conversion_fails_alone_and_its_neighbours_succeed() {
         pictures.insert(place, picture(fault.colour(), 50));
     }
     let pictures: Vec<&[u8]> = pictures.iter().map(Vec::as_slice).collect();
+    // Eight go together and two behind them, however quickly the first is prepared.
+    let coming = bench.engine.on_their_way();
     let (_, items) = alice.submit_batch(&pictures, options()).await;
+    until("all are there", PATIENCE, async || {
+        bench.log().unwrap().encodes.contains(&8) && bench.engine.pending() >= 2
+    })
+    .await;
+    drop(coming);
     let mut ends = Vec::new();
     for item in &items {
         ends.push(
@@ -66,7 +73,7 @@ async fn a_poisoned_conversion_fails_alone_and_its_neighbours_succeed() {
     }
     for (end, alone) in [0, 2, 4, 6].into_iter().map(|at| &ends[at]).zip(&alone) {
         assert!(
-            end["timings"]["gpuBatchSize"].as_i64().unwrap() > 4,
+            end["timings"]["gpuBatchSize"].as_i64().unwrap() > 1,
             "{end:#}"
         );
         shape(&alice, end).await.assert_near(alone, NEAR);
