@@ -15,10 +15,7 @@ async fn together(bench: &Bench, values: &[f32]) -> Vec<Result<super::super::Cod
 }
 
 /// What was learned. The last answer may be there before its lesson, so the engine must have stopped.
-async /// What was to be kept. A lesson is learned after those who waited have their answers, so one more pass is waited for.
 async fn lessons(bench: &Bench) -> Vec<Lesson> {
-    let mut ticket = bench.engine.enqueue(request(0.5)).unwrap();
-    ticket.finished().await.unwrap();
     bench.engine.stop().await;
     bench.scripts[0].lessons.lock().unwrap().clone()
 }
@@ -30,7 +27,7 @@ async fn a_batch_that_is_too_large_is_remembered() {
     for codes in together(&bench, &[1.0, 2.0, 3.0, 4.0]).await {
         codes.unwrap();
     }
-    assert_eq!(lessons(&bench).await.await, [Lesson::Images(2)]);
+    assert_eq!(lessons(&bench).await, [Lesson::Images(2)]);
     assert_eq!(bench.engine.devices()[0].batch_images_max, 2);
 }
 
@@ -40,7 +37,7 @@ async fn a_picture_that_fits_nowhere_costs_the_others_nothing_for_good() {
     let codes = together(&bench, &[1.0, HUGE, 3.0, 4.0]).await;
     assert!(matches!(codes[1], Err(EngineError::OutOfMemory { .. })));
     assert!([0, 2, 3].iter().all(|&at| codes[at].is_ok()));
-    assert_eq!(lessons(&bench).await.await, []);
+    assert_eq!(lessons(&bench).await, []);
     assert_eq!(bench.engine.devices()[0].batch_images_max, 4);
 }
 
@@ -60,7 +57,7 @@ async fn mattes_that_do_not_fit_are_halved_and_remembered_too() {
     }
     first.finished().await.unwrap();
     assert_eq!(*bench.scripts[0].mattes.lock().unwrap(), [4, 2, 2]);
-    assert_eq!(lessons(&bench).await.await, [Lesson::Images(2)]);
+    assert_eq!(lessons(&bench).await, [Lesson::Images(2)]);
     assert_eq!(bench.engine.devices()[0].batch_images_max, 2);
 }
 
@@ -92,7 +89,7 @@ async fn a_shared_pass_that_does_not_fit_is_asked_one_by_one_and_remembered() {
         *bench.scripts[0].passes.lock().unwrap(),
         [vec![8000, 8000], vec![8000], vec![8000]]
     );
-    assert_eq!(lessons(&bench).await.await, [Lesson::Points(8000)]);
+    assert_eq!(lessons(&bench).await, [Lesson::Points(8000)]);
 }
 
 #[tokio::test]
@@ -127,7 +124,7 @@ async fn a_conversion_whose_points_fit_nowhere_costs_the_others_nothing_for_good
         bench.scripts[0].passes.lock().unwrap().last(),
         Some(&vec![POINTS_PER_PASS])
     );
-    assert_eq!(lessons(&bench).await.await, []);
+    assert_eq!(lessons(&bench).await, []);
 }
 
 #[tokio::test]
