@@ -9,7 +9,7 @@ use std::{
 use orfeas::{
     app,
     inference::{
-        backend::{Backend, FieldValues, Opened, Portion, Rows, UnderWay},
+        backend::{Backend, Beginning, Denoising, FieldValues, Opened, Portion, Rows, UnderWay},
         batcher::BatchLimits,
         device::{DeviceChoice, DeviceId},
         engine::{EncodeRequest, Engine, EngineOptions},
@@ -17,6 +17,7 @@ use orfeas::{
         handle::Codes,
         measurements::Measurements,
         memory::{Lesson, MemoryNow},
+        sampling::SamplingOptions,
         starting::OpenOptions,
         torch::{TorchBackend, devices},
     },
@@ -50,6 +51,22 @@ impl Backend for Sharing {
     ) -> Result<UnderWay<Rows<Self::Codes>>, EngineError> {
         self.passes.lock().unwrap().encodes.push(images.len());
         self.torch.encode(model, images)
+    }
+
+    fn begin(
+        &mut self,
+        model: usize,
+        rows: &[Beginning<'_, Self::Codes>],
+    ) -> Result<UnderWay<Rows<Self::Codes>>, EngineError> {
+        self.torch.begin(model, rows)
+    }
+
+    fn denoise(
+        &mut self,
+        model: usize,
+        rows: &[Denoising<'_, Self::Codes>],
+    ) -> Result<UnderWay<Rows<Self::Codes>>, EngineError> {
+        self.torch.denoise(model, rows)
     }
 
     fn query(
@@ -194,6 +211,7 @@ impl Bench {
             model: self.engine.default_model().to_owned(),
             resolution: 32,
             rank: 0,
+            sampling: SamplingOptions::default(),
             image,
         }
     }
