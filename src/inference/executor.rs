@@ -246,11 +246,15 @@ impl<B: Backend> Executor<B> {
         }
     }
 
-    /// The flight that is over, or else the short one that was begun first: that is worth waiting for.
+    /// The long pass that was begun first, if it is over, or else the short one: that is worth waiting for. Those of a line
+    /// land in their order; looking at each of them, a later one could be over a moment after an earlier one wasn't.
     fn next_to_land(&self) -> Option<usize> {
-        let mut flights = self.flights.iter();
-        let over = flights.position(Flight::is_over);
-        over.or_else(|| self.flights.iter().position(Flight::is_short))
+        let first_of = |short| {
+            let mut flights = self.flights.iter();
+            flights.position(|flight| flight.is_short() == short)
+        };
+        let is_over = |&place: &usize| self.flights[place].is_over();
+        first_of(false).filter(is_over).or_else(|| first_of(true))
     }
 
     /// Tells everybody in a batch that it starts, then encodes it: together, or row by row with
