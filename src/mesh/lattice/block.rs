@@ -91,10 +91,10 @@ impl Lattice {
             let from = &self.bricks[behind].values;
             let first = corner([0; 3], position).map(|along| along * BRICK_SIDE);
             let end = first.map(|along| BLOCK_SIDE.min(along + BRICK_SIDE));
-            for z in first[2]..end[2] {
-                for y in first[1]..end[1] {
-                    let start = BRICK_SIDE * ((y - first[1]) + BRICK_SIDE * (z - first[2]));
-                    let row = &mut values[z][y][first[0]..end[0]];
+            for (z, layer) in values[first[2]..end[2]].iter_mut().enumerate() {
+                for (y, row) in layer[first[1]..end[1]].iter_mut().enumerate() {
+                    let start = BRICK_SIDE * (y + BRICK_SIDE * z);
+                    let row = &mut row[first[0]..end[0]];
                     row.copy_from_slice(&from[start..start + row.len()]);
                 }
             }
