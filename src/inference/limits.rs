@@ -1,5 +1,7 @@
 //! What a device can do with a model when nothing else is in the way: its methods in a loop, for benchmarks.
 
+#[cfg(not(feature = "torch"))]
+use std::time::Instant;
 use std::{path::PathBuf, time::Duration};
 
 use super::{device::DeviceChoice, error::EngineError};
@@ -34,6 +36,33 @@ pub struct Limits {
     /// One denoising step; empty of a model that does not iterate.
     pub denoise: Vec<Limit>,
     pub query: Vec<Limit>,
+}
+
+#[cfg(feature = "torch")]
+pub use super::cuda::kernels::KernelWatch;
+
+/// Without libtorch there are no kernels to watch.
+#[cfg(not(feature = "torch"))]
+#[derive(Debug, Clone, Copy)]
+pub enum KernelWatch {}
+
+#[cfg(not(feature = "torch"))]
+impl KernelWatch {
+    /// Begins to watch.
+    ///
+    /// # Errors
+    /// Always.
+    pub fn begin() -> Result<Self, String> {
+        Err(EngineError::NoTorch.to_string())
+    }
+
+    /// The share of the time in which a kernel ran.
+    ///
+    /// # Errors
+    /// Never: there is no such watch.
+    pub fn share(&self, _from: Instant, _to: Instant) -> Result<f64, String> {
+        match *self {}
+    }
 }
 
 /// Measures a model's methods. Blocks for seconds.

@@ -19,7 +19,7 @@ use crate::{
     app,
     config::Settings,
     conversion::options::{ConversionOptions, TextureMode},
-    inference::{batcher::BatchLimits, cuda::kernels::KernelWatch, engine::Engine},
+    inference::{batcher::BatchLimits, engine::Engine, limits::KernelWatch},
     pipeline::{
         self, Job,
         shape::{ShapeOptions, shape},

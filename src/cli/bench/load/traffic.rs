@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tokio::task::JoinSet;
 
 use super::super::super::CommandError;
-use crate::inference::{cuda::kernels::KernelWatch, device::DeviceInfo, engine::Engine};
+use crate::inference::{device::DeviceInfo, engine::Engine, limits::KernelWatch};
 
 /// This share of a run is for getting there and isn't counted.
 const UNCOUNTED: f64 = 0.2;
