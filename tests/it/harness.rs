@@ -141,6 +141,7 @@ impl World {
         Self::start(settings, engine).await
     }
 
+    #[cfg(feature = "torch")]
     /// A node of this process over an engine of its own, with that engine's models.
     pub async fn node_over(&self, engine: Engine, models_dir: &Path) -> Node {
         let settings = Settings {

@@ -28,6 +28,7 @@ impl Shape {
         })
     }
 
+    #[cfg(feature = "torch")]
     /// Of the same form: each corner of the one has one of the other's within a distance. So it doesn't matter through
     /// which edge of the grid a surface leaves that passes a sample by a hair.
     pub fn assert_near(&self, other: &Self, distance: f32) {
@@ -82,6 +83,7 @@ impl Shape {
     }
 }
 
+#[cfg(feature = "torch")]
 /// The distance of that corner of `from` which is farthest from all of `to`, as far as it matters: at most a fiftieth.
 fn farthest(from: &[[f32; 3]], to: &[[f32; 3]]) -> f32 {
     const REACH: f32 = 0.02;
