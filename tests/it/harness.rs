@@ -141,8 +141,8 @@ impl World {
         Self::start(settings, engine).await
     }
 
-    #[cfg(feature = "torch")]
     /// A node of this process over an engine of its own, with that engine's models.
+    #[cfg(feature = "torch")]
     pub async fn node_over(&self, engine: Engine, models_dir: &Path) -> Node {
         let settings = Settings {
             orfeas_models_dir: Some(models_dir.to_owned()),

@@ -28,9 +28,9 @@ impl Shape {
         })
     }
 
-    #[cfg(feature = "torch")]
     /// Of the same form: each corner of the one has one of the other's within a distance. So it doesn't matter through
     /// which edge of the grid a surface leaves that passes a sample by a hair.
+    #[cfg(feature = "torch")]
     pub fn assert_near(&self, other: &Self, distance: f32) {
         let apart = farthest(&self.positions, &other.positions)
             .max(farthest(&other.positions, &self.positions));
@@ -83,8 +83,8 @@ impl Shape {
     }
 }
 
-#[cfg(feature = "torch")]
 /// The distance of that corner of `from` which is farthest from all of `to`, as far as it matters: at most a fiftieth.
+#[cfg(feature = "torch")]
 fn farthest(from: &[[f32; 3]], to: &[[f32; 3]]) -> f32 {
     const REACH: f32 = 0.02;
     #[expect(
