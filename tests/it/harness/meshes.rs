@@ -1,7 +1,7 @@
 //! What every mesh file that a test gets must pass.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::HashSet,
     io::{Cursor, Write},
     path::Path,
     process::Command,
@@ -92,7 +92,8 @@ fn farthest(from: &[[f32; 3]], to: &[[f32; 3]]) -> f32 {
         reason = "cells of a mesh of a metre"
     )]
     let cell = |position: [f32; 3]| position.map(|along| (along / REACH).floor() as i32);
-    let mut cells: HashMap<[i32; 3], Vec<[f32; 3]>> = HashMap::new();
+    let mut cells: std::collections::HashMap<[i32; 3], Vec<[f32; 3]>> =
+        std::collections::HashMap::new();
     for &position in to {
         cells.entry(cell(position)).or_default().push(position);
     }
