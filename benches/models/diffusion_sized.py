@@ -7,7 +7,6 @@ Each step runs the whole network twice, with the picture and without, as guidanc
 sphere a little, so that the surface depends on picture, steps, guidance and seed. Needs PyTorch alone.
 """
 
-import argparse
 import dataclasses
 import pathlib
 import sys
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 sys.path.append(str(pathlib.Path(__file__).resolve().parents[2] / "models"))
+import command  # noqa: E402
 from export_tools import archive  # noqa: E402
 
 DESCRIPTION = "A diffusion transformer with random weights, which roughens a bumpy sphere: for benchmarks. {millions} M parameters."
@@ -138,17 +138,7 @@ class DiffusionSized(nn.Module):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=pathlib.Path, required=True, help="folder to write, whose name is the model's")
-    parser.add_argument("--small", action="store_true", help="a few small layers, written in a second")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--images-max", type=int, default=32, help="the manifest's largest batch")
-    parser.add_argument("--cuda-dtype", choices=["half", "bfloat16", "float32"], default="bfloat16", help="precision on a GPU, for the manifest")
-    args = parser.parse_args()
-    folder = args.out.resolve()
-    if not archive.NAME.fullmatch(folder.name):
-        parser.error(f"the folder's name becomes the model's: lower-case letters, digits and hyphens, not {folder.name!r}")
-    folder.mkdir(parents=True, exist_ok=True)
+    args, folder = command.parsed(__doc__, "bfloat16")
     torch.manual_seed(args.seed)
     config = SMALL if args.small else FULL
     model = DiffusionSized(config)

@@ -7,7 +7,6 @@ The whole network of models/triposr runs. What it says is scaled down and added 
 surface has the size and the smoothness of a real one and still depends on the picture. Needs PyTorch alone.
 """
 
-import argparse
 import pathlib
 import sys
 from typing import Tuple
@@ -17,6 +16,7 @@ import torch
 MODELS = pathlib.Path(__file__).resolve().parents[2] / "models"
 sys.path[:0] = [str(MODELS / "triposr"), str(MODELS)]
 
+import command  # noqa: E402
 import network  # noqa: E402
 from export_tools import archive, weights  # noqa: E402
 
@@ -52,17 +52,7 @@ class TripoSRSized(network.TripoSR):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=pathlib.Path, required=True, help="folder to write, whose name is the model's")
-    parser.add_argument("--small", action="store_true", help="a few small layers, written in a second")
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--images-max", type=int, default=32, help="the manifest's largest batch")
-    parser.add_argument("--cuda-dtype", choices=["half", "bfloat16", "float32"], default="half", help="precision on a GPU, for the manifest")
-    args = parser.parse_args()
-    folder = args.out.resolve()
-    if not archive.NAME.fullmatch(folder.name):
-        parser.error(f"the folder's name becomes the model's: lower-case letters, digits and hyphens, not {folder.name!r}")
-    folder.mkdir(parents=True, exist_ok=True)
+    args, folder = command.parsed(__doc__, "half")
     config = network.SMALL if args.small else network.FULL
     model, _ = weights.random_pair(TripoSRSized, config, network.names_of(config), args.seed)
     parameters = sum(parameter.numel() for parameter in model.parameters())

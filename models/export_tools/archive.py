@@ -123,7 +123,12 @@ def folder_of(args, parser, script):
         parser.error("--random needs --out, lest random weights be served under the model's name")
     if args.small and args.random is None:
         parser.error("--small needs --random: there are no small weights to load")
-    folder = (args.out or pathlib.Path(script).parent).resolve()
+    return named_folder(args.out or pathlib.Path(script).parent, parser)
+
+
+def named_folder(path, parser):
+    """A folder to write a model to, made if need be: its name becomes the model's."""
+    folder = path.resolve()
     if not NAME.fullmatch(folder.name):
         parser.error(f"the folder's name becomes the model's: lower-case letters, digits and hyphens, not {folder.name!r}")
     folder.mkdir(parents=True, exist_ok=True)

@@ -161,13 +161,17 @@ pub async fn run(settings: Settings, options: Options) -> Result<ExitCode, Comma
     let (app, client) = start_node(&settings).await?;
     let measured = measure(&client, &at_once, repeat, resolution).await;
     app.stop().await;
-    let rows = measured?;
+    Ok(show(measured?, json, table))
+}
+
+/// Prints rows as JSON or as a table.
+fn show(rows: Vec<Value>, json: bool, table: fn(&[Value])) -> ExitCode {
     if json {
         output::line(&Value::Array(rows).to_string());
     } else {
         table(&rows);
     }
-    Ok(ExitCode::SUCCESS)
+    ExitCode::SUCCESS
 }
 
 async fn measure(

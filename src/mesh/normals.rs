@@ -2,7 +2,7 @@
 
 use std::f32::consts::{FRAC_PI_2, PI};
 
-use super::vector;
+use super::vector::{self, cross, dot, sub};
 
 /// One unit normal for each vertex: the mean of the normals of the triangles around it, weighted by their angle at the
 /// vertex, so that a face cut in two counts once, and by their area, so that the slivers of an iso-surface, whose own
@@ -31,22 +31,6 @@ pub fn vertex_normals(positions: &[[f32; 3]], triangles: &[[u32; 3]]) -> Vec<[f3
     sums.into_iter()
         .map(|sum| vector::narrow(vector::unit(vector::wide(sum)).unwrap_or([0.0, 1.0, 0.0])))
         .collect()
-}
-
-fn sub(a: [f32; 3], b: [f32; 3]) -> [f32; 3] {
-    [a[0] - b[0], a[1] - b[1], a[2] - b[2]]
-}
-
-fn dot(a: [f32; 3], b: [f32; 3]) -> f32 {
-    a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
-}
-
-fn cross(a: [f32; 3], b: [f32; 3]) -> [f32; 3] {
-    [
-        a[1] * b[2] - a[2] * b[1],
-        a[2] * b[0] - a[0] * b[2],
-        a[0] * b[1] - a[1] * b[0],
-    ]
 }
 
 /// The arc tangent of 0 to 1 over its argument, in even powers: Abramowitz and Stegun, 4.4.49.

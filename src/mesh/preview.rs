@@ -7,7 +7,7 @@ use image::{ExtendedColorType, ImageEncoder, codecs::png::PngEncoder};
 use super::{
     Mesh, WriteError,
     color::{SrgbEncoder, linear_of_srgb},
-    vector::{self, Vector},
+    vector::{self, Vector, dot},
 };
 
 use canvas::{Canvas, NO_TRIANGLE, OFFSETS, Pixel, Projected, SAMPLES, weights};
@@ -292,10 +292,6 @@ impl Shader<'_> {
         };
         color.map(|channel| (channel * light).min(1.0))
     }
-}
-
-fn dot(a: [f32; 3], b: [f32; 3]) -> f32 {
-    a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
 }
 
 #[cfg(test)]

@@ -1,6 +1,17 @@
-//! Three-component vectors in `f64`, so that sums over a million triangles keep their precision.
+//! Three-component vectors, mostly in `f64`, so that sums over a million triangles keep their precision.
+
+use std::ops::{Add, Mul, Sub};
 
 pub(super) type Vector = [f64; 3];
+
+/// What the coordinates of a vector are.
+pub(super) trait Scalar:
+    Copy + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Self>
+{
+}
+
+impl Scalar for f32 {}
+impl Scalar for f64 {}
 
 pub(super) fn wide(v: [f32; 3]) -> Vector {
     v.map(f64::from)
@@ -18,7 +29,7 @@ pub(super) fn add(a: Vector, b: Vector) -> Vector {
     [a[0] + b[0], a[1] + b[1], a[2] + b[2]]
 }
 
-pub(super) fn sub(a: Vector, b: Vector) -> Vector {
+pub(super) fn sub<S: Scalar>(a: [S; 3], b: [S; 3]) -> [S; 3] {
     [a[0] - b[0], a[1] - b[1], a[2] - b[2]]
 }
 
@@ -26,11 +37,11 @@ pub(super) fn scale(a: Vector, factor: f64) -> Vector {
     a.map(|coordinate| coordinate * factor)
 }
 
-pub(super) fn dot(a: Vector, b: Vector) -> f64 {
+pub(super) fn dot<S: Scalar>(a: [S; 3], b: [S; 3]) -> S {
     a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
 }
 
-pub(super) fn cross(a: Vector, b: Vector) -> Vector {
+pub(super) fn cross<S: Scalar>(a: [S; 3], b: [S; 3]) -> [S; 3] {
     [
         a[1] * b[2] - a[2] * b[1],
         a[2] * b[0] - a[0] * b[2],

@@ -13,7 +13,7 @@ use super::{
         demo::{PICTURES, start_node_on},
         output, program,
     },
-    limits,
+    limits, show,
 };
 use crate::{
     app,
@@ -95,12 +95,7 @@ pub(super) async fn run(
         };
         rows.extend(at_batch(&settings, &options, batch).await?);
     }
-    if options.json {
-        output::line(&Value::Array(rows).to_string());
-    } else {
-        table(&rows);
-    }
-    Ok(ExitCode::SUCCESS)
+    Ok(show(rows, options.json, table))
 }
 
 async fn at_batch(
@@ -254,6 +249,12 @@ impl Runs<'_> {
                 json!({ "clients": clients, "waves": waves }),
                 carried,
             );
+            if rate == 0.0 && !self.options.arrivals.is_empty() {
+                return Err(
+                    "no conversion ended in the time that is counted: give it more --seconds"
+                        .into(),
+                );
+            }
             for share in &self.options.arrivals {
                 let traffic = Traffic::Arrivals(share * rate);
                 let carried = drive(self.engine, self.kernels, traffic, seconds, &one).await?;

@@ -7,7 +7,7 @@ use tokio::task::JoinSet;
 
 use super::{
     super::{CommandError, client::Client, output},
-    on_server, one,
+    on_server, one, show,
 };
 use crate::{
     config::Settings,
@@ -33,13 +33,7 @@ pub(super) async fn run(
     let rows = on_server(settings, async |engine, client| {
         measure(engine, client, conversions).await
     });
-    let rows = rows.await?;
-    if json {
-        output::line(&Value::Array(rows).to_string());
-    } else {
-        table(&rows);
-    }
-    Ok(ExitCode::SUCCESS)
+    Ok(show(rows.await?, json, table))
 }
 
 async fn measure(

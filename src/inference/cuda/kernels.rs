@@ -13,7 +13,7 @@ use std::{
 use libloading::os::unix::{Library, RTLD_LAZY, Symbol};
 
 /// The profiler's library if libtorch has not opened it already, by its names in CUDA 13 and 12.
-const CUPTI: [&str; 2] = ["libcupti.so.13", "libcupti.so.12"];
+const LIBRARIES: [&str; 2] = ["libcupti.so.13", "libcupti.so.12"];
 
 /// `CUPTI_ACTIVITY_KIND_CONCURRENT_KERNEL`: kernels as they run, also beside each other.
 const KERNELS: u32 = 10;
@@ -30,6 +30,7 @@ type Requested = extern "C" fn(*mut *mut u8, *mut usize, *mut usize);
 type Completed = extern "C" fn(*mut c_void, u32, *mut u8, usize, usize);
 
 /// The profiler's functions.
+#[derive(Debug)]
 struct Cupti {
     register: Symbol<unsafe extern "C" fn(Requested, Completed) -> Status>,
     enable: Symbol<unsafe extern "C" fn(u32) -> Status>,
@@ -51,6 +52,9 @@ struct Kernel {
 /// One kernel's time on a device, in nanoseconds of the profiler's clock.
 type Span = (u64, u64);
 
+/// The profiler, once somebody has begun to watch.
+static CUPTI: OnceLock<Result<Cupti, String>> = OnceLock::new();
+
 /// The kernels that ended and were not asked about yet.
 static SPANS: Mutex<Vec<Span>> = Mutex::new(Vec::new());
 
@@ -63,19 +67,12 @@ pub struct KernelWatch {
     since_ns: u64,
 }
 
-impl std::fmt::Debug for Cupti {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Cupti")
-    }
-}
-
 impl KernelWatch {
     /// Begins to watch. All devices of the process count together, so use it with one.
     ///
     /// # Errors
     /// Why the profiler can't be had: there is no GPU, or another profiler holds it.
     pub fn begin() -> Result<Self, String> {
-        static CUPTI: OnceLock<Result<Cupti, String>> = OnceLock::new();
         let cupti = CUPTI.get_or_init(Cupti::begun).as_ref();
         let cupti = cupti.map_err(Clone::clone)?;
         Ok(Self {
@@ -124,7 +121,6 @@ impl Cupti {
                 timestamp: library.get(b"cuptiGetTimestamp\0").map_err(missing)?,
             }
         };
-        NEXT.get_or_init(|| cupti.next.clone());
         std::mem::forget(library);
         // SAFETY: both functions live for ever and keep to what CUPTI asks of them.
         judged(unsafe { (cupti.register)(requested, completed) })?;
@@ -141,7 +137,7 @@ impl Cupti {
             return Ok(process);
         }
         let mut reason = String::new();
-        for name in CUPTI {
+        for name in LIBRARIES {
             // SAFETY: NVIDIA's own library, made for being opened.
             match unsafe { Library::open(Some(name), RTLD_LAZY) } {
                 Ok(library) => return Ok(library),
@@ -159,10 +155,6 @@ impl Cupti {
         Ok(now)
     }
 }
-
-/// For `completed`, which CUPTI calls without a context of ours.
-static NEXT: OnceLock<Symbol<unsafe extern "C" fn(*mut u8, usize, *mut Record) -> Status>> =
-    OnceLock::new();
 
 fn judged(status: Status) -> Result<(), String> {
     match status {
@@ -190,9 +182,10 @@ extern "C" fn completed(_: *mut c_void, _: u32, buffer: *mut u8, _: usize, valid
     }
     let mut spans = SPANS.lock().unwrap_or_else(PoisonError::into_inner);
     let mut record: Record = std::ptr::null_mut();
-    if let Some(next) = NEXT.get() {
+    // None of the records before the watch has begun is asked about.
+    if let Some(Ok(cupti)) = CUPTI.get() {
         // SAFETY: CUPTI wrote the records; every kernel's begins like `Kernel`.
-        while unsafe { next(buffer, valid, &raw mut record) } == 0 {
+        while unsafe { (cupti.next)(buffer, valid, &raw mut record) } == 0 {
             let kernel = unsafe { &*record.cast::<Kernel>() };
             if kernel.kind == KERNELS {
                 spans.push((kernel.start, kernel.end));

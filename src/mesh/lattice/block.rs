@@ -183,7 +183,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::mesh::lattice::{Slot, bits};
+    use crate::mesh::lattice::slots;
 
     /// A level with the cells and the values that a seed gives.
     fn lattice(samples: usize, cells: &[Index3]) -> Lattice {
@@ -201,10 +201,7 @@ mod tests {
     }
 
     fn cells_of(lattice: &Lattice, brick: usize, mask: BrickMask) -> Vec<Index3> {
-        let words = mask.into_iter().enumerate();
-        let slots =
-            words.flat_map(|(z, word)| bits(word).map(move |bit| Slot::new(brick, 64 * z + bit)));
-        slots.map(|slot| lattice.at(slot)).collect()
+        slots(brick, mask).map(|slot| lattice.at(slot)).collect()
     }
 
     proptest! {
