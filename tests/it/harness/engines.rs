@@ -2,7 +2,7 @@
 
 use std::{
     path::{Path, PathBuf},
-    sync::{Arc, Mutex},
+    sync::{Arc, Condvar, Mutex},
     time::Duration,
 };
 
@@ -39,6 +39,24 @@ pub struct Passes {
 struct Sharing {
     torch: TorchBackend,
     passes: Arc<Mutex<Passes>>,
+    held: Arc<Held>,
+}
+
+/// The number of conversions whose query passes stand still.
+#[derive(Debug, Default)]
+struct Held {
+    conversions: Mutex<Option<usize>>,
+    changed: Condvar,
+}
+
+/// Query passes of so many conversions stand still, begun and noted, until this is dropped.
+pub struct Hold(Arc<Held>);
+
+impl Drop for Hold {
+    fn drop(&mut self) {
+        *self.0.conversions.lock().unwrap() = None;
+        self.0.changed.notify_all();
+    }
 }
 
 impl Backend for Sharing {
@@ -81,6 +99,9 @@ impl Backend for Sharing {
         let points = row * rows.sum::<usize>();
         let pass = (portions.len(), points);
         self.passes.lock().unwrap().queries.push(pass);
+        let held = self.held.conversions.lock().unwrap();
+        let stands = |held: &mut Option<usize>| *held == Some(portions.len());
+        drop(self.held.changed.wait_while(held, stands).unwrap());
         self.torch.query(model, portions, row)
     }
 
@@ -118,6 +139,7 @@ impl Backend for Sharing {
 pub struct Bench {
     pub engine: Engine,
     passes: Option<Arc<Mutex<Passes>>>,
+    held: Arc<Held>,
 }
 
 /// What a test chooses of an engine.
@@ -162,7 +184,8 @@ impl BenchOptions {
     /// The processor, with passes shared.
     pub fn sharing(&self) -> Bench {
         let passes = Arc::<Mutex<Passes>>::default();
-        let log = Arc::clone(&passes);
+        let held = Arc::<Held>::default();
+        let (log, hold) = (Arc::clone(&passes), Arc::clone(&held));
         let open = move |options: OpenOptions| {
             let Opened {
                 backend,
@@ -173,6 +196,7 @@ impl BenchOptions {
             let backend = Sharing {
                 torch: backend,
                 passes: Arc::clone(&log),
+                held: Arc::clone(&hold),
             };
             Ok(Opened {
                 backend,
@@ -186,6 +210,7 @@ impl BenchOptions {
         Bench {
             engine,
             passes: Some(passes),
+            held,
         }
     }
 
@@ -200,6 +225,7 @@ impl BenchOptions {
         Some(Bench {
             engine,
             passes: None,
+            held: Arc::default(),
         })
     }
 }
@@ -231,6 +257,12 @@ impl Bench {
     pub fn log(&self) -> Option<Passes> {
         let passes = self.passes.as_ref()?;
         Some(passes.lock().unwrap().clone())
+    }
+
+    /// Holds query passes of so many conversions; a GPU's are not held.
+    pub fn hold(&self, conversions: usize) -> Hold {
+        *self.held.conversions.lock().unwrap() = Some(conversions);
+        Hold(Arc::clone(&self.held))
     }
 
     pub fn images_max(&self) -> usize {
