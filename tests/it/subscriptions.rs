@@ -8,6 +8,9 @@ use serde_json::{Value, json};
 
 use crate::harness::{World, client::Client, pictures};
 
+mod crowd;
+mod cuts;
+
 const FOLLOW: &str = "subscription ($id: ID!, $after: Int) {
     conversionProgress(id: $id, after: $after) { sequence status stage progress } }";
 const FOLLOW_BATCH: &str = "subscription ($id: ID!, $after: Int) { batchProgress(id: $id, after: $after) {

@@ -20,23 +20,30 @@ pub struct NodeProcess {
 impl NodeProcess {
     /// Starts a node and waits until it serves.
     pub fn start(world: &World) -> Self {
-        Self::start_with(world, "warn", Stdio::inherit())
+        Self::with(world.settings())
+    }
+
+    /// The same with other settings.
+    pub fn with(settings: Settings) -> Self {
+        Self::start_with(settings, "warn", Stdio::inherit())
     }
 
     /// The same with a log of its own, as detailed as asked.
     pub fn start_logging(world: &World, filter: &str, log: &Path) -> Self {
-        Self::start_with(world, filter, std::fs::File::create(log).unwrap().into())
+        let log = std::fs::File::create(log).unwrap();
+        Self::start_with(world.settings(), filter, log.into())
     }
 
-    fn start_with(world: &World, filter: &str, log: Stdio) -> Self {
+    fn start_with(settings: Settings, filter: &str, log: Stdio) -> Self {
         let Settings {
             database_url,
             orfeas_storage,
             orfeas_data_dir,
             orfeas_master_keys,
             orfeas_models_dir,
+            orfeas_role,
             ..
-        } = world.settings();
+        } = settings;
         let mut child = Command::new(PROGRAM)
             .arg("serve")
             .env("DATABASE_URL", database_url.unwrap())
@@ -46,6 +53,7 @@ impl NodeProcess {
             .env("ORFEAS_MODELS_DIR", orfeas_models_dir.unwrap())
             .env("ORFEAS_LISTEN", "127.0.0.1:0")
             .env("ORFEAS_METRICS_LISTEN", "127.0.0.1:0")
+            .env("ORFEAS_ROLE", orfeas_role.as_str())
             .env("ORFEAS_DEVICE", "cpu")
             .env("ORFEAS_LOG", filter)
             .stderr(log)
@@ -74,8 +82,12 @@ impl NodeProcess {
         self.child.wait().unwrap();
     }
 
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     pub fn signal(&self, signal: rustix::process::Signal) {
-        let id = rustix::process::Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap();
+        let id = rustix::process::Pid::from_raw(i32::try_from(self.id()).unwrap()).unwrap();
         rustix::process::kill_process(id, signal).unwrap();
     }
 
