@@ -320,13 +320,16 @@ impl Database {
         }
     }
 
-    /// The conversions of a batch, in the order of submission.
+    /// The conversions of batches, each batch's in the order of submission.
     ///
     /// # Errors
     /// [`DatabaseError`] when the query fails.
-    pub async fn conversions_of_batch(&self, id: BatchId) -> Result<Vec<Model>, DatabaseError> {
+    pub async fn conversions_of_batches(
+        &self,
+        ids: &[BatchId],
+    ) -> Result<Vec<Model>, DatabaseError> {
         Ok(conversion::Entity::find()
-            .filter(conversion::Column::BatchId.eq(id))
+            .filter(conversion::Column::BatchId.is_in(ids.iter().copied()))
             .order_by_asc(conversion::Column::BatchIndex)
             .all(&self.connection)
             .await?)

@@ -10,7 +10,8 @@ use crate::{
     conversion::{AssetId, BatchId, ConversionId},
     db::{
         Database, DatabaseError,
-        entities::{asset, batch, conversion},
+        entities::{asset, batch, conversion, event},
+        events::Found,
     },
 };
 
@@ -90,6 +91,75 @@ impl dataloader::Loader<ConversionId> for Loader {
             .await
             .map_err(|error| shared(error.into()))?;
         Ok(rows.into_iter().map(|row| (row.id, row)).collect())
+    }
+}
+
+/// The conversions of a batch, in the order of submission.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct ConversionsOf(pub BatchId);
+
+impl dataloader::Loader<ConversionsOf> for Loader {
+    type Value = Vec<conversion::Model>;
+    type Error = Arc<ApiError>;
+
+    async fn load(
+        &self,
+        keys: &[ConversionsOf],
+    ) -> Result<HashMap<ConversionsOf, Vec<conversion::Model>>, Arc<ApiError>> {
+        let ids: Vec<BatchId> = keys.iter().map(|key| key.0).collect();
+        let rows = self.database.conversions_of_batches(&ids).await;
+        let mut found: HashMap<ConversionsOf, Vec<conversion::Model>> = HashMap::new();
+        for row in rows.map_err(shared)? {
+            if let Some(id) = row.batch_id {
+                found.entry(ConversionsOf(id)).or_default().push(row);
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// The transitions of a conversion or a batch after the given one, in order, a page of them. However many follow it,
+/// and hear of the same change, it is read once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct EventsAfter<Id>(pub Id, pub i32);
+
+impl dataloader::Loader<EventsAfter<ConversionId>> for Loader {
+    type Value = Vec<event::Model>;
+    type Error = Arc<ApiError>;
+
+    async fn load(
+        &self,
+        keys: &[EventsAfter<ConversionId>],
+    ) -> Result<HashMap<EventsAfter<ConversionId>, Vec<event::Model>>, Arc<ApiError>> {
+        let asked: Vec<_> = keys.iter().map(|key| (key.0, key.1)).collect();
+        let events = self.database.events_of_conversions(&asked).await;
+        let mut found: HashMap<_, Vec<_>> = HashMap::new();
+        for Found { after, event } in events.map_err(shared)? {
+            let key = EventsAfter(event.conversion_id, after);
+            found.entry(key).or_default().push(event);
+        }
+        Ok(found)
+    }
+}
+
+impl dataloader::Loader<EventsAfter<BatchId>> for Loader {
+    type Value = Vec<event::Model>;
+    type Error = Arc<ApiError>;
+
+    async fn load(
+        &self,
+        keys: &[EventsAfter<BatchId>],
+    ) -> Result<HashMap<EventsAfter<BatchId>, Vec<event::Model>>, Arc<ApiError>> {
+        let asked: Vec<_> = keys.iter().map(|key| (key.0, key.1)).collect();
+        let events = self.database.events_of_batches(&asked).await;
+        let mut found: HashMap<_, Vec<_>> = HashMap::new();
+        for Found { after, event } in events.map_err(shared)? {
+            if let Some(batch) = event.batch_id {
+                let key = EventsAfter(batch, after);
+                found.entry(key).or_default().push(event);
+            }
+        }
+        Ok(found)
     }
 }
 

@@ -204,7 +204,7 @@ impl ConversionMutation {
         trail::note(context, |details| details.batch(batch.id));
         let rows = services
             .database
-            .conversions_of_batch(batch.id)
+            .conversions_of_batches(&[batch.id])
             .await
             .map_err(ApiError::from)?;
         // The last in line first, so that none of them is claimed while the others are called off.

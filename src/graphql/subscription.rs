@@ -3,18 +3,21 @@
 //! Stored transitions are read from the event table, so that none is lost; percentages between them come by
 //! notification and may be skipped.
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, hash::Hash, sync::Arc, time::Duration};
 
-use async_graphql::{Context, ID, Result, Subscription};
+use async_graphql::{
+    Context, ID, Result, Subscription,
+    dataloader::{self, DataLoader},
+};
 use async_stream::{stream, try_stream};
 use futures_util::Stream;
-use sea_orm::EntityTrait;
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 
 use super::{
     Services,
     error::ApiError,
     guard::{Require, principal},
+    loader::{ConversionsOf, EventsAfter, Loader},
     query::{find_batch, find_conversion},
     types::{
         batch::{BatchCounts, mean_progress},
@@ -28,6 +31,7 @@ use crate::{
     conversion::{BatchId, ConversionId},
     db::{
         entities::conversion,
+        events::PAGE,
         listen::{Fraction, Topic, Wake},
     },
 };
@@ -60,7 +64,8 @@ impl Subscription {
             .await?
             .ok_or_else(no_such)?;
         let now = ConversionProgress::of_row(&row, fraction(&services, &row));
-        Ok(follow_conversion(services, now, after, wakes))
+        let loader = context.data::<DataLoader<Loader>>()?;
+        Ok(follow_conversion(loader, now, after, wakes))
     }
 
     /// Follows a batch until all of its conversions have ended.
@@ -78,7 +83,8 @@ impl Subscription {
         find_batch(&services, principal(context)?, id)
             .await?
             .ok_or_else(no_such)?;
-        Ok(follow_batch(services, id, after, wakes))
+        let loader = context.data::<DataLoader<Loader>>()?;
+        Ok(follow_batch(services, loader, id, after, wakes))
     }
 
     /// The queue's state, whenever it has changed, at most once a second.
@@ -118,15 +124,21 @@ async fn next_wake(wakes: &mut Receiver<Wake>) -> Option<Fraction> {
     }
 }
 
-async fn is_gone(services: &Services, id: ConversionId) -> Result<bool, ApiError> {
-    let found = conversion::Entity::find_by_id(id)
-        .one(services.database.connection())
-        .await;
-    Ok(found.map_err(|error| ApiError::internal(&error))?.is_none())
+/// What many who follow may ask for at once, read once.
+async fn load<K>(
+    loader: &DataLoader<Loader>,
+    key: K,
+) -> Result<Option<<Loader as dataloader::Loader<K>>::Value>, ApiError>
+where
+    K: Send + Sync + Hash + Eq + Clone + 'static,
+    Loader: dataloader::Loader<K, Error = Arc<ApiError>>,
+{
+    let loaded = loader.load_one(key).await;
+    loaded.map_err(|error| (*error).clone())
 }
 
 fn follow_conversion(
-    services: Services,
+    loader: &DataLoader<Loader>,
     now: ConversionProgress,
     after: Option<i32>,
     mut wakes: Receiver<Wake>,
@@ -146,7 +158,7 @@ fn follow_conversion(
             return;
         }
         loop {
-            let events = services.database.events_of_conversion(now.conversion, seen).await.map_err(ApiError::from)?;
+            let events = load(loader, EventsAfter(now.conversion, seen)).await?.unwrap_or_default();
             for event in &events {
                 state = ConversionProgress::of_event(event);
                 seen = event.sequence;
@@ -156,8 +168,11 @@ fn follow_conversion(
                 }
             }
             // Resumed after the end, or deleted meanwhile: nothing is left to say.
-            if events.is_empty() && (state.status.is_terminal() || is_gone(&services, now.conversion).await?) {
+            if events.is_empty() && (state.status.is_terminal() || load(loader, now.conversion).await?.is_none()) {
                 return;
+            }
+            if events.len() == PAGE {
+                continue;
             }
             while let Some(step) = next_wake(&mut wakes).await {
                 if let Some(further) = state.advanced(&step) {
@@ -171,6 +186,7 @@ fn follow_conversion(
 
 fn follow_batch(
     services: Services,
+    loader: &DataLoader<Loader>,
     id: BatchId,
     after: Option<i32>,
     mut wakes: Receiver<Wake>,
@@ -189,11 +205,11 @@ fn follow_batch(
         // Known before the events are read: then what they hold is the last there will be.
         let mut is_done = BatchCounts::of(&rows).is_done();
         loop {
-            let events = services.database.events_of_batch(id, seen).await.map_err(ApiError::from)?;
+            let events = load(loader, EventsAfter(id, seen)).await?.unwrap_or_default();
             if events.is_empty() && is_done {
                 return;
             }
-            let rows = services.database.conversions_of_batch(id).await.map_err(ApiError::from)?;
+            let rows = load(loader, ConversionsOf(id)).await?.unwrap_or_default();
             for event in &events {
                 let state = ConversionProgress::of_event(event);
                 states.insert(state.conversion, state);
@@ -201,13 +217,13 @@ fn follow_batch(
                 yield summary(&services, id, seen, &rows, vec![state]);
             }
             is_done = BatchCounts::of(&rows).is_done();
-            if is_done || events.len() as u64 == crate::db::events::PAGE {
+            if is_done || events.len() == PAGE {
                 continue;
             }
             while let Some(step) = next_wake(&mut wakes).await {
                 let Some(further) = states.get(&step.conversion).and_then(|state| state.advanced(&step)) else { continue };
                 states.insert(step.conversion, further);
-                let rows = services.database.conversions_of_batch(id).await.map_err(ApiError::from)?;
+                let rows = load(loader, ConversionsOf(id)).await?.unwrap_or_default();
                 yield summary(&services, id, seen, &rows, vec![further]);
             }
         }

@@ -40,6 +40,9 @@ const PING_EVERY: Duration = Duration::from_secs(20);
 const SILENCE_MAX: Duration = Duration::from_secs(60);
 /// Documents, not pictures, come over the socket.
 const MESSAGE_BYTES_MAX: usize = 1 << 20;
+/// Kept, and cleared at each read, for each of thousands of connections that seldom say anything; a longer message has
+/// room made for it.
+const READ_BUFFER_BYTES: usize = 4 << 10;
 /// Messages that wait for a slow reader; its operations wait with them.
 const QUEUE_MAX: usize = 64;
 /// How long a reader may take to take one message.
@@ -71,6 +74,7 @@ pub fn upgrade(
     });
     upgrade
         .protocols(["graphql-transport-ws"])
+        .read_buffer_size(READ_BUFFER_BYTES)
         // One byte more than is allowed must arrive to be refused with a code.
         .max_message_size(MESSAGE_BYTES_MAX + 1)
         .on_upgrade(move |socket| serve(state, socket, origin, caller))

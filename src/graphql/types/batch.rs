@@ -1,13 +1,16 @@
 //! Conversions that one client submitted together.
 
-use async_graphql::{Context, ID, Object, Result};
+use async_graphql::{Context, ID, Object, Result, dataloader::DataLoader};
 use time::OffsetDateTime;
 
 use super::conversion::Conversion;
 use crate::{
     conversion::Status,
     db::entities::{batch, conversion},
-    graphql::{Services, error::ApiError},
+    graphql::{
+        Services,
+        loader::{ConversionsOf, Loader},
+    },
 };
 
 /// Conversions that were submitted together.
@@ -113,11 +116,8 @@ impl Batch {
 
 impl Batch {
     async fn rows(&self, context: &Context<'_>) -> Result<Vec<conversion::Model>> {
-        let services = context.data::<Services>()?;
-        Ok(services
-            .database
-            .conversions_of_batch(self.0.id)
-            .await
-            .map_err(ApiError::from)?)
+        let loader = context.data::<DataLoader<Loader>>()?;
+        let rows = loader.load_one(ConversionsOf(self.0.id)).await;
+        Ok(rows.map_err(|error| (*error).clone())?.unwrap_or_default())
     }
 }

@@ -172,13 +172,13 @@ pub async fn events(database: &Database, id: ConversionId) -> Vec<event::Model> 
     let mut events = Vec::new();
     loop {
         let page = database
-            .events_of_conversion(id, i32::try_from(events.len()).unwrap())
+            .events_of_conversions(&[(id, i32::try_from(events.len()).unwrap())])
             .await
             .unwrap();
         if page.is_empty() {
             break;
         }
-        events.extend(page);
+        events.extend(page.into_iter().map(|found| found.event));
     }
     let sequences: Vec<i32> = events.iter().map(|event| event.sequence).collect();
     assert_eq!(

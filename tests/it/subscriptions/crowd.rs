@@ -10,7 +10,7 @@
 use std::{
     io::{BufRead, BufReader},
     net::SocketAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::{Arc, OnceLock},
     time::{Duration, Instant},
@@ -119,7 +119,7 @@ impl Drop for Server {
     }
 }
 
-fn yoga(world: &World, packages: &PathBuf) -> Server {
+fn yoga(world: &World, packages: &Path) -> Server {
     let program = checkout().join("benches/peers/serve_yoga.mjs");
     // Packages are looked for beside the program.
     let program_there = packages.join("serve_yoga.mjs");
@@ -176,7 +176,8 @@ async fn follow(
     heard
 }
 
-async fn measure(world: &World, database: &Database, server: &Server, shape: &Shape) {
+#[expect(clippy::print_stdout, reason = "figures are what it is for")]
+async fn measure(name: &str, world: &World, database: &Database, server: &Server, shape: &Shape) {
     let Shape {
         conversions,
         changes_per_second,
@@ -221,7 +222,7 @@ async fn measure(world: &World, database: &Database, server: &Server, shape: &Sh
     heard.sort_unstable();
     let at = |share: f64| heard[((heard.len() - 1) as f64 * share) as usize].as_secs_f64() * 1e3;
     println!(
-        "{SUBSCRIBERS} follow {conversions}: connected in {:.1} s, {:.1} KiB each; {} changes in {:.1} s, {} heard: \
+        "{name}: {SUBSCRIBERS} follow {conversions}: connected in {:.1} s, {:.1} KiB each; {} changes in {:.1} s, {} heard: \
          p50 {:.1} ms, p99 {:.1} ms, all {:.1} ms; {:.0} us of processor each",
         connected.as_secs_f64(),
         (memory - memory_before) / SUBSCRIBERS as f64,
@@ -237,6 +238,10 @@ async fn measure(world: &World, database: &Database, server: &Server, shape: &Sh
 
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "it measures; see the head of this file"]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "a test's own setting, which no server has"
+)]
 async fn ten_thousand_follow() {
     let world = World::new().await;
     let database = world.database().await;
@@ -247,14 +252,12 @@ async fn ten_thousand_follow() {
             ..world.settings()
         };
         let server = Server::Ours(NodeProcess::with(settings));
-        print!("orfeas: ");
-        measure(&world, &database, &server, shape).await;
+        measure("orfeas", &world, &database, &server, shape).await;
     }
     if let Some(packages) = std::env::var_os("ORFEAS_TEST_YOGA").map(PathBuf::from) {
         for shape in &SHAPES {
             let server = yoga(&world, &packages);
-            print!("yoga: ");
-            measure(&world, &database, &server, shape).await;
+            measure("yoga", &world, &database, &server, shape).await;
         }
     }
 }
