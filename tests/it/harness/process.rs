@@ -9,7 +9,7 @@ use std::{
 
 use orfeas::config::Settings;
 
-use super::{PROGRAM, World};
+use super::{PROGRAM, World, loopback};
 
 /// A node in a process of its own; killed when dropped.
 pub struct NodeProcess {
@@ -20,15 +20,21 @@ pub struct NodeProcess {
 impl NodeProcess {
     /// Starts a node and waits until it serves.
     pub fn start(world: &World) -> Self {
-        Self::start_with(world, "warn", Stdio::inherit())
+        Self::start_with(world, "warn", Stdio::inherit(), loopback())
+    }
+
+    /// The same at the address of one that has ended.
+    pub fn start_at(world: &World, address: SocketAddr) -> Self {
+        Self::start_with(world, "warn", Stdio::inherit(), address)
     }
 
     /// The same with a log of its own, as detailed as asked.
     pub fn start_logging(world: &World, filter: &str, log: &Path) -> Self {
-        Self::start_with(world, filter, std::fs::File::create(log).unwrap().into())
+        let log = std::fs::File::create(log).unwrap();
+        Self::start_with(world, filter, log.into(), loopback())
     }
 
-    fn start_with(world: &World, filter: &str, log: Stdio) -> Self {
+    fn start_with(world: &World, filter: &str, log: Stdio, listen: SocketAddr) -> Self {
         let Settings {
             database_url,
             orfeas_storage,
@@ -44,7 +50,7 @@ impl NodeProcess {
             .env("ORFEAS_DATA_DIR", orfeas_data_dir)
             .env("ORFEAS_MASTER_KEYS", orfeas_master_keys.unwrap())
             .env("ORFEAS_MODELS_DIR", orfeas_models_dir.unwrap())
-            .env("ORFEAS_LISTEN", "127.0.0.1:0")
+            .env("ORFEAS_LISTEN", listen.to_string())
             .env("ORFEAS_METRICS_LISTEN", "127.0.0.1:0")
             .env("ORFEAS_DEVICE", "cpu")
             .env("ORFEAS_LOG", filter)
