@@ -9,7 +9,7 @@ use tracing::{info, warn};
 
 use crate::{
     auth::{jwks::source::JwksError, jwt::Tokens, keyring::Keyring, link::Links},
-    config::{ConfigError, Settings},
+    config::{self, ConfigError, Settings},
     conversion::NodeId,
     db::{
         Database, DatabaseError,
@@ -29,7 +29,7 @@ use crate::{
     graphql::{self, Services},
     http::{
         self, HttpParts, HttpState, UploadLimits, gate::Gate, health::Vitals, key_cache::KeyCache,
-        key_watch::KeyWatch,
+        key_watch::KeyWatch, studio::Pages,
     },
     inference::{engine::Engine, error::EngineError},
     pipeline::Tools,
@@ -116,15 +116,6 @@ async fn join(database: &Database, keyring: &Keyring, node: &NodeInfo) -> Result
         return Err(error.into());
     }
     Ok(())
-}
-
-/// Where a client on this machine reaches a listener that may listen on all addresses.
-fn reachable(listening: SocketAddr) -> String {
-    let mut address = listening;
-    if listening.ip().is_unspecified() {
-        address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
-    }
-    format!("http://{address}")
 }
 
 impl App {
@@ -236,9 +227,10 @@ impl App {
             };
             let images_max = settings.agent_max_batch_size as usize;
             let origins = settings.cors_origins()?;
+            let pages = Pages::new(settings.provider()?.as_ref());
             let mutations = app.mutations.clone();
             let routes = |address: SocketAddr| {
-                let base_url = public_url.unwrap_or_else(|| reachable(address));
+                let base_url = public_url.unwrap_or_else(|| config::reachable(address));
                 let links = Links::new(keyring.clone(), &base_url);
                 let services = Services {
                     database: database.clone(),
@@ -267,6 +259,7 @@ impl App {
                     vitals,
                     uploads,
                     origins,
+                    pages,
                 };
                 http::router(HttpState(Arc::new(parts)))
             };

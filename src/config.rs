@@ -11,6 +11,8 @@ use serde::{Deserialize, Serialize};
 pub mod environment;
 mod values;
 
+pub use values::reachable;
+
 /// What this process does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -109,6 +111,11 @@ pub struct Settings {
     /// File or URL of the identity provider's keys (RFC 7517); unset: the server's own tokens alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub orfeas_jwt_jwks: Option<String>,
+    /// The studio's client id at the identity provider; set: its sign-in page offers the provider.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub orfeas_jwt_client_id: Option<String>,
+    /// What the studio asks the identity provider for, separated by blanks; `offline_access` keeps people signed in.
+    pub orfeas_jwt_scopes: String,
     /// Origins whose pages may call the API, separated by commas; unset: none but the server's own.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub orfeas_cors_origins: Option<String>,
@@ -162,6 +169,8 @@ impl Default for Settings {
             orfeas_jwt_issuer: None,
             orfeas_jwt_audience: None,
             orfeas_jwt_jwks: None,
+            orfeas_jwt_client_id: None,
+            orfeas_jwt_scopes: "openid profile".into(),
             orfeas_cors_origins: None,
             orfeas_trusted_proxies: None,
             orfeas_introspection: true,
@@ -219,6 +228,7 @@ impl Settings {
             orfeas_jwt_issuer: Some(String::new()),
             orfeas_jwt_audience: Some(String::new()),
             orfeas_jwt_jwks: Some(String::new()),
+            orfeas_jwt_client_id: Some(String::new()),
             orfeas_cors_origins: Some(String::new()),
             orfeas_trusted_proxies: Some(String::new()),
             orfeas_postgres_dir: Some(PathBuf::new()),
@@ -291,7 +301,7 @@ mod tests {
         );
         assert_eq!(
             names.len(),
-            35,
+            37,
             "a new optional setting must be listed in `names`, or the environment can't set it"
         );
     }

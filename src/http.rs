@@ -71,6 +71,7 @@ pub struct HttpParts {
     pub uploads: UploadLimits,
     /// Other origins whose pages may call.
     pub origins: origin::Origins,
+    pub pages: studio::Pages,
 }
 
 /// What a request's body may weigh.

@@ -21,6 +21,7 @@ export default defineConfig({
     proxy: {
       "/graphql": { target: server, ws: true, changeOrigin: true, rewriteWsOrigin: true },
       "/assets": { target: server, changeOrigin: true },
+      "/sign-in.json": { target: server, changeOrigin: true },
     },
   },
   worker: { format: "es" },

@@ -4,7 +4,7 @@ use std::{process::ExitCode, time::Duration};
 
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{CommandError, output, program};
+use super::{CommandError, output, program, token::sign_in_link};
 use crate::{
     app::{App, AppOptions},
     config::{Role, Settings},
@@ -59,11 +59,12 @@ fn announce(app: &App, role: Role, own_database: bool) {
             &["admin".to_owned()],
             Duration::from_secs(24 * 3600),
         );
-        output::line("\nFor a day, as an admin:\n");
         if let Some(api) = app.api {
-            // What follows the # stays in the browser: it is in no request and no log.
-            output::line(&format!("  http://{api}/#token={token}\n"));
+            let link = sign_in_link(&format!("http://{api}"), &token);
+            output::line("\nOpen this to be signed in as an admin, for a day, with one click:\n");
+            output::line(&format!("  {link}\n"));
         }
+        output::line("Programs send:\n");
         output::line(&format!("  Authorization: Bearer {token}\n"));
     }
 }

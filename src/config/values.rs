@@ -1,6 +1,7 @@
 //! What settings mean: the typed values behind their texts.
 
 use std::{
+    net::SocketAddr,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -11,6 +12,7 @@ use crate::{
     http::{
         client_address::TrustedProxies,
         origin::{OriginError, Origins},
+        studio::provider::{Provider, ProviderError},
     },
     image::ImageLimits,
     inference::device::{DeviceChoice, DeviceChoiceError},
@@ -90,6 +92,13 @@ impl Settings {
         self.orfeas_public_url.as_ref().map(parse).transpose()
     }
 
+    /// Where people find the studio.
+    #[must_use]
+    pub fn studio_url(&self) -> String {
+        let own = || reachable(self.orfeas_listen);
+        self.orfeas_public_url.clone().unwrap_or_else(own)
+    }
+
     /// The networks whose word on a client's address is believed.
     ///
     /// # Errors
@@ -114,6 +123,29 @@ impl Settings {
         };
         let text = self.orfeas_cors_origins.as_deref().unwrap_or_default();
         text.parse().map_err(refused)
+    }
+
+    /// The identity provider that the studio's sign-in page offers; `None` when it has no name there.
+    ///
+    /// # Errors
+    /// [`ConfigError::Value`].
+    pub fn provider(&self) -> Result<Option<Provider>, ConfigError> {
+        let Some(client_id) = &self.orfeas_jwt_client_id else {
+            return Ok(None);
+        };
+        let refused = |error: ProviderError| ConfigError::Value {
+            name: "ORFEAS_JWT_CLIENT_ID",
+            message: error.to_string(),
+        };
+        let issuer = self.orfeas_jwt_issuer.as_deref();
+        let issuer = issuer.ok_or_else(|| refused(ProviderError::NoIssuer))?;
+        if self.orfeas_jwt_jwks.is_none() {
+            return Err(refused(ProviderError::NoKeys));
+        }
+        let audience = self.orfeas_jwt_audience.as_deref();
+        Provider::new(issuer, client_id, &self.orfeas_jwt_scopes, audience)
+            .map(Some)
+            .map_err(refused)
     }
 
     /// Where assets are kept.
@@ -158,6 +190,16 @@ impl Settings {
                         .into(),
             })
     }
+}
+
+/// Where a client on this machine reaches a listener that may listen on all addresses.
+#[must_use]
+pub fn reachable(listening: SocketAddr) -> String {
+    let mut address = listening;
+    if listening.ip().is_unspecified() {
+        address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
+    }
+    format!("http://{address}")
 }
 
 fn has_model(dir: &Path) -> bool {

@@ -16,22 +16,39 @@ use crate::{
 /// The codes of the contract that this server answers with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, async_graphql::Enum)]
 pub enum ErrorCode {
+    /// Nobody is signed in, or the token or signature doesn't count (any more).
     Unauthenticated,
+    /// The caller is known and may not do this.
     Forbidden,
+    /// There is no such thing, or it isn't the caller's.
     NotFound,
+    /// An argument can't be used; `field` names it.
     InvalidInput,
+    /// The picture is damaged, or not what it says it is.
     InvalidImage,
+    /// The picture has too many bytes or pixels.
     ImageTooLarge,
+    /// The picture is of a kind that isn't read: use PNG, JPEG or WebP that doesn't move.
     UnsupportedImage,
+    /// The idempotency key was used for another input in the last 24 hours.
     IdempotencyConflict,
+    /// Too many requests a minute; `retryAfterSeconds` says when one is let in again.
     RateLimited,
+    /// A quota of conversions or of images in a batch is used up.
     QuotaExceeded,
+    /// The document asks for too much at once.
     QueryTooComplex,
+    /// The server can't take it on now; try again a little later.
     Overloaded,
+    /// The model isn't on this server, or no node that computes has it.
     ModelUnavailable,
+    /// No mesh could be made of this picture.
     ConversionFailed,
+    /// The document is no GraphQL.
     GraphqlParseFailed,
+    /// The document doesn't fit the schema.
     GraphqlValidationFailed,
+    /// The server had a problem of its own; the log has the cause under the request's id.
     Internal,
 }
 

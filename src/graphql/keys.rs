@@ -118,7 +118,7 @@ impl KeyMutation {
     async fn create_api_key(
         &self,
         context: &Context<'_>,
-        input: CreateApiKeyInput,
+        #[graphql(desc = "What the key is called, may do and may use.")] input: CreateApiKeyInput,
     ) -> Result<CreateApiKeyPayload> {
         let services = context.data::<Services>()?;
         let key = new_key(
@@ -143,7 +143,7 @@ impl KeyMutation {
     async fn update_api_key(
         &self,
         context: &Context<'_>,
-        input: UpdateApiKeyInput,
+        #[graphql(desc = "The key, and what is to change of it.")] input: UpdateApiKeyInput,
     ) -> Result<UpdateApiKeyPayload> {
         let id = parse_id(&input.id)?;
         let change = change(input)?;
@@ -161,7 +161,11 @@ impl KeyMutation {
 
     /// Gives a key a new secret, shown once. The old one works for another day.
     #[graphql(guard = "Require(Permission::Admin)")]
-    async fn rotate_api_key(&self, context: &Context<'_>, id: ID) -> Result<RotateApiKeyPayload> {
+    async fn rotate_api_key(
+        &self,
+        context: &Context<'_>,
+        #[graphql(desc = "The key's id.")] id: ID,
+    ) -> Result<RotateApiKeyPayload> {
         let services = context.data::<Services>()?;
         let row = services
             .database
@@ -178,7 +182,11 @@ impl KeyMutation {
 
     /// Ends a key for good, on all nodes within a second, and closes its connections.
     #[graphql(guard = "Require(Permission::Admin)")]
-    async fn revoke_api_key(&self, context: &Context<'_>, id: ID) -> Result<RevokeApiKeyPayload> {
+    async fn revoke_api_key(
+        &self,
+        context: &Context<'_>,
+        #[graphql(desc = "The key's id.")] id: ID,
+    ) -> Result<RevokeApiKeyPayload> {
         let database = &context.data::<Services>()?.database;
         let row = database
             .revoke_key(&parse_id(&id)?)

@@ -98,7 +98,7 @@ impl ConversionMutation {
     async fn submit_conversion(
         &self,
         context: &Context<'_>,
-        input: SubmitConversionInput,
+        #[graphql(desc = "The picture, and what to make of it.")] input: SubmitConversionInput,
     ) -> Result<SubmitConversionPayload> {
         let services = context.data::<Services>()?;
         let principal = principal(context)?;
@@ -130,7 +130,7 @@ impl ConversionMutation {
     async fn submit_batch(
         &self,
         context: &Context<'_>,
-        input: SubmitBatchInput,
+        #[graphql(desc = "The pictures, and what to make of them.")] input: SubmitBatchInput,
     ) -> Result<SubmitBatchPayload> {
         let services = context.data::<Services>()?;
         let principal = principal(context)?;
@@ -176,7 +176,7 @@ impl ConversionMutation {
     async fn cancel_conversion(
         &self,
         context: &Context<'_>,
-        id: ID,
+        #[graphql(desc = "The conversion's global id.")] id: ID,
     ) -> Result<CancelConversionPayload> {
         let services = context.data::<Services>()?;
         let row = own_conversion(services, principal(context)?, &id).await?;
@@ -194,7 +194,11 @@ impl ConversionMutation {
 
     /// Calls off whatever of a batch has not ended.
     #[graphql(guard = "Require(Permission::Cancel)")]
-    async fn cancel_batch(&self, context: &Context<'_>, id: ID) -> Result<CancelBatchPayload> {
+    async fn cancel_batch(
+        &self,
+        context: &Context<'_>,
+        #[graphql(desc = "The batch's global id.")] id: ID,
+    ) -> Result<CancelBatchPayload> {
         let services = context.data::<Services>()?;
         let no_such = || ApiError::not_found("batch");
         let batch = id.parse().map_err(|_| no_such())?;
@@ -225,7 +229,7 @@ impl ConversionMutation {
     async fn retry_conversion(
         &self,
         context: &Context<'_>,
-        id: ID,
+        #[graphql(desc = "The ended conversion's global id.")] id: ID,
     ) -> Result<RetryConversionPayload> {
         let services = context.data::<Services>()?;
         let principal = principal(context)?;
@@ -283,7 +287,7 @@ impl ConversionMutation {
     async fn delete_conversion(
         &self,
         context: &Context<'_>,
-        id: ID,
+        #[graphql(desc = "The conversion's global id.")] id: ID,
     ) -> Result<DeleteConversionPayload> {
         let services = context.data::<Services>()?;
         let principal = principal(context)?;

@@ -58,11 +58,16 @@ pub struct ConversionFilter {
 #[derive(Debug)]
 pub struct Query;
 
+/// What can be read.
 #[Object]
 impl Query {
     /// Anything by its global id; null when there is no such thing or it isn't yours.
     #[graphql(guard = "Require(Permission::Read)")]
-    async fn node(&self, context: &Context<'_>, id: ID) -> Result<Option<Node>> {
+    async fn node(
+        &self,
+        context: &Context<'_>,
+        #[graphql(desc = "The thing's global id.")] id: ID,
+    ) -> Result<Option<Node>> {
         let services = context.data::<Services>()?;
         let principal = principal(context)?;
         if let Ok(id) = id.parse() {
@@ -103,7 +108,11 @@ impl Query {
 
     /// One conversion; null when there is none or it isn't yours.
     #[graphql(guard = "Require(Permission::Read)")]
-    async fn conversion(&self, context: &Context<'_>, id: ID) -> Result<Option<Conversion>> {
+    async fn conversion(
+        &self,
+        context: &Context<'_>,
+        #[graphql(desc = "The conversion's global id.")] id: ID,
+    ) -> Result<Option<Conversion>> {
         let Ok(id) = id.parse() else { return Ok(None) };
         Ok(find_conversion(context.data()?, principal(context)?, id)
             .await?
@@ -119,11 +128,21 @@ impl Query {
     async fn conversions(
         &self,
         context: &Context<'_>,
+        #[graphql(
+            desc = "At most so many, from the beginning or from `after` on: 1 to 100, 20 when nothing is said."
+        )]
         first: Option<i32>,
+        #[graphql(desc = "Only what comes after this cursor, the `endCursor` of the page before.")]
         after: Option<String>,
+        #[graphql(
+            desc = "At most so many, from the end or from `before` back; not together with `first`."
+        )]
         last: Option<i32>,
+        #[graphql(
+            desc = "Only what comes before this cursor, the `startCursor` of the page after."
+        )]
         before: Option<String>,
-        filter: Option<ConversionFilter>,
+        #[graphql(desc = "Which ones; default: all.")] filter: Option<ConversionFilter>,
     ) -> Result<Connection<String, Conversion, EmptyFields, EmptyFields>> {
         let services = context.data::<Services>()?;
         let select = filtered(principal(context)?, filter.unwrap_or_default())?;
@@ -141,7 +160,11 @@ impl Query {
 
     /// One batch; null when there is none or it isn't yours.
     #[graphql(guard = "Require(Permission::Read)")]
-    async fn batch(&self, context: &Context<'_>, id: ID) -> Result<Option<Batch>> {
+    async fn batch(
+        &self,
+        context: &Context<'_>,
+        #[graphql(desc = "The batch's global id.")] id: ID,
+    ) -> Result<Option<Batch>> {
         let Ok(id) = id.parse() else { return Ok(None) };
         Ok(find_batch(context.data()?, principal(context)?, id)
             .await?
@@ -170,7 +193,11 @@ impl Query {
     async fn api_keys(
         &self,
         context: &Context<'_>,
+        #[graphql(
+            desc = "At most so many, from the beginning or from `after` on: 1 to 100, 20 when nothing is said."
+        )]
         first: Option<i32>,
+        #[graphql(desc = "Only what comes after this cursor, the `endCursor` of the page before.")]
         after: Option<String>,
     ) -> Result<Connection<String, ApiKey, EmptyFields, EmptyFields>> {
         api_key::page(context.data()?, first, after).await
@@ -181,9 +208,13 @@ impl Query {
     async fn audit_events(
         &self,
         context: &Context<'_>,
+        #[graphql(
+            desc = "At most so many, from the beginning or from `after` on: 1 to 100, 20 when nothing is said."
+        )]
         first: Option<i32>,
+        #[graphql(desc = "Only what comes after this cursor, the `endCursor` of the page before.")]
         after: Option<String>,
-        filter: Option<AuditEventFilter>,
+        #[graphql(desc = "Which ones; default: all.")] filter: Option<AuditEventFilter>,
     ) -> Result<Connection<String, AuditEvent, EmptyFields, EmptyFields>> {
         audit::page(context.data()?, first, after, filter.unwrap_or_default()).await
     }

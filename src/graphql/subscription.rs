@@ -45,6 +45,7 @@ const QUEUE_POLL: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub struct Subscription;
 
+/// What can be followed as it happens.
 #[Subscription]
 impl Subscription {
     /// Follows one conversion to its end. Without `after` it begins with the state now; with the `sequence` of the
@@ -53,7 +54,10 @@ impl Subscription {
     async fn conversion_progress(
         &self,
         context: &Context<'_>,
-        id: ID,
+        #[graphql(desc = "The conversion's global id.")] id: ID,
+        #[graphql(
+            desc = "The `sequence` of the last event that was seen; default: begin with the state now."
+        )]
         after: Option<i32>,
     ) -> Result<impl Stream<Item = Result<ConversionProgress>>> {
         let services = context.data::<Services>()?.clone();
@@ -73,7 +77,10 @@ impl Subscription {
     async fn batch_progress(
         &self,
         context: &Context<'_>,
-        id: ID,
+        #[graphql(desc = "The batch's global id.")] id: ID,
+        #[graphql(
+            desc = "The `sequence` of the last event that was seen; default: begin with the state now."
+        )]
         after: Option<i32>,
     ) -> Result<impl Stream<Item = Result<BatchProgress>>> {
         let services = context.data::<Services>()?.clone();

@@ -1,19 +1,19 @@
 //! The pages: the studio at `/`, the console at `/console`, and what they are made of at `/web/`.
 //!
 //! `web/dist` travels in the binary. The pages are the same for everybody and hold no secrets; what they show comes from
-//! the API, which asks who calls.
+//! the API, which asks who calls. How one may sign in is told at `/sign-in.json`.
 
 use std::{
     borrow::Cow,
     collections::HashMap,
     io::Write,
-    sync::{LazyLock, OnceLock},
+    sync::{Arc, LazyLock, OnceLock},
 };
 
 use axum::{
     Router,
     body::{Body, Bytes},
-    extract::Path,
+    extract::{Path, State},
     http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
     routing::get,
@@ -21,7 +21,10 @@ use axum::{
 use flate2::{Compression, write::GzEncoder};
 use rust_embed::Embed;
 
+use self::provider::Provider;
 use super::{HttpState, assets::is_known};
+
+pub mod provider;
 
 /// What `npm run build` in `web` leaves. A debug build reads the folder when it runs, so that a page can be changed
 /// without compiling.
@@ -29,8 +32,8 @@ use super::{HttpState, assets::is_known};
 #[folder = "web/dist/"]
 struct Dist;
 
-/// Everything from this server, no inline script or style, no plug-in, no frame.
-const STUDIO_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; \
+/// Everything from this server, no inline script or style, no plug-in, no frame. Where one signs in may be asked, too.
+const STUDIO_POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'{provider}; \
     base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'";
 
 /// The console's editor (Monaco) writes style sheets for its themes and attributes for its lines, starts workers, and
@@ -48,6 +51,27 @@ const ASSET_CACHE: &str = "public, max-age=31536000, immutable";
 
 /// Below this, compressing costs more than it saves.
 const GZIP_BYTES_MIN: usize = 1024;
+
+/// What differs between servers: who signs people in.
+#[derive(Debug, Clone)]
+pub struct Pages {
+    studio_policy: HeaderValue,
+    sign_in: Arc<str>,
+}
+
+impl Pages {
+    /// The pages of a server, with an identity provider that people may sign in at, if there is one.
+    #[must_use]
+    pub fn new(provider: Option<&Provider>) -> Self {
+        let connect = provider.map(|provider| format!(" {}", provider.origin()));
+        let policy = STUDIO_POLICY.replace("{provider}", &connect.unwrap_or_default());
+        let sign_in = serde_json::json!({ "provider": provider });
+        Self {
+            studio_policy: HeaderValue::from_str(&policy).expect("an origin is plain ASCII"),
+            sign_in: sign_in.to_string().into(),
+        }
+    }
+}
 
 static FILES: LazyLock<HashMap<String, File>> = LazyLock::new(|| {
     let names = Dist::iter();
@@ -160,27 +184,34 @@ fn media_type(name: &str) -> &'static str {
 
 /// The pages' routes. All that isn't named here is left to the API.
 pub fn routes() -> Router<HttpState> {
-    let studio =
-        get(|headers: HeaderMap| async move { page("index.html", &headers, STUDIO_POLICY) });
+    let studio = get(
+        |State(state): State<HttpState>, headers: HeaderMap| async move {
+            page("index.html", &headers, &state.0.pages.studio_policy)
+        },
+    );
+    let console = get(|headers: HeaderMap| async move {
+        let policy = HeaderValue::from_static(CONSOLE_POLICY);
+        page("console.html", &headers, &policy)
+    });
     Router::new()
         .route("/", get(index))
         .route("/conversions/{id}", studio.clone())
-        .route("/admin", studio)
-        .route(
-            "/console",
-            get(|headers: HeaderMap| async move { page("console.html", &headers, CONSOLE_POLICY) }),
-        )
+        .route("/admin", studio.clone())
+        // Where the identity provider sends people back to.
+        .route("/signed-in", studio)
+        .route("/sign-in.json", get(sign_in))
+        .route("/console", console)
         .route("/web/{*name}", get(asset))
 }
 
 /// `GET /`: the studio for whoever asks for a page, and a few words for whoever doesn't.
-async fn index(headers: HeaderMap) -> Response {
+async fn index(State(state): State<HttpState>, headers: HeaderMap) -> Response {
     let accepted = headers.get_all(header::ACCEPT).iter();
     let wants_page = accepted
         .filter_map(|value| value.to_str().ok())
         .any(|value| value.contains("text/html"));
     if wants_page {
-        return page("index.html", &headers, STUDIO_POLICY);
+        return page("index.html", &headers, &state.0.pages.studio_policy);
     }
     let text = concat!(
         "orfeas ",
@@ -196,7 +227,17 @@ async fn index(headers: HeaderMap) -> Response {
     ([(header::VARY, "accept")], text).into_response()
 }
 
-fn page(name: &str, headers: &HeaderMap, policy: &'static str) -> Response {
+/// `GET /sign-in.json`: how one may sign in, besides by a token.
+async fn sign_in(State(state): State<HttpState>) -> Response {
+    let fields = [
+        (header::CONTENT_TYPE, "application/json"),
+        (header::CACHE_CONTROL, PAGE_CACHE),
+    ];
+    let told = (fields, state.0.pages.sign_in.to_string()).into_response();
+    guarded(told, &HeaderValue::from_static(ASSET_POLICY))
+}
+
+fn page(name: &str, headers: &HeaderMap, policy: &HeaderValue) -> Response {
     match FILES.get(name) {
         Some(file) => guarded(file.respond(headers, PAGE_CACHE), policy),
         None => missing(),
@@ -206,7 +247,10 @@ fn page(name: &str, headers: &HeaderMap, policy: &'static str) -> Response {
 /// `GET /web/{name}`.
 async fn asset(Path(name): Path<String>, headers: HeaderMap) -> Response {
     match FILES.get(&format!("web/{name}")) {
-        Some(file) => guarded(file.respond(&headers, ASSET_CACHE), ASSET_POLICY),
+        Some(file) => guarded(
+            file.respond(&headers, ASSET_CACHE),
+            &HeaderValue::from_static(ASSET_POLICY),
+        ),
         None => missing(),
     }
 }
@@ -215,9 +259,8 @@ fn missing() -> Response {
     (StatusCode::NOT_FOUND, "There is no such page.\n").into_response()
 }
 
-fn guarded(mut response: Response, policy: &'static str) -> Response {
+fn guarded(mut response: Response, policy: &HeaderValue) -> Response {
     let fields = [
-        (header::CONTENT_SECURITY_POLICY, policy),
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::X_FRAME_OPTIONS, "DENY"),
         // Addresses of the pages name conversions.
@@ -240,6 +283,9 @@ fn guarded(mut response: Response, policy: &'static str) -> Response {
             .headers_mut()
             .insert(name, HeaderValue::from_static(value));
     }
+    response
+        .headers_mut()
+        .insert(header::CONTENT_SECURITY_POLICY, policy.clone());
     response
 }
 
@@ -269,6 +315,23 @@ mod tests {
             let found = inline.iter().find(|word| text.contains(**word));
             assert_eq!(found, None, "{name} would break its own policy");
         }
+    }
+
+    #[test]
+    fn a_provider_may_be_asked_and_nobody_else() {
+        let provider = Provider::new("https://id.example/realms/a", "studio", "openid", None);
+        let policy = |provider: Option<&Provider>| {
+            let pages = Pages::new(provider);
+            let text = pages.studio_policy.to_str().map(str::to_owned);
+            text.expect("ASCII")
+        };
+        let (with, without) = (policy(provider.as_ref().ok()), policy(None));
+        assert!(without.contains("connect-src 'self'; "), "{without}");
+        assert!(
+            with.contains("connect-src 'self' https://id.example; "),
+            "{with}"
+        );
+        assert_eq!(with.replace(" https://id.example", ""), without);
     }
 
     #[test]

@@ -21,6 +21,7 @@ mod cli;
 mod conversion;
 #[cfg(feature = "torch")]
 mod dense;
+mod docs;
 mod embedded;
 mod examples;
 #[cfg(feature = "torch")]

@@ -1,5 +1,4 @@
-//! The pages: how they are served, that what is committed is what the sources make, and people's ways through them in a
-//! real Chromium, in front of a real server and the real model.
+//! The pages: how they are served, and that what is committed is what the sources make.
 
 use std::{
     collections::BTreeMap,
@@ -14,19 +13,13 @@ use tokio::process::Command;
 
 use crate::harness::{
     Node, World,
-    fetched::{checkout, fetched, output_of, skip},
-    meshes,
+    fetched::{checkout, fetched, output_of},
 };
+
+mod browser;
 
 /// A dozen conversions on a busy machine, drawn by software.
 const RUN_MAX: Duration = Duration::from_secs(400);
-/// Where Debian and others put it.
-const CHROMIUM: [&str; 3] = [
-    "/usr/bin/chromium",
-    "/usr/bin/chromium-browser",
-    "/usr/bin/google-chrome",
-];
-
 async fn get(node: &Node, path: &str, headers: &[(&str, &str)]) -> Response {
     let client = reqwest::Client::new();
     let mut request = client.get(format!("http://{}{path}", node.app.api.unwrap()));
@@ -54,7 +47,13 @@ fn loaded(html: &str) -> Vec<&str> {
 async fn pages_are_served_with_a_strict_policy_and_shadow_nothing() {
     let world = World::new().await;
     let node = world.api_node().await;
-    for path in ["/", "/admin", "/conversions/cnv_1", "/console"] {
+    for path in [
+        "/",
+        "/admin",
+        "/conversions/cnv_1",
+        "/signed-in",
+        "/console",
+    ] {
         let page = get(&node, path, &[("accept", "text/html,*/*")]).await;
         assert_eq!(page.status(), 200, "{path}");
         let headers = page.headers().clone();
@@ -106,6 +105,11 @@ async fn pages_are_served_with_a_strict_policy_and_shadow_nothing() {
             assert!(!is_packed || packed.bytes().await.unwrap().len() < bytes.len());
         }
     }
+
+    // Nobody signs people in here but whoever has a token.
+    let sign_in = get(&node, "/sign-in.json", &[]).await;
+    assert_eq!(text(sign_in.headers(), "cache-control"), "no-cache");
+    assert_eq!(sign_in.text().await.unwrap(), r#"{"provider":null}"#);
 
     // Programs get words, the API keeps its paths, and what isn't there isn't a page.
     let words = get(&node, "/", &[("accept", "*/*")]).await;
@@ -230,88 +234,5 @@ async fn the_committed_bundle_is_what_the_sources_make() {
             "{} differs: {how}",
             name.display()
         );
-    }
-}
-
-/// What the browser tests need besides this repository.
-struct Browser {
-    node: PathBuf,
-    packages: PathBuf,
-    chromium: &'static str,
-}
-
-impl Browser {
-    fn find() -> Option<Self> {
-        let Some(chromium) = CHROMIUM.into_iter().find(|path| Path::new(path).exists()) else {
-            skip("Chromium", "`apt-get install chromium`");
-            return None;
-        };
-        Some(Self {
-            node: fetched(".deps/node/bin/node", "web")?,
-            packages: fetched(".deps/web", "web")?,
-            chromium,
-        })
-    }
-
-    /// Runs one of the programs in `web/e2e` against a node of its own; what it wrote is in the folder.
-    async fn run(&self, name: &str) -> TempDir {
-        let world = World::new().await;
-        let node = world.node().await;
-        let folder = TempDir::new().unwrap();
-        let token = |user: &str, roles: &[String]| {
-            let lasts = Duration::from_secs(3600);
-            node.app.tokens.issue(user, roles, lasts)
-        };
-        let mut command = Command::new(&self.node);
-        command
-            .arg(checkout().join("web/e2e").join(name))
-            .env("ORFEAS_URL", format!("http://{}", node.app.api.unwrap()))
-            .env("ORFEAS_ADMIN", token("root", &["admin".to_owned()]))
-            .env("ORFEAS_USER", token("alice", &[]))
-            .env("CHROMIUM", self.chromium)
-            .env("PACKAGES", &self.packages)
-            .env("OUT", folder.path())
-            // Profiles and sockets of the browser.
-            .env("TMPDIR", folder.path());
-        let output = run(command).await;
-        assert!(output.status.success(), "{name}: {}", told(&output));
-        node.app.stop().await;
-        folder
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn three_pictures_become_meshes_in_the_studio() {
-    let Some(browser) = Browser::find() else {
-        return;
-    };
-    let folder = browser.run("studio.mjs").await;
-    for index in 0..3 {
-        let mesh = std::fs::read(folder.path().join(format!("{index}.glb"))).unwrap();
-        meshes::glb(&mesh).assert_centred(1.0);
-        let stl = std::fs::read(folder.path().join(format!("{index}.stl"))).unwrap();
-        let triangles = u32::from_le_bytes(stl[80..84].try_into().unwrap());
-        assert_eq!(stl.len(), 84 + 50 * triangles as usize);
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn what_goes_wrong_is_told_in_the_studio() {
-    if let Some(browser) = Browser::find() {
-        browser.run("errors.mjs").await;
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn admins_have_a_page_and_a_console() {
-    if let Some(browser) = Browser::find() {
-        browser.run("admin.mjs").await;
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_first_visit_is_light() {
-    if let Some(browser) = Browser::find() {
-        browser.run("budget.mjs").await;
     }
 }

@@ -15,7 +15,7 @@ await withPage({}, async (page, context) => {
     const url = urls.get(requestId) ?? "";
     if (new URL(url).pathname.startsWith("/assets/")) return;
     bytes += encodedDataLength;
-    if (/scene|monaco|graphiql/.test(url)) early.push(url);
+    if (/scene|monaco|graphiql|provider/.test(url)) early.push(url);
   });
   await signIn(page, tokens.user);
   await page.waitForTimeout(500);

@@ -9,7 +9,7 @@ const expected = [/console: Failed to load resource/, /console: WebSocket connec
 await withPage({ expected }, async (page, context) => {
   await page.goto(`${server}/`);
   await page.getByLabel("Access token").fill("not.a.token");
-  await page.getByRole("button", { name: "Sign in" }).click();
+  await page.getByRole("button", { name: "Sign in", exact: true }).click();
   await page.getByRole("alert").getByText("This token doesn't count").waitFor();
 
   await signIn(page, tokens.user);

@@ -33,6 +33,7 @@ pub struct KeyQuotas {
     pub images_per_batch: u32,
 }
 
+/// A key that a program signs its requests with.
 #[Object]
 impl ApiKey {
     /// The key's id, which requests name as `keyid`.

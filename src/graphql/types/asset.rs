@@ -9,6 +9,7 @@ use crate::{conversion::options::MeshFormat, db::entities::asset, graphql::Servi
 #[derive(Debug, Clone)]
 pub struct Asset(pub asset::Model);
 
+/// A stored picture.
 #[Object]
 impl Asset {
     /// The global id.
@@ -56,6 +57,7 @@ impl Asset {
 #[derive(Debug, Clone)]
 pub struct MeshOutput(pub asset::Model);
 
+/// A mesh file.
 #[Object]
 impl MeshOutput {
     /// The file's format.

@@ -47,10 +47,13 @@ pub struct AuditEvent(pub StoredEvent);
 /// What an event was about.
 #[derive(Debug, Clone, SimpleObject)]
 pub struct AuditDetail {
+    /// What is told, such as `conversion` or `keyId`.
     pub name: String,
+    /// An id, a number or a flag, as text.
     pub value: String,
 }
 
+/// Something that was done or refused.
 #[Object]
 impl AuditEvent {
     /// The event's id.

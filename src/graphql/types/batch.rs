@@ -73,6 +73,7 @@ pub fn mean_progress(services: &Services, rows: &[conversion::Model]) -> f64 {
     rows.iter().map(one).sum::<f64>() / count
 }
 
+/// Conversions that were submitted together.
 #[Object]
 impl Batch {
     /// The global id.

@@ -111,12 +111,17 @@ pub struct QualityReport {
 pub struct StageTimings {
     /// From submission to the claim by a node.
     pub queued_ms: i64,
+    /// Reading, decoding, cutting out and scaling the picture.
     pub prepare_ms: i64,
     /// Waiting for company included.
     pub encode_ms: i64,
+    /// Sampling the model's field.
     pub reconstruct_ms: i64,
+    /// Extracting, cleaning and simplifying the surface.
     pub mesh_ms: i64,
+    /// Colouring it.
     pub texture_ms: i64,
+    /// Writing and storing the files.
     pub export_ms: i64,
     /// How many conversions shared the forward pass.
     pub gpu_batch_size: i32,
@@ -164,6 +169,7 @@ pub async fn eta_seconds(
     })
 }
 
+/// One picture on its way to a mesh.
 #[Object]
 impl Conversion {
     /// The global id.

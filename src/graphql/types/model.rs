@@ -33,6 +33,7 @@ pub struct FloatRange {
 /// What a model's global id starts with.
 pub const ID_PREFIX: &str = "mdl_";
 
+/// A model that turns pictures into shapes.
 #[Object]
 impl Model {
     /// The global id.

@@ -72,6 +72,7 @@ impl ConversionProgress {
     }
 }
 
+/// One step of a conversion.
 #[Object]
 impl ConversionProgress {
     /// The conversion's global id.

@@ -18,6 +18,7 @@ pub struct QueueDepth {
     pub queued: i64,
 }
 
+/// Depth and pace of the queue, over all nodes.
 #[Object]
 impl QueueStatus {
     /// Whether an operator has stopped the queue; running conversions go on.

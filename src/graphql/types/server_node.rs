@@ -26,6 +26,7 @@ pub struct Device {
     pub lost: Option<String>,
 }
 
+/// A running server process.
 #[Object]
 impl ServerNode {
     /// The node's id; a restarted process has a new one.

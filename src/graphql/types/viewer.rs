@@ -34,6 +34,7 @@ pub struct Quota {
     pub images_per_batch: u32,
 }
 
+/// Who you are and what you may do.
 #[Object]
 impl Viewer {
     /// The owner of what you submit.

@@ -23,9 +23,17 @@ impl NodeProcess {
         Self::with(world.settings())
     }
 
-    /// The same with other settings.
+    /// The same with settings of its own, as far as processes are given them.
     pub fn with(settings: Settings) -> Self {
         Self::start_with(settings, "warn", Stdio::inherit())
+    }
+
+    /// The same at the address of one that has ended.
+    pub fn start_at(world: &World, address: SocketAddr) -> Self {
+        Self::with(Settings {
+            orfeas_listen: address,
+            ..world.settings()
+        })
     }
 
     /// The same with a log of its own, as detailed as asked.
@@ -42,6 +50,7 @@ impl NodeProcess {
             orfeas_master_keys,
             orfeas_models_dir,
             orfeas_role,
+            orfeas_listen,
             ..
         } = settings;
         let mut child = Command::new(PROGRAM)
@@ -51,7 +60,7 @@ impl NodeProcess {
             .env("ORFEAS_DATA_DIR", orfeas_data_dir)
             .env("ORFEAS_MASTER_KEYS", orfeas_master_keys.unwrap())
             .env("ORFEAS_MODELS_DIR", orfeas_models_dir.unwrap())
-            .env("ORFEAS_LISTEN", "127.0.0.1:0")
+            .env("ORFEAS_LISTEN", orfeas_listen.to_string())
             .env("ORFEAS_METRICS_LISTEN", "127.0.0.1:0")
             .env("ORFEAS_ROLE", orfeas_role.as_str())
             .env("ORFEAS_DEVICE", "cpu")

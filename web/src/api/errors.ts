@@ -2,8 +2,8 @@
 import type { CombinedError } from "@urql/core";
 import type { ErrorCode } from "../generated/graphql";
 
-/** The server's codes, and one for when nothing came back. */
-export type FailureCode = ErrorCode | "NETWORK";
+/** The server's codes, one for when nothing came back, and one for what went wrong at the identity provider. */
+export type FailureCode = ErrorCode | "NETWORK" | "PROVIDER";
 
 const TITLES: Record<FailureCode, string> = {
   CONVERSION_FAILED: "No mesh could be made of this picture",
@@ -19,6 +19,7 @@ const TITLES: Record<FailureCode, string> = {
   NETWORK: "The server can't be reached",
   NOT_FOUND: "It is no longer there",
   OVERLOADED: "The server is busy",
+  PROVIDER: "The identity provider did not sign you in",
   QUERY_TOO_COMPLEX: "That was too much at once",
   QUOTA_EXCEEDED: "Your quota is used up",
   RATE_LIMITED: "That was too fast",

@@ -73,8 +73,8 @@ export const EXAMPLES: readonly [Example, ...Example[]] = [
     about: "The server's processes and what they compute with.",
     query: /* GraphQL */ `query Nodes {
   nodes {
-    id name role version startedAt heartbeatAt
-    devices { kind name gpuBatchSize memoryFreeBytes memoryTotalBytes }
+    id name role version startedAt heartbeatAt degraded
+    devices { kind name gpuBatchSize memoryFreeBytes memoryTotalBytes lost }
   }
 }
 `,

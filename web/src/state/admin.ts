@@ -3,6 +3,7 @@ import { signal } from "@preact/signals";
 import { AuditTrailDocument as AuditTrail, CreateKeyDocument as CreateKey, ListKeysDocument as Keys, RevokeKeyDocument as RevokeKey, RotateKeyDocument as RotateKey } from "../generated/graphql";
 import { FollowQueueDocument as FollowQueue, ListNodesDocument as Nodes, PauseQueueDocument as PauseQueue, ResumeQueueDocument as ResumeQueue } from "../generated/graphql";
 import type { AuditTrailQuery, CreateApiKeyInput, KeyPartsFragment, ListNodesQuery, QueuePartsFragment } from "../generated/graphql";
+import { asFailure } from "../api/errors";
 import { api, attempt, notify, notifyFailure, onSignOut } from "./app";
 
 export type ServerNode = ListNodesQuery["nodes"][number];
@@ -32,15 +33,17 @@ onSignOut(() => {
 export function watchServer(): () => void {
   const lookAtNodes = (): void => {
     if (document.hidden) return;
-    void attempt(() => api().run(Nodes, {})).then((answer) => {
-      if (answer !== null) nodes.value = answer.nodes;
+    const looked = api().run(Nodes, {}).then((answer) => {
+      nodes.value = answer.nodes;
     });
+    // The banner tells of a lost connection, once.
+    void looked.catch((error) => asFailure(error).code === "NETWORK" || notifyFailure(error));
   };
   lookAtNodes();
   const timer = setInterval(lookAtNodes, NODES_EVERY);
   const stop = api().follow(
     FollowQueue,
-    {},
+    () => ({}),
     ({ queueStatus }) => {
       queue.value = queueStatus;
     },

@@ -1,11 +1,10 @@
 /** What the whole studio knows: who is signed in, where one is, what the server said. */
 import { computed, signal } from "@preact/signals";
-import { connect } from "../api/client";
 import type { Connection, LinkState } from "../api/client";
 import { ViewerDocument as Viewer } from "../generated/graphql";
 import { asFailure } from "../api/errors";
 import type { Failure } from "../api/errors";
-import { forgetToken, isKept, storedToken, storeToken, takeTokenFromAddress } from "../api/session";
+import { forgetToken } from "../api/session";
 import type { ViewerQuery } from "../generated/graphql";
 
 export type Person = ViewerQuery["viewer"];
@@ -83,47 +82,4 @@ export async function refreshPerson(): Promise<void> {
   const { viewer, models: offered } = await api().run(Viewer, {});
   person.value = viewer;
   models.value = offered;
-}
-
-export async function signIn(token: string, keep: boolean): Promise<void> {
-  isSigningIn.value = true;
-  signInFailure.value = null;
-  const opened = connect(token, {
-    onSignedOut: () => {
-      if (connection.value !== opened || person.value === null) return;
-      signOut();
-      signInFailure.value = asFailure(new Error("Your sign-in has ended."));
-    },
-    onLink: (state) => {
-      if (connection.value === opened) link.value = state;
-    },
-  });
-  connection.value = opened;
-  try {
-    await refreshPerson();
-    storeToken(token, keep);
-  } catch (error) {
-    const failure = asFailure(error);
-    opened.close();
-    connection.value = null;
-    // A server that can't be reached says nothing about the token.
-    if (failure.code !== "NETWORK") forgetToken();
-    signInFailure.value = failure;
-  } finally {
-    isSigningIn.value = false;
-  }
-}
-
-/** Signs in by the address's token, or by the one of last time. */
-export async function resume(): Promise<void> {
-  // A link that is opened where the studio is open already changes the address alone.
-  addEventListener("hashchange", () => {
-    const token = takeTokenFromAddress();
-    if (token === null) return;
-    if (person.value !== null) signOut();
-    void signIn(token, false);
-  });
-  const fromAddress = takeTokenFromAddress();
-  const token = fromAddress ?? storedToken();
-  if (token !== null && token !== "") await signIn(token, fromAddress === null && isKept());
 }

@@ -78,7 +78,8 @@ function followProgress(id: string): void {
   if (followed.has(id)) return;
   const stop = api().follow(
     FollowConversion,
-    { id },
+    // From the last step that is known here, so that none is missed between asking and following, or in a break.
+    () => ({ id, after: known.value.get(id)?.sequence ?? null }),
     ({ conversionProgress: { status, stage, progress, etaSeconds, sequence, preview } }) => {
       const before = known.value.get(id);
       if (before === undefined || before.sequence > sequence) return;

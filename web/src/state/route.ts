@@ -1,11 +1,12 @@
 /** Which page is shown, by the address. */
 import { signal } from "@preact/signals";
 
-export type Route = { page: "home" } | { page: "conversion"; id: string } | { page: "admin" } | { page: "missing" };
+export type Route = { page: "home" } | { page: "conversion"; id: string } | { page: "admin" } | { page: "signed-in" } | { page: "missing" };
 
 export function routeOf(path: string): Route {
   if (path === "/") return { page: "home" };
   if (path === "/admin") return { page: "admin" };
+  if (path === "/signed-in") return { page: "signed-in" };
   const id = /^\/conversions\/([\w-]+)$/.exec(path)?.[1];
   return id === undefined ? { page: "missing" } : { page: "conversion", id };
 }

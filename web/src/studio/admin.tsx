@@ -46,18 +46,50 @@ function Queue(): JSX.Element {
   );
 }
 
+type Device = ServerNode["devices"][number];
+
+function DeviceLine({ device }: { device: Device }): JSX.Element {
+  const { kind, name, gpuBatchSize, memoryFreeBytes, memoryTotalBytes, lost } = device;
+  const title = kind === "cpu" ? "CPU" : name;
+  if (lost) {
+    return (
+      <li>
+        <s>{title}</s>
+        <span class="bad"> · lost</span>
+        <p class="muted small">{lost}</p>
+      </li>
+    );
+  }
+  return (
+    <li>
+      {title}
+      <span class="muted">
+        {` · up to ${gpuBatchSize} at once`}
+        {memoryFreeBytes && memoryTotalBytes ? ` · ${bytes(memoryFreeBytes)} of ${bytes(memoryTotalBytes)} free` : ""}
+      </span>
+    </li>
+  );
+}
+
+/** What a node has lost, and what to do about it. */
+function Loss({ node }: { node: ServerNode }): JSX.Element {
+  const lost = node.devices.filter((device) => device.lost).length;
+  const left = node.devices.length - lost;
+  const what = lost === 1 ? "A device failed" : `${lost} devices failed`;
+  const rest = left === 0 ? "It takes no conversions." : `It goes on with the ${left === 1 ? "other one" : `other ${left}`}, slower.`;
+  return (
+    <p class="problem mild">
+      <strong>{`${node.name} is degraded.`}</strong> {`${what}. ${rest} A restart of the node tries again.`}
+    </p>
+  );
+}
+
 function Devices({ node }: { node: ServerNode }): JSX.Element {
   if (node.devices.length === 0) return <span class="muted">none</span>;
   return (
     <ul class="plain">
-      {node.devices.map(({ kind, name, gpuBatchSize, memoryFreeBytes, memoryTotalBytes }, index) => (
-        <li key={index}>
-          {kind === "cpu" ? "CPU" : name}
-          <span class="muted">
-            {` · up to ${gpuBatchSize} at once`}
-            {memoryFreeBytes && memoryTotalBytes ? ` · ${bytes(memoryFreeBytes)} of ${bytes(memoryTotalBytes)} free` : ""}
-          </span>
-        </li>
+      {node.devices.map((device, index) => (
+        <DeviceLine key={index} device={device} />
       ))}
     </ul>
   );
@@ -67,6 +99,9 @@ function NodeList(): JSX.Element {
   return (
     <section class="sheet" aria-labelledby="nodes-title">
       <h2 id="nodes-title">Nodes</h2>
+      {nodes.value.filter((node) => node.degraded).map((node) => (
+        <Loss key={node.id} node={node} />
+      ))}
       <div class="scroll" tabIndex={0} role="region" aria-label="Nodes, a table">
         <table>
           <thead>

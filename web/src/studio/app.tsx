@@ -1,7 +1,8 @@
 import type { ComponentChildren, JSX } from "preact";
-import { useEffect } from "preact/hooks";
-import { dismiss, isAdmin, link, notices, person, signOut } from "../state/app";
+import { useEffect, useRef } from "preact/hooks";
+import { dismiss, isAdmin, link, notices, person } from "../state/app";
 import { follow, route } from "../state/route";
+import { leave } from "../state/sign-in";
 import { theme, toggleTheme } from "../state/theme";
 import { AdminPage } from "./admin";
 import { ConversionPage } from "./conversion-page";
@@ -54,7 +55,7 @@ function Header(): JSX.Element {
         {person.value !== null && <QuotaMeter quota={person.value.quota} />}
         <ThemeButton />
         {person.value !== null && (
-          <button type="button" class="quiet" onClick={signOut} title={`Sign out ${person.value.name}`}>
+          <button type="button" class="quiet" onClick={() => void leave()} title={`Sign out ${person.value.name}`}>
             <span class="who">{person.value.name}</span>
             <Icon name="out" />
             <span class="sr-only">Sign out</span>
@@ -110,9 +111,23 @@ function Page(): JSX.Element {
   return <Missing />;
 }
 
+/** Where one is, for whoever reads by ear or moves by keys: another page begins at its own beginning. */
+function useFocus(place: string): void {
+  const before = useRef(place);
+  useEffect(() => {
+    if (before.current === place) return;
+    before.current = place;
+    const main = document.getElementById("main");
+    main?.setAttribute("tabindex", "-1");
+    main?.focus({ preventScroll: true });
+  }, [place]);
+}
+
 export function App(): JSX.Element {
-  const { page } = route.value;
+  const here = route.value;
+  const { page } = here;
   const isIn = person.value !== null;
+  useFocus(here.page === "conversion" ? here.id : `${page} ${isIn}`);
   useEffect(() => {
     document.title = titleOf(page);
   }, [page, isIn]);

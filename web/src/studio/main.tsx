@@ -5,8 +5,8 @@ import "../styles/submit.css";
 import "../styles/gallery.css";
 import "../styles/conversion.css";
 import "../styles/admin.css";
-import { resume } from "../state/app";
 import { watchAddress } from "../state/route";
+import { resume } from "../state/sign-in";
 import { applyTheme } from "../state/theme";
 import { App } from "./app";
 
