@@ -8,6 +8,7 @@ use std::{
 use super::{ConfigError, Settings};
 use crate::{
     auth::{jwt::Parties, keyring::Keyring, network::NetworkError, principal::Quotas},
+    graphql::documents::DocumentOptions,
     http::{
         client_address::TrustedProxies,
         origin::{OriginError, Origins},
@@ -114,6 +115,15 @@ impl Settings {
         };
         let text = self.orfeas_cors_origins.as_deref().unwrap_or_default();
         text.parse().map_err(refused)
+    }
+
+    /// Which documents clients may name, and whether they may send others.
+    #[must_use]
+    pub fn documents(&self) -> DocumentOptions {
+        DocumentOptions {
+            manifest: self.orfeas_trusted_documents.clone(),
+            trusted_only: self.orfeas_trusted_documents_only,
+        }
     }
 
     /// Where assets are kept.

@@ -27,6 +27,7 @@ pub enum ErrorCode {
     RateLimited,
     QuotaExceeded,
     QueryTooComplex,
+    PersistedQueryNotFound,
     Overloaded,
     ModelUnavailable,
     ConversionFailed,
@@ -36,7 +37,7 @@ pub enum ErrorCode {
 }
 
 impl ErrorCode {
-    const ALL: [Self; 17] = [
+    const ALL: [Self; 18] = [
         Self::Unauthenticated,
         Self::Forbidden,
         Self::NotFound,
@@ -48,6 +49,7 @@ impl ErrorCode {
         Self::RateLimited,
         Self::QuotaExceeded,
         Self::QueryTooComplex,
+        Self::PersistedQueryNotFound,
         Self::Overloaded,
         Self::ModelUnavailable,
         Self::ConversionFailed,
@@ -71,6 +73,7 @@ impl ErrorCode {
             Self::RateLimited => "RATE_LIMITED",
             Self::QuotaExceeded => "QUOTA_EXCEEDED",
             Self::QueryTooComplex => "QUERY_TOO_COMPLEX",
+            Self::PersistedQueryNotFound => "PERSISTED_QUERY_NOT_FOUND",
             Self::Overloaded => "OVERLOADED",
             Self::ModelUnavailable => "MODEL_UNAVAILABLE",
             Self::ConversionFailed => "CONVERSION_FAILED",
