@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
+use axum::serve::ListenerExt;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -26,10 +27,13 @@ use crate::{
     },
     decoder::error::DecodeError,
     error_chain::chain,
-    graphql::{self, Services},
+    graphql::{
+        self, Services,
+        documents::{Documents, trusted::ManifestError},
+    },
     http::{
         self, HttpParts, HttpState, UploadLimits, gate::Gate, health::Vitals, key_cache::KeyCache,
-        key_watch::KeyWatch, studio::Pages,
+        key_watch::KeyWatch, patience::Patient, studio::Pages,
     },
     inference::{engine::Engine, error::EngineError},
     pipeline::Tools,
@@ -58,6 +62,8 @@ pub enum AppError {
     Storage(#[from] StorageError),
     #[error("the engine did not start (ORFEAS_DEVICE, ORFEAS_MODELS_DIR)")]
     Engine(#[from] EngineError),
+    #[error("the trusted documents can't be used (ORFEAS_TRUSTED_DOCUMENTS)")]
+    Documents(#[from] ManifestError),
     #[error("people can't sign in")]
     Jwks(#[from] JwksError),
     #[error("pictures can't be decoded")]
@@ -132,6 +138,7 @@ impl App {
         } = options;
         let keyring = settings.keyring()?;
         let (tokens, keeper) = sign_in::tokens(&settings, &keyring).await?;
+        let documents = Documents::open(settings.documents()).await?;
         let storage = open::storage(&settings)?;
         let decoder = open::decoder(&settings, program.clone())?;
         let (embedded, database) = open::database(&settings, program).await?;
@@ -229,6 +236,7 @@ impl App {
             let origins = settings.cors_origins()?;
             let pages = Pages::new(settings.provider()?.as_ref());
             let mutations = app.mutations.clone();
+            let stopping = app.stop_serving.clone();
             let routes = |address: SocketAddr| {
                 let base_url = public_url.unwrap_or_else(|| config::reachable(address));
                 let links = Links::new(keyring.clone(), &base_url);
@@ -243,6 +251,7 @@ impl App {
                     models: models.into(),
                     image_limits: settings.image_limits(),
                     batch_images_max: images_max,
+                    documents,
                     is_introspection_open: settings.orfeas_introspection,
                 };
                 let uploads = UploadLimits::new(settings.image_limits(), images_max);
@@ -252,6 +261,7 @@ impl App {
                     gate,
                     watch,
                     mutations: mutations.clone(),
+                    stopping,
                     links,
                     database: database.clone(),
                     hub: hub.clone(),
@@ -295,13 +305,14 @@ impl App {
         let bound = listener.local_addr().map_err(failed)?;
         let stop = self.stop_serving.clone();
         let routes = routes(bound).into_make_service_with_connect_info::<SocketAddr>();
-        let server = axum::serve(listener, routes)
+        // What the tap is for: only through it does another listener than Tokio's own tell its address.
+        let server = axum::serve(Patient(listener).tap_io(|_| {}), routes)
             .with_graceful_shutdown(async move { stop.cancelled().await });
         let stop = self.stop_serving.clone();
         self.serving.spawn(async move {
             let drained = async {
                 stop.cancelled().await;
-                // Subscriptions may be open for hours; whoever follows reconnects to another node.
+                // Subscriptions end at once; an upload or a slow download may take longer than there is time.
                 tokio::time::sleep(DRAIN).await;
             };
             tokio::select! {

@@ -124,6 +124,11 @@ pub struct Settings {
     pub orfeas_trusted_proxies: Option<String>,
     /// Whether everybody may read the schema from the server; else only admins.
     pub orfeas_introspection: bool,
+    /// Manifest of documents that clients may name (graphql-codegen's, Relay's or Apollo's); unset: the studio's alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub orfeas_trusted_documents: Option<PathBuf>,
+    /// Whether everybody but admins is held to such documents and the studio's.
+    pub orfeas_trusted_documents_only: bool,
     /// How long the audit log is kept, in days.
     pub orfeas_audit_retention_days: u32,
     /// Bytes of one image at most.
@@ -174,6 +179,8 @@ impl Default for Settings {
             orfeas_cors_origins: None,
             orfeas_trusted_proxies: None,
             orfeas_introspection: true,
+            orfeas_trusted_documents: None,
+            orfeas_trusted_documents_only: false,
             orfeas_audit_retention_days: 400,
             orfeas_max_upload_bytes: 20 << 20,
             orfeas_max_pixels: 50_000_000,
@@ -231,6 +238,7 @@ impl Settings {
             orfeas_jwt_client_id: Some(String::new()),
             orfeas_cors_origins: Some(String::new()),
             orfeas_trusted_proxies: Some(String::new()),
+            orfeas_trusted_documents: Some(PathBuf::new()),
             orfeas_postgres_dir: Some(PathBuf::new()),
             ..Self::default()
         };

@@ -15,6 +15,7 @@ use crate::{
 
 pub mod admission;
 pub mod cost;
+pub mod documents;
 pub mod error;
 pub mod error_codes;
 pub mod execute;
@@ -53,6 +54,8 @@ pub struct Services {
     pub image_limits: ImageLimits,
     /// Images in one submission at most.
     pub batch_images_max: usize,
+    /// What clients may name instead of sending it.
+    pub documents: documents::Documents,
     /// Whether everybody may ask for the schema; else only admins.
     pub is_introspection_open: bool,
 }
@@ -64,6 +67,7 @@ pub fn schema(services: Services) -> Schema {
     let policy = execute::Policy {
         limits: cost::CostLimits::default(),
         shape: cost::shape::Shape::of(&sdl()),
+        documents: services.documents.clone(),
         is_introspection_open: services.is_introspection_open,
     };
     // A misspelt name is answered with the names that there are.
@@ -90,6 +94,11 @@ fn builder() -> async_graphql::SchemaBuilder<query::Query, Mutation, subscriptio
     .register_output_type::<types::Node>()
 }
 
+/// The schema without anything behind it, for what concerns its text alone.
+fn bare() -> Schema {
+    builder().finish()
+}
+
 /// The schema's text, as `schema.graphql` holds it.
 #[must_use]
 pub fn sdl() -> String {
@@ -97,7 +106,7 @@ pub fn sdl() -> String {
         .sorted_fields()
         .sorted_arguments()
         .sorted_enum_items();
-    let mut text = builder().finish().sdl_with_options(options);
+    let mut text = bare().sdl_with_options(options);
     text.truncate(text.trim_end().len());
     text.push('\n');
     text

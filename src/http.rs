@@ -1,4 +1,4 @@
-//! The public listener: GraphQL over HTTP and WebSocket, downloads, pages, health.
+//! The public listener: GraphQL over HTTP, server-sent events and WebSocket, downloads, pages, health.
 
 use std::{sync::Arc, time::Duration};
 
@@ -8,7 +8,7 @@ use axum::{
     response::Response,
     routing::get,
 };
-use tokio_util::task::TaskTracker;
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tower_http::{
     catch_panic::CatchPanicLayer,
     compression::{
@@ -32,6 +32,8 @@ pub mod answer;
 pub mod assets;
 pub mod body;
 pub mod client_address;
+pub mod event_stream;
+pub mod execution;
 pub mod gate;
 pub mod graphql;
 pub mod health;
@@ -41,7 +43,10 @@ pub mod linger;
 pub mod metrics;
 pub mod mutations;
 pub mod origin;
+pub mod patience;
+pub mod query_string;
 pub mod rate_headers;
+pub mod standing;
 pub mod studio;
 pub mod websocket;
 
@@ -63,6 +68,8 @@ pub struct HttpParts {
     pub watch: key_watch::KeyWatch,
     /// What must be through before the node stops.
     pub mutations: TaskTracker,
+    /// Cancelled when the node stops: what would stay open ends then.
+    pub stopping: CancellationToken,
     pub links: Links,
     pub database: Database,
     pub hub: Hub,
@@ -116,8 +123,10 @@ pub const BODY_MAX: Duration = Duration::from_secs(120);
 pub fn router(state: HttpState) -> Router {
     let request_id = HeaderName::from_static("x-request-id");
     let cors = state.0.origins.cors();
-    // Meshes and pictures are stored in forms that gain nothing from compressing once more.
+    // Meshes and pictures are stored in forms that gain nothing from compressing once more, and events must not wait in a
+    // compressor for more of them.
     let compressed = SizeAbove::new(1024)
+        .and(NotForContentType::SSE)
         .and(NotForContentType::new("model/"))
         .and(NotForContentType::IMAGES);
     Router::new()

@@ -178,6 +178,11 @@ fn describe() {
         "Requests whose audit events wait because the database does not take them; 0 when all is well."
     );
     describe_gauge!(
+        "orfeas_event_streams",
+        Unit::Count,
+        "Open event streams (graphql-sse)."
+    );
+    describe_gauge!(
         "orfeas_websockets",
         Unit::Count,
         "Open WebSocket connections."

@@ -58,6 +58,7 @@ pub async fn start_node_on(
         user_max_requests_per_minute: 1_000_000,
         user_max_conversions_at_once: 1_000_000,
         user_max_conversions_per_day: 1_000_000,
+        orfeas_trusted_documents_only: false,
         ..settings.clone()
     };
     let app = App::start(AppOptions {

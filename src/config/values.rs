@@ -9,6 +9,7 @@ use std::{
 use super::{ConfigError, Settings};
 use crate::{
     auth::{jwt::Parties, keyring::Keyring, network::NetworkError, principal::Quotas},
+    graphql::documents::DocumentOptions,
     http::{
         client_address::TrustedProxies,
         origin::{OriginError, Origins},
@@ -146,6 +147,15 @@ impl Settings {
         Provider::new(issuer, client_id, &self.orfeas_jwt_scopes, audience)
             .map(Some)
             .map_err(refused)
+    }
+
+    /// Which documents clients may name, and whether they may send others.
+    #[must_use]
+    pub fn documents(&self) -> DocumentOptions {
+        DocumentOptions {
+            manifest: self.orfeas_trusted_documents.clone(),
+            trusted_only: self.orfeas_trusted_documents_only,
+        }
     }
 
     /// Where assets are kept.

@@ -38,6 +38,8 @@ pub enum ErrorCode {
     QuotaExceeded,
     /// The document asks for too much at once.
     QueryTooComplex,
+    /// Nobody has sent the document of this hash lately: send it along.
+    PersistedQueryNotFound,
     /// The server can't take it on now; try again a little later.
     Overloaded,
     /// The model isn't on this server, or no node that computes has it.
@@ -53,7 +55,7 @@ pub enum ErrorCode {
 }
 
 impl ErrorCode {
-    const ALL: [Self; 17] = [
+    const ALL: [Self; 18] = [
         Self::Unauthenticated,
         Self::Forbidden,
         Self::NotFound,
@@ -65,6 +67,7 @@ impl ErrorCode {
         Self::RateLimited,
         Self::QuotaExceeded,
         Self::QueryTooComplex,
+        Self::PersistedQueryNotFound,
         Self::Overloaded,
         Self::ModelUnavailable,
         Self::ConversionFailed,
@@ -88,6 +91,7 @@ impl ErrorCode {
             Self::RateLimited => "RATE_LIMITED",
             Self::QuotaExceeded => "QUOTA_EXCEEDED",
             Self::QueryTooComplex => "QUERY_TOO_COMPLEX",
+            Self::PersistedQueryNotFound => "PERSISTED_QUERY_NOT_FOUND",
             Self::Overloaded => "OVERLOADED",
             Self::ModelUnavailable => "MODEL_UNAVAILABLE",
             Self::ConversionFailed => "CONVERSION_FAILED",

@@ -5,6 +5,7 @@ use async_graphql::{Name, Request, Response, Value, parser::types::OperationType
 use super::{
     Schema,
     cost::{self, Cost, CostError, CostLimits, scan::scan, shape::Shape},
+    documents::{Documents, Found, Keep, asked::Asked},
     error::{ApiError, ErrorCode},
     operation::Operation,
 };
@@ -15,6 +16,7 @@ use crate::auth::principal::{Permission, Principal};
 pub struct Policy {
     pub limits: CostLimits,
     pub shape: Shape,
+    pub documents: Documents,
     /// Whether everybody may ask for the schema; else only admins.
     pub is_introspection_open: bool,
 }
@@ -30,29 +32,49 @@ pub struct Prepared {
     /// Whether any operation that may be the chosen one changes something.
     pub mutates: bool,
     pub cost: Cost,
+    /// Whether it may run where only trusted documents do.
+    pub may_run: bool,
+    /// What to keep by [`keep`] when the document turns out to be valid.
+    pub keep: Option<Keep>,
 }
 
 impl Prepared {
-    /// Whether this caller may ask about the schema, if the request does.
+    /// Whether it is a subscription.
+    #[must_use]
+    pub fn subscribes(&self) -> bool {
+        let operation = self.operation.as_ref();
+        operation.is_some_and(|operation| operation.kind == OperationType::Subscription)
+    }
+
+    /// Whether this caller may run the document, and ask about the schema, if it does.
     ///
     /// # Errors
-    /// `FORBIDDEN` where such questions are for admins.
-    pub fn check_introspection(
-        &self,
-        schema: &Schema,
-        principal: &Principal,
-    ) -> Result<(), ApiError> {
-        if self.cost.introspects
-            && !policy(schema).is_introspection_open
-            && !principal.may(Permission::Admin)
-        {
+    /// `FORBIDDEN` where such documents or questions are for admins.
+    pub fn check_caller(&self, schema: &Schema, principal: &Principal) -> Result<(), ApiError> {
+        if principal.may(Permission::Admin) {
+            return Ok(());
+        }
+        if self.cost.introspects && !policy(schema).is_introspection_open {
             return Err(ApiError::new(
                 ErrorCode::Forbidden,
                 "This server tells its schema to admins alone.",
             ));
         }
+        // Who may read the schema is said by the setting for that.
+        let asks_schema = |operation: &Operation| operation.is_about_schema();
+        if !self.may_run && !self.operation.as_ref().is_some_and(asks_schema) {
+            return Err(ApiError::new(
+                ErrorCode::Forbidden,
+                "This server runs registered documents alone: name one by `documentId`, or have its operator register this one.",
+            ));
+        }
         Ok(())
     }
+}
+
+/// Keeps the document of a request that has turned out to be valid.
+pub fn keep(schema: &Schema, keep: Keep) {
+    policy(schema).documents.keep(keep);
 }
 
 fn policy(schema: &Schema) -> &Policy {
@@ -67,13 +89,19 @@ pub fn is_request_error(response: &Response) -> bool {
     response.data == Value::Null && response.errors.iter().any(|error| error.path.is_empty())
 }
 
-/// Counts what a request would cost, before anything else looks at its document.
+/// Finds the document of a request and counts what it would cost, before anything else looks at it.
 ///
 /// # Errors
-/// `QUERY_TOO_COMPLEX` with what was counted, `GRAPHQL_VALIDATION_FAILED` for fragments in a circle,
+/// `PERSISTED_QUERY_NOT_FOUND` for a document that is named and not known, `INVALID_INPUT` for a name that makes no
+/// sense, `QUERY_TOO_COMPLEX` with what was counted, `GRAPHQL_VALIDATION_FAILED` for fragments in a circle,
 /// `GRAPHQL_PARSE_FAILED` for a string without an end.
-pub fn prepare(schema: &Schema, mut request: Request) -> Result<Prepared, ApiError> {
+pub fn prepare(schema: &Schema, asked: Asked) -> Result<Prepared, ApiError> {
     let policy = policy(schema);
+    let Found {
+        mut request,
+        may_run,
+        keep,
+    } = policy.documents.find(asked)?;
     scan(&request.query, &policy.limits)?;
     let Inspected {
         operation,
@@ -85,6 +113,8 @@ pub fn prepare(schema: &Schema, mut request: Request) -> Result<Prepared, ApiErr
         operation,
         mutates,
         cost,
+        may_run,
+        keep,
     })
 }
 

@@ -45,6 +45,13 @@ impl Operation {
         })
     }
 
+    /// Whether it asks for nothing but the schema.
+    #[must_use]
+    pub fn is_about_schema(&self) -> bool {
+        let mut fields = self.label.split(' ');
+        fields.all(|field| ["__schema", "__type", "__typename"].contains(&field))
+    }
+
     /// Whether it changes anything.
     #[must_use]
     pub fn is_mutation(&self) -> bool {
@@ -124,6 +131,9 @@ mod tests {
     fn which_of_several_must_be_said() {
         let text = "query A { viewer { name } } subscription B { queueStatus { queued } }";
         assert_eq!(operation(text, None), None);
+        assert!(!operation(text, Some("A")).expect("named").is_about_schema());
+        let about = operation("{ __typename ...F } fragment F on Query { __type }", None);
+        assert!(about.expect("there is one").is_about_schema());
         let b = operation(text, Some("B")).expect("named");
         assert_eq!((b.kind, b.submissions), (OperationType::Subscription, 0));
         assert!(operation("{ ...F } fragment F on Query { ...F }", None).is_some());

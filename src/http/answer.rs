@@ -1,11 +1,11 @@
 //! The answers of `POST /graphql` and `GET /graphql`: media types, status codes, refusals.
 
-use async_graphql::BatchResponse;
 use axum::{
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
 };
 
+use super::event_stream;
 use crate::graphql::{
     error::{ApiError, ErrorCode},
     execute,
@@ -14,27 +14,79 @@ use crate::graphql::{
 /// The media type of the GraphQL-over-HTTP specification.
 const GRAPHQL_RESPONSE: &str = "application/graphql-response+json";
 
-/// Which of the two response types a client wants.
+/// In which form a client wants its answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Accept {
     /// `application/json`.
     Json,
     /// The specification's own, with status codes that tell of errors.
     GraphqlResponse,
+    /// Server-sent events, which alone carry more than one.
+    EventStream,
+}
+
+/// One media type that a client accepts.
+#[derive(Debug, Clone, Copy)]
+struct Range<'a> {
+    media_type: &'a str,
+    quality: f32,
+}
+
+impl<'a> Range<'a> {
+    fn of(text: &'a str) -> Self {
+        let mut parts = text.split(';').map(str::trim);
+        let media_type = parts.next().unwrap_or_default();
+        let quality = parts
+            .filter_map(|parameter| parameter.split_once('='))
+            .find(|(name, _)| name.trim().eq_ignore_ascii_case("q"))
+            .and_then(|(_, value)| value.trim().parse().ok());
+        Self {
+            media_type,
+            quality: quality.unwrap_or(1.0),
+        }
+    }
+
+    fn is(&self, media_type: &str) -> bool {
+        self.media_type.eq_ignore_ascii_case(media_type)
+    }
 }
 
 impl Accept {
-    /// What the `Accept` fields of a request ask for.
+    /// What the `Accept` fields of a request ask for. Events are for those who like nothing better: clients that can read
+    /// them say so with every request.
     #[must_use]
     pub fn of(headers: &HeaderMap) -> Self {
         let values = headers
             .get_all(header::ACCEPT)
             .iter()
             .filter_map(|value| value.to_str().ok());
-        if values
-            .into_iter()
-            .any(|value| value.contains(GRAPHQL_RESPONSE))
-        {
+        let ranges: Vec<Range<'_>> = values
+            .flat_map(|value| value.split(','))
+            .map(Range::of)
+            .filter(|range| range.quality > 0.0)
+            .collect();
+        let known = ranges.iter().filter(|range| {
+            [
+                event_stream::MEDIA_TYPE,
+                GRAPHQL_RESPONSE,
+                "application/json",
+                "application/*",
+                "*/*",
+            ]
+            .iter()
+            .any(|known| range.is(known))
+        });
+        // The first of the best.
+        let best = known.reduce(|best, range| {
+            if range.quality > best.quality {
+                range
+            } else {
+                best
+            }
+        });
+        if best.is_some_and(|best| best.is(event_stream::MEDIA_TYPE)) {
+            Self::EventStream
+        } else if ranges.iter().any(|range| range.is(GRAPHQL_RESPONSE)) {
             Self::GraphqlResponse
         } else {
             Self::Json
@@ -43,17 +95,24 @@ impl Accept {
 
     fn media_type(self) -> HeaderValue {
         HeaderValue::from_static(match self {
-            Self::Json => "application/json; charset=utf-8",
+            // Of refusals; events are written elsewhere.
+            Self::Json | Self::EventStream => "application/json; charset=utf-8",
             Self::GraphqlResponse => "application/graphql-response+json; charset=utf-8",
         })
     }
 }
 
 /// A request that was refused before execution, as the specification has it: with a status for those who accept
-/// GraphQL's own media type, else as any answer.
+/// GraphQL's own media type, else as any answer. A request that makes no sense as such has its status in any case.
 #[must_use]
 pub fn refused(accept: Accept, error: ApiError) -> Response {
-    finished(accept, failed(error))
+    if error.code == ErrorCode::InvalidInput {
+        return bad(accept, StatusCode::BAD_REQUEST, &error);
+    }
+    match accept {
+        Accept::EventStream => event_stream::refused(error),
+        Accept::Json | Accept::GraphqlResponse => finished(accept, failed(error)),
+    }
 }
 
 /// The answer of an execution that did not come to anything.
@@ -67,10 +126,22 @@ pub fn failed(error: ApiError) -> async_graphql::Response {
     async_graphql::Response::from_errors(vec![error])
 }
 
-/// The answer of an execution.
+/// What is sent of an answer. That of a request which was not executed has no `data`.
 ///
 /// # Panics
 /// Never: a response has a JSON form.
+#[must_use]
+pub fn body(response: &async_graphql::Response) -> serde_json::Value {
+    let mut body = serde_json::to_value(response).expect("a response has a JSON form");
+    if execute::is_request_error(response)
+        && let Some(object) = body.as_object_mut()
+    {
+        object.remove("data");
+    }
+    body
+}
+
+/// The answer of an execution.
 #[must_use]
 pub fn finished(accept: Accept, response: async_graphql::Response) -> Response {
     let refused = execute::is_request_error(&response);
@@ -79,13 +150,9 @@ pub fn finished(accept: Accept, response: async_graphql::Response) -> Response {
     } else {
         StatusCode::OK
     };
-    let headers = response.http_headers.clone();
-    let mut body =
-        serde_json::to_value(BatchResponse::Single(response)).expect("a response has a JSON form");
-    if refused && let Some(object) = body.as_object_mut() {
-        object.remove("data");
-    }
-    let mut response = (status, body.to_string()).into_response();
+    let body = body(&response).to_string();
+    let headers = response.http_headers;
+    let mut response = (status, body).into_response();
     response.headers_mut().extend(headers);
     response
         .headers_mut()
@@ -98,8 +165,8 @@ pub fn finished(accept: Accept, response: async_graphql::Response) -> Response {
 
 /// A request that makes no sense, as the specification has it.
 #[must_use]
-pub fn bad(accept: Accept, status: StatusCode, message: &str) -> Response {
-    let mut response = refusal(status, &ApiError::new(ErrorCode::InvalidInput, message));
+pub fn bad(accept: Accept, status: StatusCode, error: &ApiError) -> Response {
+    let mut response = refusal(status, error);
     response
         .headers_mut()
         .insert(header::CONTENT_TYPE, accept.media_type());
@@ -126,4 +193,67 @@ pub fn refusal(status: StatusCode, error: &ApiError) -> Response {
         headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
     }
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn accept(values: &[&str]) -> Accept {
+        let mut headers = HeaderMap::new();
+        for value in values {
+            headers.append(
+                header::ACCEPT,
+                HeaderValue::from_str(value).expect("plain text"),
+            );
+        }
+        Accept::of(&headers)
+    }
+
+    #[test]
+    fn events_are_for_who_likes_nothing_better() {
+        for (values, expected) in [
+            (&[][..], Accept::Json),
+            (&["*/*"], Accept::Json),
+            (&["text/html, application/xml;q=0.9"], Accept::Json),
+            (&["application/json; charset=utf-8"], Accept::Json),
+            (
+                &[
+                    "application/graphql-response+json; charset=utf-8, application/json; charset=utf-8",
+                ],
+                Accept::GraphqlResponse,
+            ),
+            (
+                &["application/json, application/graphql-response+json;q=0.5"],
+                Accept::GraphqlResponse,
+            ),
+            (
+                &["application/json, application/graphql-response+json;q=0"],
+                Accept::Json,
+            ),
+            (&["text/event-stream"], Accept::EventStream),
+            (&["Text/Event-Stream; charset=utf-8"], Accept::EventStream),
+            (&["text/event-stream, multipart/mixed"], Accept::EventStream),
+            (
+                &["text/event-stream", "application/json"],
+                Accept::EventStream,
+            ),
+            (&["application/json", "text/event-stream"], Accept::Json),
+            (
+                &["application/json;q=0.5, text/event-stream;q=0.9"],
+                Accept::EventStream,
+            ),
+            (&["text/event-stream;q=0.1, */*;q=0.2"], Accept::Json),
+            (&["text/event-stream;q=0"], Accept::Json),
+            // What urql sends with queries.
+            (
+                &[
+                    "application/graphql-response+json, application/graphql+json, application/json, text/event-stream, multipart/mixed",
+                ],
+                Accept::GraphqlResponse,
+            ),
+        ] {
+            assert_eq!(accept(values), expected, "{values:?}");
+        }
+    }
 }

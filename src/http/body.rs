@@ -6,22 +6,20 @@ use std::{
     task::{Context, Poll},
 };
 
-use async_graphql::{
-    ParseRequestError, Request,
-    http::{MultipartOptions, receive_body},
-};
 use axum::{
     body::{BodyDataStream, Bytes},
     http::{HeaderMap, StatusCode, header},
 };
 use futures_util::{Stream, StreamExt};
-use tokio_util::{compat::TokioAsyncReadCompatExt, io::StreamReader};
 
 use self::structure::{Structure, VALUES_MAX};
 use super::UploadLimits;
 use crate::{
     auth::digest::{DigestHasher, ExpectedDigest},
-    graphql::error::{ApiError, ErrorCode},
+    graphql::{
+        documents::asked::Asked,
+        error::{ApiError, ErrorCode},
+    },
 };
 
 const JSON: &str = "application/json";
@@ -46,7 +44,7 @@ pub async fn read(
     limits: UploadLimits,
     request: axum::extract::Request,
     digest: Option<ExpectedDigest>,
-) -> Result<(Request, BodyFacts), Refusal> {
+) -> Result<(Asked, BodyFacts), Refusal> {
     let (parts, body) = request.into_parts();
     let content_type = text(&parts.headers, header::CONTENT_TYPE).map(str::to_owned);
     let bytes_max = bytes_max(limits, content_type.as_deref())?;
@@ -55,7 +53,7 @@ pub async fn read(
         return Err(too_large(bytes_max));
     }
     let structure = (essence(content_type.as_deref()) == JSON).then(Structure::default);
-    let meter = Meter {
+    let mut meter = Meter {
         body: body.into_data_stream(),
         bytes: 0,
         bytes_max,
@@ -63,20 +61,12 @@ pub async fn read(
         structure,
         hasher: digest.map(ExpectedDigest::hasher),
     };
-    let (parsed, mut meter) = if is_multipart(&parts.headers) {
+    let parsed = if is_multipart(&parts.headers) {
         // A file over the picture's limit is that picture's error alone, found when it is read.
-        let mut meter = meter;
         let content_type = content_type.as_deref().unwrap_or_default();
-        let parsed = multipart::receive(&mut meter, content_type, limits).await;
-        (parsed, meter)
+        multipart::receive(&mut meter, content_type, limits).await
     } else {
-        let mut reader = StreamReader::new(meter).compat();
-        let parsed = receive_body(content_type, &mut reader, MultipartOptions::default()).await;
-        let parsed = parsed.map_err(|error| match error {
-            ParseRequestError::UnsupportedBatch => invalid("Send one operation a request."),
-            error => unreadable(&error),
-        });
-        (parsed, reader.into_inner().into_inner())
+        receive_json(&mut meter).await
     };
     // Before any other error: what a parser makes of a body that somebody changed on its way misleads.
     let authentic = meter.check_digest().await;
@@ -91,7 +81,24 @@ pub async fn read(
     }
     authentic?;
     let facts = BodyFacts { bytes: meter.bytes };
-    parsed.map(|request| (request, facts))
+    parsed.map(|asked| (asked, facts))
+}
+
+async fn receive_json(meter: &mut Meter) -> Result<Asked, Refusal> {
+    let mut bytes = Vec::new();
+    while let Some(chunk) = meter.next().await {
+        bytes.extend_from_slice(&chunk.map_err(|error| unreadable(&error))?);
+    }
+    asked(&bytes).map_err(|error| unreadable(&error))?
+}
+
+/// Reads one operation; the inner refusal is that of several.
+fn asked(bytes: &[u8]) -> serde_json::Result<Result<Asked, Refusal>> {
+    // Serde would take a list for the members of a request, one by one.
+    if bytes.trim_ascii_start().starts_with(b"[") {
+        return Ok(Err(invalid("Send one operation a request.")));
+    }
+    serde_json::from_slice(bytes).map(Ok)
 }
 
 /// Whether a body is announced as multipart, which any page can make a browser send.

@@ -6,21 +6,26 @@ use axum::{
     http::{HeaderValue, StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
 };
+use futures_util::StreamExt;
 use http_body::Body;
 
 use super::{
     BODY_MAX, HttpState,
-    answer::{Accept, bad, finished, refused},
+    answer::{Accept, bad, failed, finished, refused},
     body,
+    event_stream::{self, Ends},
+    execution::Execution,
     gate::{Caller, Origin, refusal::Refusal},
-    mutations, origin, rate_headers, websocket,
+    origin, query_string, rate_headers,
+    standing::watching,
+    websocket,
 };
 use crate::{
-    auth::{digest::ExpectedDigest, principal::Principal, signature},
+    auth::{digest::ExpectedDigest, signature},
     graphql::{
+        documents::asked::Asked,
         error::{ApiError, ErrorCode},
         execute::{self, Prepared},
-        operation::Operation,
     },
 };
 
@@ -32,15 +37,15 @@ struct Visit<'a> {
     caller: Caller,
 }
 
-/// `POST /graphql`: any operation but subscriptions, as JSON or multipart.
+/// `POST /graphql`: any operation, as JSON or multipart; subscriptions for those who take events.
 pub async fn post(State(state): State<HttpState>, request: axum::extract::Request) -> Response {
     let accept = Accept::of(request.headers());
     if body::is_multipart(request.headers()) && !origin::has_preflight_header(request.headers()) {
-        return bad(
-            accept,
-            StatusCode::BAD_REQUEST,
+        let error = ApiError::new(
+            ErrorCode::InvalidInput,
             "A form could come from any page: send the header `GraphQL-Preflight: 1`, or sign in by `Authorization` or `Signature`.",
         );
+        return bad(accept, StatusCode::BAD_REQUEST, &error);
     }
     let (parts, body) = request.into_parts();
     let visit = match Visit::begin(&state, accept, &parts, !body.is_end_stream()).await {
@@ -68,11 +73,11 @@ pub async fn post(State(state): State<HttpState>, request: axum::extract::Reques
             visit.refuse(refusal.into()).into_response()
         }
         Ok(Err(refusal)) => visit.turn_away(refusal.into()).await,
-        Ok(Ok((query, _))) => visit.run(query, true).await,
+        Ok(Ok((asked, _))) => visit.run(asked, true).await,
     }
 }
 
-/// `GET /graphql`: a query, or the upgrade to a WebSocket.
+/// `GET /graphql`: a query, a subscription for those who take events, or the upgrade to a WebSocket.
 pub async fn get(
     State(state): State<HttpState>,
     RawQuery(query): RawQuery,
@@ -87,14 +92,16 @@ pub async fn get(
         Ok(visit) => visit,
         Err(refusal) => return refusal.into_response(),
     };
-    let Ok(query) = async_graphql::http::parse_query_string(&query.unwrap_or_default()) else {
-        let error = ApiError::new(
-            ErrorCode::InvalidInput,
-            "Send the document as the parameter `query`.",
-        );
-        return visit.turn_away(error.into()).await;
-    };
-    visit.run(query, false).await
+    match query_string::asked(&query.unwrap_or_default()) {
+        Ok(asked) => visit.run(asked, false).await,
+        Err(error) => {
+            let error = ApiError::new(
+                ErrorCode::InvalidInput,
+                format!("The request can't be read: {error}."),
+            );
+            visit.turn_away(error.into()).await
+        }
+    }
 }
 
 /// `OPTIONS /graphql`: what the endpoint takes.
@@ -197,78 +204,76 @@ impl<'a> Visit<'a> {
     }
 
     /// Charges and executes a request. What is refused for what it asks was asked all the same, and is charged.
-    async fn run(self, request: async_graphql::Request, may_mutate: bool) -> Response {
-        let gate = &self.state.0.gate;
-        let prepared = execute::prepare(&self.state.0.schema, request);
+    async fn run(self, asked: Asked, may_mutate: bool) -> Response {
+        let prepared = execute::prepare(&self.state.0.schema, asked);
         let operation = prepared.as_ref().ok();
         let operation = operation.and_then(|prepared| prepared.operation.as_ref());
+        let gate = &self.state.0.gate;
         let admitted = match gate.admit(&self.origin, &self.caller, operation).await {
             Ok(admitted) => admitted,
             Err(refusal) => return refusal.into_response(),
         };
-        let prepared = prepared.and_then(|prepared| {
-            prepared.check_introspection(&self.state.0.schema, &admitted.principal)?;
-            Ok(prepared)
-        });
-        let mut response = match prepared {
+        let keyed = admitted.keyed;
+        let execution = Execution {
+            state: self.state.clone(),
+            origin: self.origin,
+            admitted,
+        };
+        let mut response = match execution.check(prepared) {
             Ok(prepared) if prepared.mutates && !may_mutate => {
                 let error = ApiError::new(ErrorCode::InvalidInput, "Mutations are sent by POST.");
-                let refusal = (StatusCode::METHOD_NOT_ALLOWED, error).into();
-                let operation = prepared.operation.as_ref();
-                gate.note_refused(&self.origin, &self.caller, operation, &refusal);
-                by_post(self.accept)
+                execution.note(prepared.operation.as_ref(), &error);
+                by_post(self.accept, &error)
             }
-            Ok(prepared) => self.execute(prepared, &admitted.principal).await,
-            Err(error) => {
-                let refusal = Refusal::from(error.clone());
-                gate.note_refused(&self.origin, &self.caller, None, &refusal);
-                refused(self.accept, error)
-            }
+            Ok(prepared) => perform(self.accept, execution, prepared).await,
+            Err(error) => refused(self.accept, error),
         };
-        if let Some(keyed) = &admitted.keyed {
+        if let Some(keyed) = &keyed {
             rate_headers::add(response.headers_mut(), &keyed.rate);
         }
         response
     }
-
-    async fn execute(&self, prepared: Prepared, principal: &Principal) -> Response {
-        let Prepared {
-            request, operation, ..
-        } = prepared;
-        let started = std::time::Instant::now();
-        let response = match operation {
-            Some(operation) if operation.is_mutation() => {
-                mutations::run(self.state, &self.origin, principal, operation, request).await
-            }
-            operation => {
-                let schema = &self.state.0.schema;
-                let response = schema.execute(request.data(principal.clone())).await;
-                self.note_forbidden(ErrorCode::of(&response), operation.as_ref());
-                response
-            }
-        };
-        let outcome = if response.is_ok() { "ok" } else { "error" };
-        ::metrics::histogram!("orfeas_graphql_request_seconds", "outcome" => outcome)
-            .record(started.elapsed());
-        finished(self.accept, response)
-    }
-
-    /// What a query was refused by a guard.
-    fn note_forbidden(&self, code: Option<ErrorCode>, operation: Option<&Operation>) {
-        if code == Some(ErrorCode::Forbidden) {
-            let refusal = ApiError::new(ErrorCode::Forbidden, "A guard refused a field.").into();
-            let gate = &self.state.0.gate;
-            gate.note_refused(&self.origin, &self.caller, operation, &refusal);
-        }
-    }
 }
 
-fn by_post(accept: Accept) -> Response {
-    let mut response = bad(
-        accept,
-        StatusCode::METHOD_NOT_ALLOWED,
-        "Mutations are sent by POST.",
-    );
+/// Executes an operation, and answers in the form that is wanted.
+async fn perform(accept: Accept, execution: Execution, prepared: Prepared) -> Response {
+    if accept == Accept::EventStream {
+        let answers = execution.answers(prepared);
+        let Execution {
+            state, admitted, ..
+        } = execution;
+        let ends = Ends {
+            watching: watching(&state, &admitted),
+            admitted,
+            stopping: state.0.stopping.clone(),
+        };
+        return event_stream::respond(answers, ends);
+    }
+    if prepared.subscribes() {
+        let error = ApiError::new(
+            ErrorCode::InvalidInput,
+            "A subscription has more than one answer: send it with `Accept: text/event-stream`, or over a WebSocket.",
+        );
+        execution.note(prepared.operation.as_ref(), &error);
+        return finished(accept, failed(error));
+    }
+    let started = std::time::Instant::now();
+    let answer = execution.answers(prepared).next().await;
+    // An execution has an answer; that of a library which forgot it is an error.
+    let answer = answer.unwrap_or_else(|| {
+        failed(ApiError::new(
+            ErrorCode::Internal,
+            "The server could not do this. Try again later.",
+        ))
+    });
+    let outcome = if answer.is_ok() { "ok" } else { "error" };
+    ::metrics::histogram!("orfeas_graphql_request_seconds", "outcome" => outcome)
+        .record(started.elapsed());
+    finished(accept, answer)
+}
+
+fn by_post(accept: Accept, error: &ApiError) -> Response {
+    let mut response = bad(accept, StatusCode::METHOD_NOT_ALLOWED, error);
     response
         .headers_mut()
         .insert(header::ALLOW, HeaderValue::from_static("POST"));

@@ -10,18 +10,17 @@ use axum::{
     response::Response,
 };
 use futures_util::{Sink, SinkExt, Stream, StreamExt};
-use time::OffsetDateTime;
 use tokio::{
     sync::{mpsc, watch},
     time::{Instant, Interval, sleep, timeout},
 };
-use tokio_util::sync::CancellationToken;
 
 use self::{close::Close, connection::Connection};
 use super::{
     HttpState,
     gate::{Admitted, Origin},
     key_watch::Watching,
+    standing::{self, Standing},
 };
 
 pub mod close;
@@ -49,8 +48,6 @@ const QUEUE_MAX: usize = 64;
 const DRAIN_MAX: Duration = Duration::from_secs(30);
 /// How long the goodbye may take.
 const CLOSE_MAX: Duration = Duration::from_secs(5);
-/// Tokens may live for years; timers need not.
-const TIMER_MAX: Duration = Duration::from_secs(24 * 3600 * 365);
 
 /// A caller, and what ends its right to be here.
 #[derive(Debug)]
@@ -69,7 +66,7 @@ pub fn upgrade(
     admitted: Option<Admitted>,
 ) -> Response {
     let caller = admitted.map(|admitted| Caller {
-        watching: admitted.key_state().map(|key| state.0.watch.watch(&key)),
+        watching: standing::watching(&state, &admitted),
         admitted,
     });
     upgrade
@@ -102,6 +99,7 @@ async fn serve(state: HttpState, socket: WebSocket, origin: Origin, caller: Opti
     let (outgoing, queue) = mpsc::channel(QUEUE_MAX);
     let (signed_in, signed_in_seen) = watch::channel(None);
     let opened = Instant::now();
+    let stopping = state.0.stopping.clone();
     let mut writing = std::pin::pin!(write(sink, queue));
     let mut connection = Connection::new(state, origin, caller, outgoing.clone(), signed_in);
     let end = tokio::select! {
@@ -109,6 +107,8 @@ async fn serve(state: HttpState, socket: WebSocket, origin: Origin, caller: Opti
         () = &mut writing => return,
         end = read(&mut connection, stream) => end,
         end = authority(opened, signed_in_seen) => Some(end),
+        // Whoever follows something goes on at another node.
+        () = stopping.cancelled() => Some(Close::Stopping),
     };
     // Nothing is to follow the goodbye.
     drop(connection);
@@ -164,7 +164,7 @@ async fn hear(
 }
 
 /// Waits until the caller may stay no longer.
-async fn authority(opened: Instant, mut signed_in: watch::Receiver<Option<SignedIn>>) -> Close {
+async fn authority(opened: Instant, mut signed_in: watch::Receiver<Option<Standing>>) -> Close {
     let init = timeout(
         INIT_MAX.saturating_sub(opened.elapsed()),
         signed_in.wait_for(Option::is_some),
@@ -173,27 +173,10 @@ async fn authority(opened: Instant, mut signed_in: watch::Receiver<Option<Signed
         Ok(Ok(found)) => found.clone(),
         Ok(Err(_)) | Err(_) => None,
     };
-    let Some(SignedIn {
-        expires_at,
-        revoked,
-    }) = found
-    else {
-        return Close::InitTimeout;
-    };
-    let left = expires_at.map_or(TIMER_MAX, |expires_at| {
-        Duration::try_from(expires_at - OffsetDateTime::now_utc()).unwrap_or_default()
-    });
-    tokio::select! {
-        () = sleep(left.min(TIMER_MAX)) => Close::Expired,
-        () = revoked.cancelled() => Close::Revoked,
+    match found {
+        Some(standing) => Close::Over(standing.over().await),
+        None => Close::InitTimeout,
     }
-}
-
-/// What ends the right to be here.
-#[derive(Debug, Clone)]
-struct SignedIn {
-    expires_at: Option<OffsetDateTime>,
-    revoked: CancellationToken,
 }
 
 /// Writes what is queued until a goodbye is through or the other end takes no more.

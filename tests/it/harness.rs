@@ -23,6 +23,7 @@ pub mod agent;
 pub mod client;
 #[cfg(feature = "torch")]
 pub mod engines;
+pub mod events;
 pub mod fetched;
 pub mod meshes;
 pub mod pictures;

@@ -18,11 +18,14 @@ mod batch;
 #[cfg(feature = "torch")]
 mod cancel;
 mod cli;
+mod conformance;
 mod conversion;
 #[cfg(feature = "torch")]
 mod dense;
 mod docs;
+mod documents;
 mod embedded;
+mod event_streams;
 mod examples;
 #[cfg(feature = "torch")]
 mod faults;

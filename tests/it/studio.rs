@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use orfeas::config::Settings;
 use reqwest::{Response, header::HeaderMap};
 use tempfile::TempDir;
 use tokio::process::Command;

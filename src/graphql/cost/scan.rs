@@ -1,5 +1,7 @@
 //! A document's text, measured before it is parsed: the parser recurses at every bracket and would run out of stack.
 
+use std::ops::Range;
+
 use super::{CostError, CostLimits, Counted};
 
 /// Counts tokens and levels of brackets. What is no token at all is left to the parser to refuse.
@@ -9,45 +11,79 @@ use super::{CostError, CostLimits, Counted};
 /// string had been closed, and this count would not.
 pub fn scan(text: &str, limits: &CostLimits) -> Result<u64, CostError> {
     Counted::DocumentBytes.limit(text.len() as u64, limits.document_bytes_max)?;
-    let bytes = text.as_bytes();
-    let (mut at, mut tokens, mut nesting) = (0, 0_u64, 0_u64);
-    while let Some(&byte) = bytes.get(at) {
-        if byte == b'#' {
-            at += count(&bytes[at..], |byte| !matches!(byte, b'\n' | b'\r'));
-            continue;
-        }
-        if matches!(byte, b' ' | b',' | b'\t' | b'\n' | b'\r') {
-            at += 1;
-            continue;
-        }
+    let (mut tokens, mut nesting) = (0_u64, 0_u64);
+    for token in Tokens::of(text) {
+        let token = token?;
         tokens += 1;
         Counted::Tokens.limit(tokens, limits.tokens_max)?;
-        at += match byte {
-            b'"' => string_length(&bytes[at..]).ok_or(CostError::OpenString { at })?,
+        match text.as_bytes()[token.start] {
             b'_' | b'a'..=b'z' | b'A'..=b'Z' => {
-                let length = count(&bytes[at..], |byte| {
-                    byte == b'_' || byte.is_ascii_alphanumeric()
-                });
-                Counted::NameBytes.limit(length as u64, limits.name_bytes_max)?;
-                length
+                Counted::NameBytes.limit(token.len() as u64, limits.name_bytes_max)?;
             }
-            b'0'..=b'9' | b'-' => count(&bytes[at..], |byte| {
-                byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'+' | b'-')
-            }),
-            b'.' => count(&bytes[at..], |byte| byte == b'.').min(3),
             b'{' | b'[' | b'(' => {
                 nesting += 1;
                 Counted::Nesting.limit(nesting, limits.nesting_max)?;
-                1
             }
-            b'}' | b']' | b')' => {
-                nesting = nesting.saturating_sub(1);
-                1
-            }
-            _ => 1,
-        };
+            b'}' | b']' | b')' => nesting = nesting.saturating_sub(1),
+            _ => {}
+        }
     }
     Ok(tokens)
+}
+
+/// The tokens of a document as places in its text, none empty; what the grammar ignores lies between them.
+#[derive(Debug, Clone)]
+pub struct Tokens<'a> {
+    bytes: &'a [u8],
+    at: usize,
+}
+
+impl<'a> Tokens<'a> {
+    /// The tokens of a text.
+    #[must_use]
+    pub fn of(text: &'a str) -> Self {
+        Self {
+            bytes: text.as_bytes(),
+            at: 0,
+        }
+    }
+}
+
+impl Iterator for Tokens<'_> {
+    type Item = Result<Range<usize>, CostError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let byte = loop {
+            match *self.bytes.get(self.at)? {
+                b'#' => {
+                    self.at += count(&self.bytes[self.at..], |byte| {
+                        !matches!(byte, b'\n' | b'\r')
+                    });
+                }
+                b' ' | b',' | b'\t' | b'\n' | b'\r' => self.at += 1,
+                byte => break byte,
+            }
+        };
+        let (start, rest) = (self.at, &self.bytes[self.at..]);
+        self.at += match byte {
+            b'"' => match string_length(rest) {
+                Some(length) => length,
+                None => {
+                    self.at = self.bytes.len();
+                    return Some(Err(CostError::OpenString { at: start }));
+                }
+            },
+            b'_' | b'a'..=b'z' | b'A'..=b'Z' => {
+                count(rest, |byte| byte == b'_' || byte.is_ascii_alphanumeric())
+            }
+            b'0'..=b'9' | b'-' => count(rest, |byte| {
+                byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'+' | b'-')
+            }),
+            b'.' => count(rest, |byte| byte == b'.').min(3),
+            _ => 1,
+        };
+        Some(Ok(start..self.at))
+    }
 }
 
 /// How many bytes from the beginning are of a kind.

@@ -3,18 +3,21 @@
 
 use std::{collections::HashMap, io::Seek};
 
-use async_graphql::{BatchRequest, Request, UploadValue};
+use async_graphql::UploadValue;
 use axum::body::Bytes;
 use futures_util::Stream;
 use multer::{Field, Multipart};
 use tokio::io::AsyncWriteExt;
 
 use super::{
-    Refusal, invalid,
+    Refusal, asked, invalid,
     structure::{Structure, VALUES_MAX},
     unreadable,
 };
-use crate::{graphql::error::ApiError, http::UploadLimits};
+use crate::{
+    graphql::{documents::asked::Asked, error::ApiError},
+    http::UploadLimits,
+};
 
 /// The places of all files of a batch fit many times over.
 const MAP_BYTES_MAX: usize = 64 << 10;
@@ -27,7 +30,7 @@ pub(super) async fn receive(
     stream: impl Stream<Item = std::io::Result<Bytes>> + Send,
     content_type: &str,
     limits: UploadLimits,
-) -> Result<Request, Refusal> {
+) -> Result<Asked, Refusal> {
     let boundary = multer::parse_boundary(content_type).map_err(|error| unreadable(&error))?;
     let mut parts = Multipart::new(stream, boundary);
     let operations = part(&mut parts, "operations", limits.json_bytes_max()).await?;
@@ -36,12 +39,10 @@ pub(super) async fn receive(
             "The part `operations` holds more than {VALUES_MAX} values: send several requests."
         )));
     }
-    let mut request = match json::<BatchRequest>("operations", &operations)? {
-        BatchRequest::Single(request) => request,
-        BatchRequest::Batch(_) => return Err(invalid("Send one operation a request.")),
-    };
+    let mut asked = asked(&operations).map_err(|error| unreadable_part("operations", &error))??;
     let map = part(&mut parts, "map", MAP_BYTES_MAX).await?;
-    let mut map: HashMap<String, Vec<String>> = json("map", &map)?;
+    let mut map: HashMap<String, Vec<String>> =
+        serde_json::from_slice(&map).map_err(|error| unreadable_part("map", &error))?;
     // Each place holds an open file, and so does each file.
     if map.len() > limits.images_max || map.values().flatten().count() > limits.images_max {
         return Err(invalid(format!(
@@ -56,11 +57,11 @@ pub(super) async fn receive(
         let upload = store(field).await?;
         for place in &places {
             let copy = upload.try_clone().map_err(|error| internal(&error))?;
-            request.set_upload(place, copy);
+            asked.request.set_upload(place, copy);
         }
     }
     match map.into_keys().next() {
-        None => Ok(request),
+        None => Ok(asked),
         Some(name) => {
             let name: String = name.chars().take(64).collect();
             Err(invalid(format!(
@@ -92,9 +93,8 @@ async fn part(parts: &mut Multipart<'_>, name: &str, bytes_max: usize) -> Result
     Ok(bytes)
 }
 
-fn json<T: serde::de::DeserializeOwned>(name: &str, bytes: &[u8]) -> Result<T, Refusal> {
-    serde_json::from_slice(bytes)
-        .map_err(|error| invalid(format!("The part `{name}` can't be read: {error}.")))
+fn unreadable_part(name: &str, error: &serde_json::Error) -> Refusal {
+    invalid(format!("The part `{name}` can't be read: {error}."))
 }
 
 /// Puts a file aside, unnamed: it is gone when the request is.

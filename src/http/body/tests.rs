@@ -68,10 +68,10 @@ async fn refusal(
 async fn json_is_held_against_its_digest() {
     let body = br#"{"query":"{ viewer { name } }","operationName":null}"#;
     for digest in [None, digest_of(body)] {
-        let (request, facts) = read(LIMITS, request(JSON, body), digest)
+        let (asked, facts) = read(LIMITS, request(JSON, body), digest)
             .await
             .expect("good");
-        assert_eq!(request.query, "{ viewer { name } }");
+        assert_eq!(asked.request.query, "{ viewer { name } }");
         assert_eq!(facts.bytes, body.len() as u64);
     }
     let unauthenticated = (401, ErrorCode::Unauthenticated);
@@ -121,12 +121,12 @@ async fn files_are_held_against_the_digest_with_all_that_follows() {
     let file = b"picture \r\n--cu\0\xff";
     for epilogue in ["", "\r\nwhat no parser reads"] {
         let body = multipart(file, epilogue);
-        let (mut request, facts) = read(LIMITS, request(MULTIPART, &body), digest_of(&body))
+        let (mut asked, facts) = read(LIMITS, request(MULTIPART, &body), digest_of(&body))
             .await
             .expect("good");
         assert_eq!(facts.bytes, body.len() as u64, "read to the end");
         let mut content = Vec::new();
-        let mut upload = request.uploads.remove(0);
+        let mut upload = asked.request.uploads.remove(0);
         upload.content.read_to_end(&mut content).expect("a file");
         assert_eq!(content, file);
     }
@@ -260,8 +260,8 @@ async fn parts_are_bounded_each_by_itself() {
     let twice = br#"{"0":["variables.f","variables.g"]}"#;
     let other = ("name=\"1\"; filename=\"b.png\"", &b"other"[..]);
     let body = parts(&[operations(good), map(twice), other, file], "");
-    let (request, _) = read(limits, request(MULTIPART, &body), None)
+    let (asked, _) = read(limits, request(MULTIPART, &body), None)
         .await
         .expect("good");
-    assert_eq!(request.uploads.len(), 2);
+    assert_eq!(asked.request.uploads.len(), 2);
 }

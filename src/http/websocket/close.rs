@@ -2,6 +2,8 @@
 
 use axum::extract::ws::{CloseFrame, Message};
 
+use crate::http::standing::Over;
+
 /// A close frame holds 125 bytes, of which the code takes two.
 const REASON_BYTES_MAX: usize = 123;
 
@@ -14,10 +16,8 @@ pub enum Close {
     Unauthorized,
     /// Signing in was refused.
     Refused(String),
-    /// The token's time is over.
-    Expired,
-    /// The key was revoked or changed.
-    Revoked,
+    /// The right to be here has ended.
+    Over(Over),
     /// No `connection_init` came.
     InitTimeout,
     /// The id of an operation that still runs.
@@ -28,6 +28,8 @@ pub enum Close {
     TooLarge,
     /// The client doesn't take what it asked for.
     TooSlow,
+    /// The server stops.
+    Stopping,
 }
 
 impl Close {
@@ -37,12 +39,13 @@ impl Close {
         match self {
             Self::BadMessage(_) => 4400,
             Self::Unauthorized => 4401,
-            Self::Refused(_) | Self::Expired | Self::Revoked => 4403,
+            Self::Refused(_) | Self::Over(_) => 4403,
             Self::InitTimeout => 4408,
             Self::IdInUse(_) => 4409,
             Self::InitTwice => 4429,
-            // RFC 6455: message too big; and the registry's "try again later", which clients do.
+            // RFC 6455: message too big; and the registry's "service restart" and "try again later", which clients do.
             Self::TooLarge => 1009,
+            Self::Stopping => 1012,
             Self::TooSlow => 1013,
         }
     }
@@ -51,13 +54,13 @@ impl Close {
         match self {
             Self::BadMessage(reason) | Self::Refused(reason) => reason.clone(),
             Self::Unauthorized => "Unauthorized: send connection_init first".into(),
-            Self::Expired => "The token has expired".into(),
-            Self::Revoked => "The key was revoked or changed: sign in again".into(),
+            Self::Over(over) => over.words().into(),
             Self::InitTimeout => "Connection initialisation timeout".into(),
             Self::IdInUse(id) => format!("Subscriber for {id} already exists"),
             Self::InitTwice => "Too many initialisation requests".into(),
             Self::TooLarge => "A message has at most 1 MiB; send pictures over HTTP".into(),
             Self::TooSlow => "Messages were not taken for 30 seconds".into(),
+            Self::Stopping => "The server stops: connect again".into(),
         }
     }
 }

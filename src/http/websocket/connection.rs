@@ -2,9 +2,8 @@
 
 use std::{panic::AssertUnwindSafe, sync::Arc};
 
-use async_graphql::Request;
 use axum::extract::ws::Message;
-use futures_util::{FutureExt, StreamExt, stream};
+use futures_util::{FutureExt, StreamExt};
 use serde_json::Value;
 use tokio::{
     sync::{mpsc, watch},
@@ -12,21 +11,23 @@ use tokio::{
 };
 
 use super::{
-    Caller, MESSAGE_BYTES_MAX, SignedIn,
+    Caller, MESSAGE_BYTES_MAX,
     close::Close,
     message::{self, ClientMessage},
     operations::{NotEntered, Operations, Ticket},
 };
 use crate::{
     graphql::{
+        documents::asked::Asked,
         error::{ApiError, ErrorCode},
-        execute::{self, Prepared},
-        operation::Operation,
+        execute,
     },
     http::{
         HttpState,
+        execution::Execution,
         gate::{Admitted, Origin},
-        metrics, mutations,
+        metrics,
+        standing::Standing,
     },
 };
 
@@ -40,7 +41,7 @@ pub(super) struct Connection {
     caller: Option<Caller>,
     /// Set when signed in.
     admitted: Option<Arc<Caller>>,
-    signed_in: watch::Sender<Option<SignedIn>>,
+    signed_in: watch::Sender<Option<Standing>>,
     tasks: JoinSet<()>,
 }
 
@@ -58,7 +59,7 @@ impl Connection {
         origin: Origin,
         caller: Option<Caller>,
         outgoing: mpsc::Sender<Message>,
-        signed_in: watch::Sender<Option<SignedIn>>,
+        signed_in: watch::Sender<Option<Standing>>,
     ) -> Self {
         let shared = Shared {
             state,
@@ -95,7 +96,7 @@ impl Connection {
             ClientMessage::Init(payload) => self.sign_in(&payload).await?,
             ClientMessage::Ping(payload) => self.send(message::pong(payload)).await,
             ClientMessage::Pong => {}
-            ClientMessage::Subscribe { id, request } => self.subscribe(&id, *request).await?,
+            ClientMessage::Subscribe { id, asked } => self.subscribe(&id, *asked).await?,
             ClientMessage::Complete { id } => self.shared.operations.stop(&id),
         }
         Ok(())
@@ -116,20 +117,14 @@ impl Connection {
                 .await
                 .map_err(|error| Close::Refused(error.message))?,
         };
-        let watching = caller.watching.as_ref();
-        let signed_in = SignedIn {
-            expires_at: caller.admitted.principal.expires_at,
-            revoked: watching
-                .map(|watching| watching.ended.clone())
-                .unwrap_or_default(),
-        };
+        let standing = Standing::of(&caller.admitted, caller.watching.as_ref());
         self.admitted = Some(Arc::new(caller));
-        self.signed_in.send_replace(Some(signed_in));
+        self.signed_in.send_replace(Some(standing));
         self.send(message::ack()).await;
         Ok(())
     }
 
-    async fn subscribe(&mut self, id: &str, request: Request) -> Result<(), Close> {
+    async fn subscribe(&mut self, id: &str, asked: Asked) -> Result<(), Close> {
         let Some(caller) = self.admitted.clone() else {
             return Err(Close::Unauthorized);
         };
@@ -137,7 +132,7 @@ impl Connection {
         while self.tasks.try_join_next().is_some() {}
         match self.shared.operations.enter(id, OPERATIONS_MAX) {
             Ok(ticket) => {
-                let operation = run(self.shared.clone(), ticket.clone(), request, caller);
+                let operation = run(self.shared.clone(), ticket.clone(), asked, caller);
                 let task = self.tasks.spawn(operation);
                 self.shared.operations.started(&ticket, task);
                 Ok(())
@@ -181,8 +176,8 @@ async fn authenticate(
 }
 
 /// One operation from its message to its end.
-async fn run(shared: Arc<Shared>, ticket: Ticket, request: Request, caller: Arc<Caller>) {
-    let operation = execute(&shared, &ticket, request, &caller.admitted);
+async fn run(shared: Arc<Shared>, ticket: Ticket, asked: Asked, caller: Arc<Caller>) {
+    let operation = execute(&shared, &ticket, asked, &caller.admitted);
     let last = match AssertUnwindSafe(operation).catch_unwind().await {
         Ok(last) => last,
         Err(_) => {
@@ -205,62 +200,36 @@ async fn run(shared: Arc<Shared>, ticket: Ticket, request: Request, caller: Arc<
 async fn execute(
     shared: &Shared,
     ticket: &Ticket,
-    request: Request,
-    admitted: &Admitted,
+    asked: Asked,
+    connected: &Admitted,
 ) -> Option<Message> {
     let parts = &shared.state.0;
     let refuse = |error: &ApiError| Some(message::refusal(&ticket.id, error));
     // What is refused for what it asks was asked all the same, and is charged.
-    let prepared = execute::prepare(&parts.schema, request);
+    let prepared = execute::prepare(&parts.schema, asked);
     let operation = prepared.as_ref().ok();
     let operation = operation.and_then(|prepared| prepared.operation.as_ref());
     let charged = parts
         .gate
-        .admit_operation(&shared.origin, admitted, operation);
+        .admit_operation(&shared.origin, connected, operation);
     let admitted = match charged.await {
         Ok(admitted) => admitted,
         Err(error) => return refuse(&error),
     };
-    let note = |operation: Option<&Operation>, error: &ApiError| {
-        let gate = &parts.gate;
-        gate.note_refused_operation(&shared.origin, &admitted, operation, error);
+    let execution = Execution {
+        state: shared.state.clone(),
+        origin: shared.origin.clone(),
+        admitted,
     };
-    let principal = &admitted.principal;
-    let prepared = prepared.and_then(|prepared| {
-        prepared.check_introspection(&parts.schema, principal)?;
-        Ok(prepared)
-    });
-    let Prepared {
-        request, operation, ..
-    } = match prepared {
-        Ok(prepared) => prepared,
-        Err(error) => {
-            note(None, &error);
-            return refuse(&error);
-        }
-    };
-    let mut responses = match operation.clone().filter(Operation::is_mutation) {
-        Some(mutation) => {
-            let (state, origin) = (&shared.state, &shared.origin);
-            let response = mutations::run(state, origin, principal, mutation, request).await;
-            stream::iter([response]).boxed()
-        }
-        None => {
-            let request = request.data(principal.clone());
-            parts.schema.execute_stream(request).boxed()
-        }
+    let mut answers = match execution.check(prepared) {
+        Ok(prepared) => execution.answers(prepared),
+        Err(error) => return refuse(&error),
     };
     let mut is_first = true;
-    while let Some(response) = responses.next().await {
-        if is_first && execute::is_request_error(&response) {
+    while let Some(response) = answers.next().await {
+        if std::mem::take(&mut is_first) && execute::is_request_error(&response) {
             return Some(message::errors(&ticket.id, &response.errors));
         }
-        let is_recorded = operation.as_ref().is_some_and(Operation::is_mutation);
-        if is_first && !is_recorded && ErrorCode::of(&response) == Some(ErrorCode::Forbidden) {
-            let error = ApiError::new(ErrorCode::Forbidden, "A guard refused a field.");
-            note(operation.as_ref(), &error);
-        }
-        is_first = false;
         let room = shared.outgoing.reserve().await.ok()?;
         if !shared
             .operations

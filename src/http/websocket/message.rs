@@ -1,11 +1,11 @@
 //! The messages of `graphql-transport-ws`.
 
-use async_graphql::{Request, ServerError};
+use async_graphql::ServerError;
 use axum::extract::ws::Message;
 use serde_json::{Map, Value, json};
 
 use super::close::Close;
-use crate::graphql::error::ApiError;
+use crate::graphql::{documents::asked::Asked, error::ApiError};
 
 /// What a client may send.
 #[derive(Debug)]
@@ -13,7 +13,7 @@ pub(super) enum ClientMessage {
     Init(Value),
     Ping(Value),
     Pong,
-    Subscribe { id: String, request: Box<Request> },
+    Subscribe { id: String, asked: Box<Asked> },
     Complete { id: String },
 }
 
@@ -41,14 +41,13 @@ impl ClientMessage {
             "subscribe" => {
                 let id = id(&mut message)?;
                 let payload = object(&mut message)?;
-                if !payload["query"].is_string() {
-                    return Err(bad("The payload of `subscribe` has a `query`"));
-                }
-                let request: Request = serde_json::from_value(without_nulls(payload))
-                    .map_err(|_| bad("The payload of `subscribe` is no GraphQL request"))?;
+                // Without a payload there is null, which is no request either.
+                let asked = serde_json::from_value(payload).map_err(|_| {
+                    bad("The payload of `subscribe` has a `query`, or names a document")
+                })?;
                 Ok(Self::Subscribe {
                     id,
-                    request: Box::new(request),
+                    asked: Box::new(asked),
                 })
             }
             _ => Err(bad("A message of this type is not known")),
@@ -69,14 +68,6 @@ fn object(message: &mut Map<String, Value>) -> Result<Value, Close> {
         payload @ (Value::Object(_) | Value::Null) => Ok(payload),
         _ => Err(Close::BadMessage("A `payload` is an object".into())),
     }
-}
-
-/// Members that may be null (`variables`, `operationName`, `extensions`) are the same as absent.
-fn without_nulls(mut payload: Value) -> Value {
-    if let Some(members) = payload.as_object_mut() {
-        members.retain(|_, value| !value.is_null());
-    }
-    payload
 }
 
 fn text(message: &Value) -> Message {

@@ -4,9 +4,11 @@ use std::sync::{
 };
 
 use futures_util::{sink, stream};
-use time::Duration as Span;
+use time::{Duration as Span, OffsetDateTime};
+use tokio_util::sync::CancellationToken;
 
 use super::*;
+use crate::http::standing::Over;
 
 #[tokio::test(start_paused = true)]
 async fn who_says_nothing_is_asked_and_then_given_up() {
@@ -79,7 +81,7 @@ async fn the_goodbye_is_the_last_word() {
     let (sender, queue) = mpsc::channel(QUEUE_MAX);
     for message in [
         Message::Text("x".into()),
-        Close::Revoked.into(),
+        Close::Over(Over::Revoked).into(),
         Message::Text("y".into()),
     ] {
         sender.send(message).await.expect("there is room");
@@ -94,7 +96,7 @@ async fn the_goodbye_is_the_last_word() {
 
 #[tokio::test(start_paused = true)]
 async fn the_right_to_be_here_ends() {
-    let end = |signed_in: Option<SignedIn>| {
+    let end = |signed_in: Option<Standing>| {
         let (sender, seen) = watch::channel(signed_in);
         async move {
             let started = Instant::now();
@@ -106,23 +108,23 @@ async fn the_right_to_be_here_ends() {
     assert_eq!(end(None).await, (Close::InitTimeout, 10));
     let revoked = CancellationToken::new();
     let signed_in = |expires_at| {
-        Some(SignedIn {
+        Some(Standing {
             expires_at,
             revoked: revoked.clone(),
         })
     };
     let now = OffsetDateTime::now_utc();
     let (close, seconds) = end(signed_in(Some(now + Span::seconds(50)))).await;
-    assert_eq!(close, Close::Expired);
+    assert_eq!(close, Close::Over(Over::Expired));
     assert!((49..=50).contains(&seconds), "{seconds}");
     assert_eq!(
         end(signed_in(Some(now - Span::seconds(50)))).await,
-        (Close::Expired, 0)
+        (Close::Over(Over::Expired), 0)
     );
     let soon = revoked.clone();
     tokio::spawn(async move {
         sleep(Duration::from_secs(7)).await;
         soon.cancel();
     });
-    assert_eq!(end(signed_in(None)).await, (Close::Revoked, 7));
+    assert_eq!(end(signed_in(None)).await, (Close::Over(Over::Revoked), 7));
 }

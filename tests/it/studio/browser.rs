@@ -87,8 +87,13 @@ impl Programs {
     /// Runs one of the programs against a node of its own; what it wrote is in the folder.
     async fn run(&self, name: &str) -> TempDir {
         let world = World::new().await;
-        let node = world.node().await;
-        let (command, folder) = self.program(name, node.app.api.unwrap(), &world.settings());
+        let settings = Settings {
+            // The pages get by with their own documents, whatever an operator allows besides.
+            orfeas_trusted_documents_only: self.chromium.is_some(),
+            ..world.settings()
+        };
+        let node = world.node_with(settings.clone()).await;
+        let (command, folder) = self.program(name, node.app.api.unwrap(), &settings);
         let output = run(command).await;
         assert!(output.status.success(), "{name}: {}", told(&output));
         node.app.stop().await;
