@@ -29,13 +29,18 @@ pub mod query;
 pub mod subscription;
 pub mod trail;
 pub mod types;
+pub mod webhooks;
 
 /// The schema with its resolvers.
 pub type Schema = async_graphql::Schema<query::Query, Mutation, subscription::Subscription>;
 
 /// Write access.
 #[derive(Debug, Default, async_graphql::MergedObject)]
-pub struct Mutation(mutation::ConversionMutation, keys::KeyMutation);
+pub struct Mutation(
+    mutation::ConversionMutation,
+    keys::KeyMutation,
+    webhooks::WebhookMutation,
+);
 
 /// What resolvers work with.
 #[derive(Debug, Clone)]

@@ -19,4 +19,5 @@ pub mod mesh;
 pub mod pipeline;
 pub mod storage;
 pub mod telemetry;
+pub mod webhook;
 pub mod worker;
