@@ -22,6 +22,7 @@ MAY_IMPORT = {
     "mesh": set(),
     "telemetry": set(),
     "storage": set(),
+    "egress": set(),
     "auth": {"conversion"},
     "decoder": {"image"},
     "inference": {"image", "mesh", "telemetry"},

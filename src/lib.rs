@@ -9,6 +9,7 @@ pub mod config;
 pub mod conversion;
 pub mod db;
 pub mod decoder;
+pub mod egress;
 pub mod error_chain;
 pub mod evaluation;
 pub mod graphql;
