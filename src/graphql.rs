@@ -9,6 +9,7 @@ use crate::{
     auth::{keyring::Keyring, link::Links, principal::Quotas},
     db::{Database, listen::Hub},
     decoder::DecoderPool,
+    egress::Egress,
     image::ImageLimits,
     storage::Storage,
 };
@@ -49,6 +50,8 @@ pub struct Services {
     pub storage: Storage,
     pub hub: Hub,
     pub decoder: DecoderPool,
+    /// Calls addresses that clients name.
+    pub egress: Egress,
     pub links: Links,
     /// Secrets of API keys come from it.
     pub keyring: Keyring,

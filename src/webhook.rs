@@ -21,7 +21,10 @@ use self::{
     schedule::{RETRY_FOR, Verdict, reason, undelivered},
 };
 use crate::{
-    auth::{keyring::Keyring, webhook::{WebhookSecret, signatures}},
+    auth::{
+        keyring::Keyring,
+        webhook::{WebhookSecret, signatures},
+    },
     conversion::NodeId,
     db::{
         Database, DatabaseError,
@@ -145,7 +148,8 @@ impl Deliverer {
         metrics::histogram!("orfeas_webhook_attempt_seconds").record(since.elapsed());
         match self.keep(delivery, verdict).await {
             Ok(outcome) => {
-                metrics::counter!("orfeas_webhook_attempts_total", "outcome" => outcome).increment(1);
+                metrics::counter!("orfeas_webhook_attempts_total", "outcome" => outcome)
+                    .increment(1);
             }
             Err(DatabaseError::Lost) => {
                 debug!(delivery.id = %delivery.id, "Webhook delivery {} was another's by the end of the attempt", delivery.id);
@@ -157,14 +161,19 @@ impl Deliverer {
     }
 
     /// Stores how an attempt ended, and names it for the metrics.
-    async fn keep(&self, delivery: &Model, verdict: Verdict) -> Result<&'static str, DatabaseError> {
+    async fn keep(
+        &self,
+        delivery: &Model,
+        verdict: Verdict,
+    ) -> Result<&'static str, DatabaseError> {
         let attempt = delivery.attempt();
         if let Verdict::Delivered { status_code } = verdict {
             self.database.delivered(attempt, status_code).await?;
             return Ok("delivered");
         }
         let made = delivery.attempts - delivery.attempts_before;
-        let end = undelivered(verdict, made, rand::random()).expect("only what was delivered has no other end");
+        let end = undelivered(verdict, made, rand::random())
+            .expect("only what was delivered has no other end");
         let status = self.database.undelivered(attempt, end).await?;
         if status == DeliveryStatus::Failed {
             info!(delivery.id = %delivery.id, reason = ?end.error, attempts = delivery.attempts, "Gave up webhook delivery {}", delivery.id);
@@ -233,7 +242,9 @@ fn headers(secrets: &[WebhookSecret], id: &str, body: &Bytes) -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     for (name, text) in texts {
-        let value = text.parse().expect("ids, numbers and base64 are visible ASCII");
+        let value = text
+            .parse()
+            .expect("ids, numbers and base64 are visible ASCII");
         headers.insert(name, value);
     }
     headers

@@ -373,7 +373,9 @@ mod tests {
         // Held against Python's hmac and base64, as the one above.
         let ring = ring(&format!("k:{}", "0b".repeat(32)));
         let alice = Owner::user("alice");
-        let secret = ring.webhook_secret("k", &alice, 7).expect("the ring has it");
+        let secret = ring
+            .webhook_secret("k", &alice, 7)
+            .expect("the ring has it");
         assert_eq!(
             secret.expose().as_str(),
             "whsec_AznuKxuU4lHNORvJ8DTV13f2ZygTEUKbBm2187SDF1Y="

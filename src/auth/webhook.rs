@@ -41,8 +41,7 @@ impl WebhookSecret {
 }
 
 fn sign(key: &[u8], id: &str, sent_at: i64, body: &[u8]) -> String {
-    let mut mac =
-        Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes keys of any length");
+    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes keys of any length");
     mac.update(format!("{id}.{sent_at}.").as_bytes());
     mac.update(body);
     format!("v1,{}", STANDARD.encode(mac.finalize().into_bytes()))
@@ -80,10 +79,7 @@ mod tests {
             1_614_265_330,
             br#"{"test": 2432232314}"#,
         );
-        assert_eq!(
-            signature,
-            "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
-        );
+        assert_eq!(signature, "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE=");
     }
 
     #[test]
@@ -96,8 +92,15 @@ mod tests {
         );
         let other = WebhookSecret::from_bytes(Zeroizing::new([8; WEBHOOK_SECRET_BYTES]));
         let both = signatures(&[secret.clone(), other.clone()], "whd_1", 5, b"{}");
-        let each = format!("{} {}", secret.sign("whd_1", 5, b"{}"), other.sign("whd_1", 5, b"{}"));
+        let each = format!(
+            "{} {}",
+            secret.sign("whd_1", 5, b"{}"),
+            other.sign("whd_1", 5, b"{}")
+        );
         assert_eq!(both, each);
-        assert_ne!(secret.sign("whd_1", 5, b"{}"), secret.sign("whd_1", 6, b"{}"));
+        assert_ne!(
+            secret.sign("whd_1", 5, b"{}"),
+            secret.sign("whd_1", 6, b"{}")
+        );
     }
 }

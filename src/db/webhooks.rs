@@ -77,7 +77,10 @@ impl Database {
     ///
     /// # Errors
     /// [`DatabaseError`] when the statement fails; nothing is claimed then.
-    pub async fn claim_deliveries(&self, claim: DeliveryClaim) -> Result<Vec<Model>, DatabaseError> {
+    pub async fn claim_deliveries(
+        &self,
+        claim: DeliveryClaim,
+    ) -> Result<Vec<Model>, DatabaseError> {
         let DeliveryClaim {
             node,
             count_max,
@@ -198,9 +201,7 @@ impl Database {
                 ],
             )
             .await?;
-        after
-            .map(|after| after.status)
-            .ok_or(DatabaseError::Lost)
+        after.map(|after| after.status).ok_or(DatabaseError::Lost)
     }
 
     /// Gives back what a node was at when it stops: another one tries at once.

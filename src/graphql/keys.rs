@@ -132,7 +132,9 @@ impl KeyMutation {
             services.agent_quotas,
             principal(context)?.owner.as_str(),
         )?;
-        key.webhook = hook.map(|hook| webhooks::check(services, hook)).transpose()?;
+        key.webhook = hook
+            .map(|hook| webhooks::check(services, hook))
+            .transpose()?;
         let row = services
             .database
             .create_key(key, services.keyring.signing_name())

@@ -78,7 +78,8 @@ pub fn check(services: &Services, input: WebhookInput) -> Result<Hook, ApiError>
     })?;
     let mut events = events.unwrap_or_else(|| Event::ENDS.to_vec());
     if events.is_empty() {
-        let message = "A hook that is told of nothing is none: name an event, or leave the field out.";
+        let message =
+            "A hook that is told of nothing is none: name an event, or leave the field out.";
         return Err(ApiError::invalid("webhook.events", message));
     }
     events.sort_unstable();

@@ -6,9 +6,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use time::format_description::well_known::Rfc3339;
 
-use crate::{
-    auth::principal::Principal, db::entities::webhook_delivery::Model, graphql::Schema,
-};
+use crate::{auth::principal::Principal, db::entities::webhook_delivery::Model, graphql::Schema};
 
 /// Asks for what is told; clients generate their types from it.
 pub const DOCUMENT: &str = include_str!("payload.graphql");

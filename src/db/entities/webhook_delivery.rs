@@ -3,9 +3,7 @@
 use sea_orm::entity::prelude::*;
 use time::OffsetDateTime;
 
-use crate::conversion::{
-    BatchId, ConversionId, NodeId, Owner, WebhookDeliveryId, webhook::Event,
-};
+use crate::conversion::{BatchId, ConversionId, NodeId, Owner, WebhookDeliveryId, webhook::Event};
 
 /// What has become of a delivery.
 #[derive(

@@ -108,9 +108,7 @@ impl WebhookDelivery {
 
     /// When it is tried next; null once it has ended, and while an attempt is under way.
     async fn next_attempt_at(&self) -> Option<OffsetDateTime> {
-        self.0
-            .next_attempt_at
-            .filter(|_| self.0.node_id.is_none())
+        self.0.next_attempt_at.filter(|_| self.0.node_id.is_none())
     }
 
     /// When it happened.
@@ -143,18 +141,16 @@ impl WebhookDeliveryFilter {
             status,
         } = self;
         Ok(DeliveryFilter {
-            conversion: conversion
-                .map(|id| id.parse())
-                .transpose()
-                .map_err(|error: crate::conversion::IdError| {
+            conversion: conversion.map(|id| id.parse()).transpose().map_err(
+                |error: crate::conversion::IdError| {
                     ApiError::invalid("filter.conversion", error.to_string())
-                })?,
-            batch: batch
-                .map(|id| id.parse())
-                .transpose()
-                .map_err(|error: crate::conversion::IdError| {
+                },
+            )?,
+            batch: batch.map(|id| id.parse()).transpose().map_err(
+                |error: crate::conversion::IdError| {
                     ApiError::invalid("filter.batch", error.to_string())
-                })?,
+                },
+            )?,
             status,
         })
     }
