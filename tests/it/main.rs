@@ -48,4 +48,5 @@ mod subscriptions;
 mod training;
 mod transitions;
 mod verify;
+mod webhooks;
 mod websocket;

@@ -28,17 +28,33 @@ impl NodeProcess {
         Self::start_with(world, filter, std::fs::File::create(log).unwrap().into())
     }
 
+    /// The same with settings of its own, as far as processes are given them.
+    pub fn start_with_settings(settings: &Settings) -> Self {
+        Self::start_by(settings.clone(), "warn", Stdio::inherit())
+    }
+
     fn start_with(world: &World, filter: &str, log: Stdio) -> Self {
+        Self::start_by(world.settings(), filter, log)
+    }
+
+    fn start_by(settings: Settings, filter: &str, log: Stdio) -> Self {
         let Settings {
             database_url,
             orfeas_storage,
             orfeas_data_dir,
             orfeas_master_keys,
             orfeas_models_dir,
+            orfeas_role,
+            orfeas_egress_allow,
             ..
-        } = world.settings();
+        } = settings;
         let mut child = Command::new(PROGRAM)
             .arg("serve")
+            .env("ORFEAS_ROLE", orfeas_role.as_str())
+            .env(
+                "ORFEAS_EGRESS_ALLOW",
+                orfeas_egress_allow.unwrap_or_default(),
+            )
             .env("DATABASE_URL", database_url.unwrap())
             .env("ORFEAS_STORAGE", orfeas_storage.unwrap())
             .env("ORFEAS_DATA_DIR", orfeas_data_dir)
