@@ -105,8 +105,8 @@ impl Database {
                  SELECT (SELECT d.host FROM webhook_delivery d WHERE d.status = 'pending' AND d.host > target.host
                      ORDER BY d.host LIMIT 1)
                  FROM target WHERE target.host IS NOT NULL
-             ), due AS MATERIALIZED (
-                 SELECT turn.id, turn.owner, turn.next_attempt_at FROM target
+             ), due AS (
+                 SELECT turn.* FROM target
                  LEFT JOIN unnest($7::text[], $8::integer[]) AS busy (host, count) ON busy.host = target.host
                  CROSS JOIN LATERAL (
                      SELECT d.id, d.owner, d.next_attempt_at FROM webhook_delivery d
@@ -115,14 +115,16 @@ impl Database {
                              AND earlier.sequence < d.sequence AND earlier.status = 'pending')
                          AND NOT (d.conversion_id IS NULL AND EXISTS (SELECT 1 FROM webhook_delivery earlier
                              WHERE earlier.batch_id = d.batch_id AND earlier.id <> d.id AND earlier.status = 'pending'))
-                     ORDER BY d.next_attempt_at, d.id LIMIT greatest(0, $2::integer - coalesce(busy.count, 0))
-                     FOR UPDATE OF d SKIP LOCKED) turn
-             ), next AS (
+                     ORDER BY d.next_attempt_at, d.id LIMIT greatest(0, $2::integer - coalesce(busy.count, 0))) turn
+             ), chosen AS (
                  SELECT ranked.id FROM (
                      SELECT due.*, coalesce(busy.count, 0)
                          + row_number() OVER (PARTITION BY due.owner ORDER BY due.next_attempt_at, due.id) AS place
                      FROM due LEFT JOIN unnest($9::text[], $10::integer[]) AS busy (owner, count) ON busy.owner = due.owner) ranked
-                 WHERE ranked.place <= $3 ORDER BY ranked.next_attempt_at, ranked.id LIMIT $1)
+                 WHERE ranked.place <= $3 ORDER BY ranked.next_attempt_at, ranked.id LIMIT $1
+             ), next AS MATERIALIZED (
+                 SELECT d.id FROM webhook_delivery d JOIN chosen USING (id)
+                 WHERE d.status = 'pending' AND d.next_attempt_at <= now() FOR UPDATE OF d SKIP LOCKED)
              UPDATE webhook_delivery SET attempts = attempts + 1, node_id = $6,
                  next_attempt_at = now() + make_interval(secs => $4),
                  give_up_at = coalesce(give_up_at, now() + make_interval(secs => $5))
