@@ -22,6 +22,7 @@ MAY_IMPORT = {
     "mesh": set(),
     "telemetry": set(),
     "storage": set(),
+    "egress": set(),
     "auth": {"conversion"},
     "decoder": {"image"},
     "inference": {"image", "mesh", "telemetry"},
@@ -29,7 +30,9 @@ MAY_IMPORT = {
     "evaluation": {"conversion", "mesh", "pipeline"},
     "db": {"conversion", "auth"},
     "worker": {"conversion", "image", "decoder", "mesh", "inference", "pipeline", "storage", "db", "telemetry"},
-    "graphql": {"conversion", "image", "decoder", "auth", "storage", "db"},
+    "graphql": {"conversion", "image", "decoder", "auth", "storage", "db", "egress"},
+    # What it tells is asked of the schema.
+    "webhook": {"auth", "conversion", "db", "egress", "graphql"},
     "http": {"graphql", "auth", "conversion", "image", "storage", "db", "telemetry"},
     # Their options' types.
     "config": {"auth", "conversion", "db", "decoder", "graphql", "http", "image", "inference", "mesh", "pipeline", "storage", "telemetry", "worker"},

@@ -26,6 +26,7 @@ use crate::{
         nodes::NodeInfo,
     },
     decoder::error::DecodeError,
+    egress::{Egress, EgressOptions},
     error_chain::chain,
     graphql::{
         self, Services,
@@ -38,6 +39,7 @@ use crate::{
     inference::{engine::Engine, error::EngineError},
     pipeline::Tools,
     storage::StorageError,
+    webhook::Deliverer,
     worker::Worker,
 };
 
@@ -237,6 +239,8 @@ impl App {
             let pages = Pages::new(settings.provider()?.as_ref());
             let mutations = app.mutations.clone();
             let stopping = app.stop_serving.clone();
+            let egress = Egress::new(EgressOptions::default());
+            let mut told = None;
             let routes = |address: SocketAddr| {
                 let base_url = public_url.unwrap_or_else(|| config::reachable(address));
                 let links = Links::new(keyring.clone(), &base_url);
@@ -245,6 +249,7 @@ impl App {
                     storage: storage.clone(),
                     hub: hub.clone(),
                     decoder: decoder.clone(),
+                    egress: egress.clone(),
                     links: links.clone(),
                     keyring: keyring.clone(),
                     agent_quotas: settings.agent_quotas(),
@@ -256,6 +261,7 @@ impl App {
                 };
                 let uploads = UploadLimits::new(settings.image_limits(), images_max);
                 let schema = graphql::schema(services);
+                told = Some(schema.clone());
                 let parts = HttpParts {
                     schema,
                     gate,
@@ -277,6 +283,15 @@ impl App {
                 app.serve(settings.orfeas_listen, "ORFEAS_LISTEN", routes)
                     .await?,
             );
+            let deliverer = Deliverer {
+                node: app.node,
+                database: database.clone(),
+                hub: hub.clone(),
+                schema: told.expect("made with the routes"),
+                keyring,
+                egress,
+            };
+            app.serving.spawn(deliverer.run(app.stop_serving.clone()));
         }
         if let Some(engine) = engine {
             let tools = Tools {

@@ -9,3 +9,4 @@ pub mod link;
 pub mod network;
 pub mod principal;
 pub mod signature;
+pub mod webhook;

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 pub mod options;
 pub mod progress;
+pub mod webhook;
 
 /// An id that does not parse, or names another kind of thing.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -87,6 +88,10 @@ id_type!(
     /// One event of the audit log.
     AuditEventId, "audit event", "aud_"
 );
+id_type!(
+    /// One telling of one hook, and the message's id at each attempt.
+    WebhookDeliveryId, "webhook delivery", "whd_"
+);
 
 /// Whose conversion it is: `user:<sub>` for people, `key:<id>` for agents.
 #[derive(
@@ -112,6 +117,12 @@ impl Owner {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The API key that it stands for; `None` for people.
+    #[must_use]
+    pub fn key_id(&self) -> Option<&str> {
+        self.0.strip_prefix("key:")
     }
 }
 

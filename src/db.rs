@@ -21,6 +21,7 @@ pub mod nodes;
 pub mod queue;
 pub mod quotas;
 pub mod submissions;
+pub mod webhooks;
 
 /// Why the database did not do what was asked.
 #[derive(Debug, thiserror::Error)]

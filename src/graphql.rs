@@ -9,6 +9,7 @@ use crate::{
     auth::{keyring::Keyring, link::Links, principal::Quotas},
     db::{Database, listen::Hub},
     decoder::DecoderPool,
+    egress::Egress,
     image::ImageLimits,
     storage::Storage,
 };
@@ -30,13 +31,18 @@ pub mod query;
 pub mod subscription;
 pub mod trail;
 pub mod types;
+pub mod webhooks;
 
 /// The schema with its resolvers.
 pub type Schema = async_graphql::Schema<query::Query, Mutation, subscription::Subscription>;
 
 /// Write access.
 #[derive(Debug, Default, async_graphql::MergedObject)]
-pub struct Mutation(mutation::ConversionMutation, keys::KeyMutation);
+pub struct Mutation(
+    mutation::ConversionMutation,
+    keys::KeyMutation,
+    webhooks::WebhookMutation,
+);
 
 /// What resolvers work with.
 #[derive(Debug, Clone)]
@@ -45,6 +51,8 @@ pub struct Services {
     pub storage: Storage,
     pub hub: Hub,
     pub decoder: DecoderPool,
+    /// Calls addresses that clients name.
+    pub egress: Egress,
     pub links: Links,
     /// Secrets of API keys come from it.
     pub keyring: Keyring,

@@ -73,6 +73,11 @@ fn describe() {
         "Letting a request in, by step (identify: token or signature; admit: key, nonce and quota in Postgres)."
     );
     describe_histogram!(
+        "orfeas_webhook_attempt_seconds",
+        Unit::Seconds,
+        "Attempts at webhook deliveries, from reading what is told to the receiver's answer."
+    );
+    describe_histogram!(
         "orfeas_gpu_batch_images",
         Unit::Count,
         "Images that shared a forward pass."
@@ -151,6 +156,11 @@ fn describe() {
         "orfeas_http_panics_total",
         Unit::Count,
         "Requests whose handler panicked."
+    );
+    describe_counter!(
+        "orfeas_webhook_attempts_total",
+        Unit::Count,
+        "Attempts at webhook deliveries that this node made, by outcome (delivered, retried, given_up)."
     );
     describe_counter!(
         "orfeas_audit_events_total",

@@ -63,6 +63,7 @@ impl MigratorTrait for Migrator {
             step!("m0001_conversions"),
             step!("m0002_identity"),
             step!("m0003_audit"),
+            step!("m0004_webhooks"),
         ]
     }
 }

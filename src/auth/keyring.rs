@@ -6,7 +6,11 @@ use hkdf::Hkdf;
 use sha2::Sha256;
 use zeroize::Zeroizing;
 
-use super::api_key::{AgentSecret, KeyId, SECRET_BYTES};
+use super::{
+    api_key::{AgentSecret, KeyId, SECRET_BYTES},
+    webhook::{WEBHOOK_SECRET_BYTES, WebhookSecret},
+};
+use crate::conversion::Owner;
 
 /// Length of every key in bytes.
 const KEY_BYTES: usize = 32;
@@ -16,6 +20,8 @@ const FILE_NAME: &str = "master-keys";
 const NAME_BYTES_MAX: usize = 64;
 /// Begins what an agent's secret is derived from; a new number makes new secrets of the same keys.
 const AGENT_SECRET: &[u8] = b"orfeas/agent-secret/1";
+/// Begins what the secret of an owner's webhooks is derived from.
+const WEBHOOK_SECRET: &[u8] = b"orfeas/webhook-secret/1";
 /// Derives a secret that belongs to no key; it is no beginning of [`AGENT_SECRET`]'s texts.
 const NOBODY: &[u8] = b"orfeas/agent-secret-of-nobody/1";
 /// Derives what may be shown of a master key.
@@ -192,14 +198,25 @@ impl Keyring {
     /// The secret of an agent's key; `None` when the ring lacks the master it is derived from.
     #[must_use]
     pub fn agent_secret(&self, master: &str, id: &KeyId, generation: u32) -> Option<AgentSecret> {
-        let mut info = AGENT_SECRET.to_vec();
-        for part in [id.as_str().as_bytes(), &generation.to_be_bytes()] {
-            let bytes = u32::try_from(part.len()).expect("ids have 24 bytes");
-            info.extend_from_slice(&bytes.to_be_bytes());
-            info.extend_from_slice(part);
-        }
+        let info = labelled(AGENT_SECRET, id.as_str(), generation);
         let master = self.master(master)?;
         Some(AgentSecret::from_bytes(&expand::<SECRET_BYTES>(
+            master, &info,
+        )))
+    }
+
+    /// The secret of an owner's webhooks; `None` when the ring lacks the master it is derived from. People have one
+    /// generation, keys as many as of their own secret.
+    #[must_use]
+    pub fn webhook_secret(
+        &self,
+        master: &str,
+        owner: &Owner,
+        generation: u32,
+    ) -> Option<WebhookSecret> {
+        let info = labelled(WEBHOOK_SECRET, owner.as_str(), generation);
+        let master = self.master(master)?;
+        Some(WebhookSecret::from_bytes(expand::<WEBHOOK_SECRET_BYTES>(
             master, &info,
         )))
     }
@@ -227,6 +244,17 @@ impl Keyring {
             .find(|(known, _)| known == name)
             .map(|(_, key)| key)
     }
+}
+
+/// A label, a name and a generation, each of the two with its length before it.
+fn labelled(label: &[u8], name: &str, generation: u32) -> Vec<u8> {
+    let mut info = label.to_vec();
+    for part in [name.as_bytes(), &generation.to_be_bytes()] {
+        let bytes = u32::try_from(part.len()).expect("names have far fewer bytes than 2^32");
+        info.extend_from_slice(&bytes.to_be_bytes());
+        info.extend_from_slice(part);
+    }
+    info
 }
 
 fn derive(master: &MasterKey, key_use: KeyUse) -> DerivedKey {
@@ -338,6 +366,30 @@ mod tests {
             secret.expect("the ring has it").expose(),
             "ofs_OQvjD6kKzAhFm7ZntJO7I2uw3T-bjkt_wJfTqANq4FoAQlHIA"
         );
+    }
+
+    #[test]
+    fn a_webhook_secret_is_what_the_documents_say() {
+        // Held against Python's hmac and base64, as the one above.
+        let ring = ring(&format!("k:{}", "0b".repeat(32)));
+        let alice = Owner::user("alice");
+        let secret = ring
+            .webhook_secret("k", &alice, 7)
+            .expect("the ring has it");
+        assert_eq!(
+            secret.expose().as_str(),
+            "whsec_AznuKxuU4lHNORvJ8DTV13f2ZygTEUKbBm2187SDF1Y="
+        );
+        let others = [
+            ring.webhook_secret("k", &Owner::user("bob"), 7),
+            ring.webhook_secret("k", &Owner::key("alice"), 7),
+            ring.webhook_secret("k", &alice, 8),
+        ];
+        for other in others {
+            let other = other.expect("the ring has it");
+            assert_ne!(other.expose().as_str(), secret.expose().as_str());
+        }
+        assert!(ring.webhook_secret("gone", &alice, 7).is_none());
     }
 
     #[test]

@@ -159,6 +159,30 @@ impl Principal {
         }
     }
 
+    /// An owner for whom the server itself reads what is the owner's own, and does nothing else.
+    #[must_use]
+    pub fn on_behalf_of(owner: &Owner) -> Self {
+        let key = owner.key_id().and_then(|id| id.parse().ok());
+        Self {
+            owner: owner.clone(),
+            name: owner.as_str().to_owned(),
+            permissions: [Permission::Read].into_iter().collect(),
+            quotas: Quotas {
+                requests_per_minute: 0,
+                conversions_at_once: None,
+                conversions_per_day: None,
+                images_per_batch: 0,
+            },
+            priority: if key.is_some() {
+                Priority::Agent
+            } else {
+                Priority::User
+            },
+            credential: key.map_or(Credential::Token, Credential::Key),
+            expires_at: None,
+        }
+    }
+
     /// Whether this caller may do it.
     #[must_use]
     pub fn may(&self, permission: Permission) -> bool {

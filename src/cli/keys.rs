@@ -221,6 +221,7 @@ impl Wishes {
             conversions_per_day: self.per_day,
             images_per_batch: self.images,
             allowed_networks: self.networks,
+            webhook: None,
         }
     }
 
@@ -238,6 +239,7 @@ impl Wishes {
             conversions_per_day: said(self.per_day),
             images_per_batch: self.images,
             allowed_networks: said(self.networks),
+            webhook: MaybeUndefined::Undefined,
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::{
         keyring::Keyring,
         principal::{Permissions, Quotas},
     },
-    conversion::NodeId,
+    conversion::{NodeId, webhook::Hook},
 };
 
 /// For how long the secret before works after a rotation.
@@ -29,6 +29,7 @@ pub struct NewKey {
     pub quotas: Quotas,
     pub networks: Option<Vec<String>>,
     pub expires_at: Option<OffsetDateTime>,
+    pub webhook: Option<Hook>,
     /// Who makes it, as an owner or the command line.
     pub created_by: String,
 }
@@ -45,6 +46,7 @@ pub struct KeyChange {
     pub images_per_batch: Option<u32>,
     pub networks: Option<Option<Vec<String>>>,
     pub expires_at: Option<Option<OffsetDateTime>>,
+    pub webhook: Option<Option<Hook>>,
 }
 
 /// A key as a connection was let in by it.
@@ -131,13 +133,14 @@ impl Database {
             quotas,
             networks,
             expires_at,
+            webhook,
             created_by,
         } = key;
         let made = self
             .one::<Model>(
                 "INSERT INTO api_key (id, name, permissions, requests_per_minute, conversions_at_once, conversions_per_day,
-                     images_per_batch, networks, master, created_by, expires_at)
-                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11) RETURNING *",
+                     images_per_batch, networks, master, created_by, expires_at, webhook)
+                 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12) RETURNING *",
                 [
                     KeyId::new().into(),
                     name.into(),
@@ -150,6 +153,7 @@ impl Database {
                     master.into(),
                     created_by.into(),
                     expires_at.into(),
+                    webhook.into(),
                 ],
             )
             .await?;
@@ -211,6 +215,7 @@ impl Database {
             images_per_batch,
             networks,
             expires_at,
+            webhook,
         } = change;
         self.one(
             "UPDATE api_key SET name = coalesce($2, name), permissions = coalesce($3, permissions),
@@ -218,7 +223,8 @@ impl Database {
                  conversions_at_once = CASE WHEN $6 THEN $7 ELSE conversions_at_once END,
                  conversions_per_day = CASE WHEN $8 THEN $9 ELSE conversions_per_day END,
                  networks = CASE WHEN $10 THEN $11 ELSE networks END,
-                 expires_at = CASE WHEN $12 THEN $13 ELSE expires_at END
+                 expires_at = CASE WHEN $12 THEN $13 ELSE expires_at END,
+                 webhook = CASE WHEN $14 THEN $15 ELSE webhook END
              WHERE id = $1 AND revoked_at IS NULL RETURNING *",
             [
                 id.clone().into(),
@@ -234,6 +240,8 @@ impl Database {
                 networks.flatten().into(),
                 expires_at.is_some().into(),
                 expires_at.flatten().into(),
+                webhook.is_some().into(),
+                webhook.flatten().into(),
             ],
         )
         .await

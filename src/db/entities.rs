@@ -6,3 +6,4 @@ pub mod batch;
 pub mod conversion;
 pub mod event;
 pub mod node;
+pub mod webhook_delivery;

@@ -25,12 +25,13 @@ use crate::{
     conversion::{BatchId, ConversionId, NodeId, Stage},
 };
 
-const CHANNELS: [&str; 6] = [
+const CHANNELS: [&str; 7] = [
     "orfeas_event",
     "orfeas_progress",
     "orfeas_queue",
     "orfeas_cancel",
     "orfeas_key",
+    "orfeas_webhook",
     "orfeas_ping",
 ];
 
@@ -85,6 +86,7 @@ struct Inner {
     topics: Mutex<HashMap<Topic, broadcast::Sender<Wake>>>,
     latest: Mutex<HashMap<ConversionId, (Instant, Fraction)>>,
     queue: Notify,
+    webhooks: Notify,
     keys: broadcast::Sender<KeyId>,
     cancels: broadcast::Sender<ConversionId>,
     heard: Mutex<Option<Instant>>,
@@ -96,6 +98,7 @@ impl Default for Inner {
             topics: Mutex::default(),
             latest: Mutex::default(),
             queue: Notify::new(),
+            webhooks: Notify::new(),
             keys: broadcast::channel(WAKES_MAX).0,
             cancels: broadcast::channel(WAKES_MAX).0,
             heard: Mutex::default(),
@@ -133,6 +136,12 @@ impl Hub {
     #[must_use]
     pub fn queue(&self) -> &Notify {
         &self.0.queue
+    }
+
+    /// Completes when webhooks may be due; see [`tokio::sync::Notify::notified`].
+    #[must_use]
+    pub fn webhooks(&self) -> &Notify {
+        &self.0.webhooks
     }
 
     /// The API keys that have changed.
@@ -175,6 +184,7 @@ impl Hub {
             let _ = sender.send(Wake::Changed);
         }
         self.0.queue.notify_waiters();
+        self.0.webhooks.notify_waiters();
     }
 
     fn hear(&self, notification: &PgNotification) {
@@ -183,6 +193,10 @@ impl Hub {
         let understood = match notification.channel() {
             "orfeas_queue" => {
                 self.0.queue.notify_waiters();
+                true
+            }
+            "orfeas_webhook" => {
+                self.0.webhooks.notify_waiters();
                 true
             }
             "orfeas_key" => payload.parse().map(|id| self.0.keys.send(id)).is_ok(),

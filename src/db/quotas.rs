@@ -207,7 +207,8 @@ impl Database {
         Ok(ahead.map_or(0.0, |ahead| ahead.seconds))
     }
 
-    /// Forgets nonces that are too old to be used again, and the counts of callers that have used nothing lately.
+    /// Forgets nonces that are too old to be used again, the counts of callers that have used nothing lately, and what
+    /// became of webhooks long ago.
     ///
     /// # Errors
     /// [`DatabaseError`] when a statement fails.
@@ -230,6 +231,7 @@ impl Database {
             [],
         )
         .await?;
+        self.forget_deliveries().await?;
         Ok(nonces)
     }
 }

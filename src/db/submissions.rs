@@ -14,7 +14,10 @@ use super::{
 };
 use crate::{
     auth::principal::Quotas,
-    conversion::{BatchId, ConversionId, OWNER_STEP, Owner, Priority, options::ConversionOptions},
+    conversion::{
+        BatchId, ConversionId, OWNER_STEP, Owner, Priority, options::ConversionOptions,
+        webhook::Hook,
+    },
 };
 
 /// A client's promise that two requests with the same key are the same request.
@@ -64,6 +67,8 @@ pub struct Submission {
     pub items: Vec<NewConversion>,
     pub retry_of: Option<ConversionId>,
     pub idempotency: Option<Idempotency>,
+    /// Whom to tell; `None`: whom the owner's key names, if it is a key's and it names somebody.
+    pub webhook: Option<Hook>,
     /// What the owner may use; `None` charges nobody.
     pub quotas: Option<Quotas>,
 }
@@ -229,6 +234,7 @@ async fn insert(
         items,
         retry_of,
         idempotency,
+        webhook,
         quotas,
     } = submission;
     let count = i32::try_from(items.len()).expect("a submission's length is limited at the edge");
@@ -246,6 +252,7 @@ async fn insert(
         size: count,
         sequence: 0,
         created_at: start.now,
+        webhook: webhook.clone(),
     });
     if let Some(batch) = &batch {
         batch::Entity::insert(batch.clone().into_active_model())
@@ -298,6 +305,7 @@ async fn insert(
             expires_at: None,
             last_stage: None,
             charged: quotas.is_some(),
+            webhook: webhook.clone(),
         })
         .collect();
     conversion::Entity::insert_many(

@@ -12,12 +12,14 @@ use super::{
     Services,
     error::{ApiError, ErrorCode},
     model_card::ModelCard,
+    webhooks::{self, WebhookInput},
 };
 use crate::{
     auth::principal::Principal,
     conversion::{
         AssetId,
         options::{ConversionOptions, MeshFormat, TextureMode},
+        webhook::Hook,
     },
     db::{
         entities::asset,
@@ -75,6 +77,8 @@ pub struct SubmitConversionInput {
     pub options: Option<ConversionOptionsInput>,
     /// Submitting again with the same key and the same input yields the same conversion, for 24 hours.
     pub idempotency_key: Option<String>,
+    /// Whom to tell of it; default: whom your key names, if it does.
+    pub webhook: Option<WebhookInput>,
 }
 
 /// Several pictures to convert with the same options.
@@ -86,6 +90,8 @@ pub struct SubmitBatchInput {
     pub options: Option<ConversionOptionsInput>,
     /// Submitting again with the same key and the same input yields the same batch, for 24 hours.
     pub idempotency_key: Option<String>,
+    /// Whom to tell of it and its conversions; default: whom your key names, if it does.
+    pub webhook: Option<WebhookInput>,
 }
 
 /// Longer keys are a mistake; a UUID has 36 characters.
@@ -102,10 +108,11 @@ pub struct Order {
     /// As they were sent: what a repetition is known by, whatever a model's defaults are by then.
     asked: ConversionOptions,
     idempotency_key: Option<String>,
+    webhook: Option<Hook>,
 }
 
 impl Order {
-    /// Checks options and key against the offered models.
+    /// Checks options against the offered models, the key, and the hook.
     ///
     /// # Errors
     /// `INVALID_INPUT` or `MODEL_UNAVAILABLE`, with the field at fault.
@@ -113,6 +120,7 @@ impl Order {
         services: &Services,
         options: Option<ConversionOptionsInput>,
         idempotency_key: Option<String>,
+        webhook: Option<WebhookInput>,
     ) -> Result<Self, ApiError> {
         let ConversionOptionsInput {
             model,
@@ -166,6 +174,9 @@ impl Order {
             options,
             asked,
             idempotency_key,
+            webhook: webhook
+                .map(|hook| webhooks::check(services, hook))
+                .transpose()?,
         })
     }
 
@@ -180,6 +191,9 @@ impl Order {
             serde_json::to_vec(&(batch, &self.model, &self.asked))
                 .expect("plain data has a JSON form"),
         );
+        if let Some(hook) = &self.webhook {
+            digest.update(serde_json::to_vec(hook).expect("plain data has a JSON form"));
+        }
         for picture in pictures {
             match picture {
                 Ok(picture) => digest.update(picture.sha256()),
@@ -343,6 +357,7 @@ pub async fn admit(
         items,
         retry_of: None,
         idempotency,
+        webhook: order.webhook,
         quotas: Some(principal.quotas),
     };
     let admitted = services.database.submit(submission).await;

@@ -9,6 +9,7 @@ use super::{
     guard::{Require, principal},
     trail,
     types::api_key::ApiKey,
+    webhooks::{self, WebhookInput},
 };
 use crate::{
     auth::{
@@ -54,6 +55,8 @@ pub struct CreateApiKeyInput {
     pub allowed_networks: Option<Vec<String>>,
     /// When it ends by itself.
     pub expires_at: Option<OffsetDateTime>,
+    /// Whom to tell of what it submits without a hook of its own.
+    pub webhook: Option<WebhookInput>,
 }
 
 /// What is to change of a key; what is not named stays.
@@ -77,6 +80,8 @@ pub struct UpdateApiKeyInput {
     pub allowed_networks: MaybeUndefined<Vec<String>>,
     /// When it ends by itself; null: never.
     pub expires_at: MaybeUndefined<OffsetDateTime>,
+    /// Whom to tell of what it submits without a hook of its own; null: nobody. Holds for what is under way, too.
+    pub webhook: MaybeUndefined<WebhookInput>,
 }
 
 /// A new key and its secret, which is shown here and never again.
@@ -118,14 +123,18 @@ impl KeyMutation {
     async fn create_api_key(
         &self,
         context: &Context<'_>,
-        #[graphql(desc = "What the key is called, may do and may use.")] input: CreateApiKeyInput,
+        #[graphql(desc = "What the key is called, may do and may use.")] mut input: CreateApiKeyInput,
     ) -> Result<CreateApiKeyPayload> {
         let services = context.data::<Services>()?;
-        let key = new_key(
+        let hook = input.webhook.take();
+        let mut key = new_key(
             input,
             services.agent_quotas,
             principal(context)?.owner.as_str(),
         )?;
+        key.webhook = hook
+            .map(|hook| webhooks::check(services, hook))
+            .transpose()?;
         let row = services
             .database
             .create_key(key, services.keyring.signing_name())
@@ -143,12 +152,19 @@ impl KeyMutation {
     async fn update_api_key(
         &self,
         context: &Context<'_>,
-        #[graphql(desc = "The key, and what is to change of it.")] input: UpdateApiKeyInput,
+        #[graphql(desc = "The key, and what is to change of it.")] mut input: UpdateApiKeyInput,
     ) -> Result<UpdateApiKeyPayload> {
+        let services = context.data::<Services>()?;
         let id = parse_id(&input.id)?;
-        let change = change(input)?;
-        let database = &context.data::<Services>()?.database;
-        let row = database
+        let hook = std::mem::take(&mut input.webhook);
+        let mut change = change(input)?;
+        change.webhook = match hook {
+            MaybeUndefined::Undefined => None,
+            MaybeUndefined::Null => Some(None),
+            MaybeUndefined::Value(hook) => Some(Some(webhooks::check(services, hook)?)),
+        };
+        let row = services
+            .database
             .update_key(&id, change)
             .await
             .map_err(ApiError::from)?
@@ -206,6 +222,7 @@ fn note(context: &Context<'_>, row: &api_key::Model) {
             .key(&row.id)
             .permissions(row.allowed())
             .generation(row.generation.unsigned_abs())
+            .webhook(row.webhook.is_some())
     });
 }
 
@@ -238,7 +255,8 @@ fn secret(services: &Services, row: &api_key::Model) -> Result<String, ApiError>
     Ok(secret.expose().to_owned())
 }
 
-/// A key with the given wishes, and `defaults` for the rest.
+/// A key with the given wishes, and `defaults` for the rest. A hook is not among them: whether it may be called is for the
+/// server to say.
 ///
 /// # Errors
 /// `INVALID_INPUT` with the field at fault.
@@ -256,6 +274,7 @@ pub fn new_key(
         images_per_batch,
         allowed_networks,
         expires_at,
+        webhook: _,
     } = input;
     let permissions = permissions.map_or(Ok(Permissions::USER), check_permissions)?;
     Ok(NewKey {
@@ -273,11 +292,12 @@ pub fn new_key(
         },
         networks: allowed_networks.map(check_networks).transpose()?,
         expires_at: expires_at.map(check_end).transpose()?,
+        webhook: None,
         created_by: created_by.to_owned(),
     })
 }
 
-/// The checked wishes of an update.
+/// The checked wishes of an update, but for the hook.
 ///
 /// # Errors
 /// `INVALID_INPUT` with the field at fault.
@@ -292,6 +312,7 @@ pub fn change(input: UpdateApiKeyInput) -> Result<KeyChange, ApiError> {
         images_per_batch,
         allowed_networks,
         expires_at,
+        webhook: _,
     } = input;
     let counted = |field, wish: MaybeUndefined<u32>| match wish.as_opt_ref() {
         None => Ok(None),
@@ -315,6 +336,7 @@ pub fn change(input: UpdateApiKeyInput) -> Result<KeyChange, ApiError> {
             MaybeUndefined::Null => Some(None),
             MaybeUndefined::Value(end) => Some(Some(check_end(end)?)),
         },
+        webhook: None,
     })
 }
 

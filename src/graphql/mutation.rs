@@ -102,7 +102,12 @@ impl ConversionMutation {
     ) -> Result<SubmitConversionPayload> {
         let services = context.data::<Services>()?;
         let principal = principal(context)?;
-        let order = Order::parse(services, input.options, input.idempotency_key)?;
+        let order = Order::parse(
+            services,
+            input.options,
+            input.idempotency_key,
+            input.webhook,
+        )?;
         let picture = admission::check(context, services, principal, input.image).await;
         let picture = picture.map_err(|error| {
             if error.field.is_none() {
@@ -134,7 +139,12 @@ impl ConversionMutation {
     ) -> Result<SubmitBatchPayload> {
         let services = context.data::<Services>()?;
         let principal = principal(context)?;
-        let order = Order::parse(services, input.options, input.idempotency_key)?;
+        let order = Order::parse(
+            services,
+            input.options,
+            input.idempotency_key,
+            input.webhook,
+        )?;
         if input.images.is_empty() || input.images.len() > services.batch_images_max {
             let message = format!("A batch has 1 to {} images.", services.batch_images_max);
             return Err(ApiError::invalid("images", message).into());
@@ -261,6 +271,7 @@ impl ConversionMutation {
             }],
             retry_of: Some(row.id),
             idempotency: None,
+            webhook: row.webhook,
             quotas,
         };
         let admitted = services

@@ -23,6 +23,7 @@ use super::{
         queue::QueueStatus,
         server_node::ServerNode,
         viewer::Viewer,
+        webhook::{self, WebhookDelivery, WebhookDeliveryFilter},
     },
 };
 use crate::{
@@ -217,6 +218,19 @@ impl Query {
         #[graphql(desc = "Which ones; default: all.")] filter: Option<AuditEventFilter>,
     ) -> Result<Connection<String, AuditEvent, EmptyFields, EmptyFields>> {
         audit::page(context.data()?, first, after, filter.unwrap_or_default()).await
+    }
+
+    /// What your hooks are told, and what became of it, newest first.
+    #[graphql(guard = "Require(Permission::Read)")]
+    async fn webhook_deliveries(
+        &self,
+        context: &Context<'_>,
+        first: Option<i32>,
+        after: Option<String>,
+        filter: Option<WebhookDeliveryFilter>,
+    ) -> Result<Connection<String, WebhookDelivery, EmptyFields, EmptyFields>> {
+        let filter = filter.unwrap_or_default();
+        webhook::page(context.data()?, principal(context)?, first, after, filter).await
     }
 
     /// The server's processes and their devices.

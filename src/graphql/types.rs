@@ -10,6 +10,7 @@ pub mod progress;
 pub mod queue;
 pub mod server_node;
 pub mod viewer;
+pub mod webhook;
 
 /// Anything that has a global id.
 #[derive(Debug, Clone, async_graphql::Interface)]

@@ -217,7 +217,8 @@ fn every_root_field_has_a_guard() {
     let sdl = orfeas::graphql::sdl();
     let mutation = concat!(
         include_str!("../../src/graphql/mutation.rs"),
-        include_str!("../../src/graphql/keys.rs")
+        include_str!("../../src/graphql/keys.rs"),
+        include_str!("../../src/graphql/webhooks.rs")
     );
     let roots = [
         ("Query", include_str!("../../src/graphql/query.rs")),

@@ -66,6 +66,8 @@ async fn no_secret_is_written_anywhere() {
         .as_str()
         .unwrap()
         .to_owned();
+    let told = agent.run("{ viewer { webhookSecret } }", json!({})).await;
+    let webhooks = told["viewer"]["webhookSecret"].as_str().unwrap().to_owned();
     let database = world.database().await;
     // The refusals are written within a moment.
     tokio::time::sleep(std::time::Duration::from_millis(500)).await;
@@ -82,6 +84,7 @@ async fn no_secret_is_written_anywhere() {
     for secret in [
         agent.secret.expose(),
         second.as_str(),
+        webhooks.as_str(),
         token.as_str(),
         master,
         mac,

@@ -52,4 +52,5 @@ mod subscriptions;
 mod training;
 mod transitions;
 mod verify;
+mod webhooks;
 mod websocket;

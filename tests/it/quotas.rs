@@ -66,6 +66,7 @@ async fn key(database: &Database, per_minute: u32) -> api_key::Model {
         },
         networks: None,
         expires_at: None,
+        webhook: None,
         created_by: "test".into(),
     };
     database.create_key(key, ring.signing_name()).await.unwrap()

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use crate::{
     auth::{api_key::KeyId, principal::Permissions},
-    conversion::{BatchId, ConversionId},
+    conversion::{BatchId, ConversionId, WebhookDeliveryId},
 };
 
 /// Names and values of an event; bounded, since each name occurs once and each value is an id, a number or a choice.
@@ -66,6 +66,18 @@ impl Details {
         self.with("generation", Value::Number(generation.into()))
     }
 
+    /// Whether a key's submissions are told to somebody.
+    #[must_use]
+    pub fn webhook(self, is_set: bool) -> Self {
+        self.with("webhook", Value::Flag(is_set))
+    }
+
+    /// The delivery that was made again.
+    #[must_use]
+    pub fn webhook_delivery(self, id: WebhookDeliveryId) -> Self {
+        self.with("webhookDelivery", Value::Text(id.to_string()))
+    }
+
     /// Pictures that were accepted.
     #[must_use]
     pub fn images(self, count: u32) -> Self {
@@ -111,6 +123,8 @@ mod tests {
             .key(&KeyId::new())
             .permissions(Permission::ALL.into_iter().collect())
             .generation(u32::MAX)
+            .webhook(false)
+            .webhook_delivery(WebhookDeliveryId::new())
             .images(u32::MAX)
             .images_refused(u32::MAX)
             .paused(false)

@@ -3,7 +3,7 @@
 use sea_orm::entity::prelude::*;
 use time::OffsetDateTime;
 
-use crate::auth::api_key::KeyId;
+use crate::{auth::api_key::KeyId, conversion::webhook::Hook};
 
 #[derive(Debug, Clone, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "api_key")]
@@ -35,6 +35,9 @@ pub struct Model {
     pub revoked_at: Option<OffsetDateTime>,
     /// To the minute.
     pub last_used_at: Option<OffsetDateTime>,
+    /// Whom to tell of what it submits without a hook of its own.
+    #[sea_orm(column_type = "JsonBinary", nullable)]
+    pub webhook: Option<Hook>,
 }
 
 #[derive(Debug, Clone, Copy, EnumIter, DeriveRelation)]

@@ -3,7 +3,7 @@
 use sea_orm::entity::prelude::*;
 use time::OffsetDateTime;
 
-use crate::conversion::{BatchId, Owner};
+use crate::conversion::{BatchId, Owner, webhook::Hook};
 
 #[derive(Debug, Clone, PartialEq, Eq, DeriveEntityModel)]
 #[sea_orm(table_name = "batch")]
@@ -16,6 +16,9 @@ pub struct Model {
     /// How many transitions its conversions have made together.
     pub sequence: i32,
     pub created_at: OffsetDateTime,
+    /// Whom to tell of its end; unset: its owner's key says.
+    #[sea_orm(column_type = "JsonBinary", nullable)]
+    pub webhook: Option<Hook>,
 }
 
 #[derive(Debug, Clone, Copy, EnumIter, DeriveRelation)]

@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 
 use crate::conversion::{
     AssetId, BatchId, ConversionId, NodeId, Owner, Priority, Stage, Status,
-    options::ConversionOptions,
+    options::ConversionOptions, webhook::Hook,
 };
 
 /// How long each stage of the successful attempt took, in milliseconds.
@@ -89,6 +89,9 @@ pub struct Model {
     pub last_stage: Option<Stage>,
     /// Whether it counts against its owner's day.
     pub charged: bool,
+    /// Whom to tell of it; unset: its owner's key says.
+    #[sea_orm(column_type = "JsonBinary", nullable)]
+    pub webhook: Option<Hook>,
 }
 
 #[derive(Debug, Clone, Copy, EnumIter, DeriveRelation)]

@@ -6,6 +6,7 @@ use async_graphql::{
 };
 use time::OffsetDateTime;
 
+use super::webhook::Webhook;
 use crate::{
     auth::{api_key::KeyId, principal::Permission},
     db::entities::api_key,
@@ -105,6 +106,11 @@ impl ApiKey {
     /// When it was last used, to the minute.
     async fn last_used_at(&self) -> Option<OffsetDateTime> {
         self.0.last_used_at
+    }
+
+    /// Who is told of what it submits without a hook of its own.
+    async fn webhook(&self) -> Option<Webhook> {
+        self.0.webhook.clone().map(Webhook::from)
     }
 }
 

@@ -6,7 +6,11 @@ use time::OffsetDateTime;
 use crate::{
     auth::principal::{Permission, Principal},
     conversion::Priority,
-    graphql::{Services, error::ApiError},
+    graphql::{
+        Services,
+        error::{ApiError, ErrorCode},
+        guard::Require,
+    },
 };
 
 /// Who you are and what you may do.
@@ -82,6 +86,27 @@ impl Viewer {
             conversions_today: usage.today,
             images_per_batch: quotas.images_per_batch.min(images_max),
         })
+    }
+
+    /// What your webhooks are signed with, as libraries of Standard Webhooks take it. A key has a new one after each
+    /// rotation; until the time of grace is over, messages are signed with both.
+    #[graphql(guard = "Require(Permission::Submit)")]
+    async fn webhook_secret(&self, context: &Context<'_>) -> Result<String> {
+        let services = context.data::<Services>()?;
+        let secrets = services
+            .database
+            .webhook_secrets(&services.keyring, &self.0.owner)
+            .await
+            .map_err(ApiError::from)?;
+        let secret = secrets.and_then(|secrets| secrets.into_iter().next());
+        // Whoever was let in has a live key, and this node has its master.
+        let secret = secret.ok_or_else(|| {
+            ApiError::new(
+                ErrorCode::Internal,
+                "The server's master keys changed meanwhile: try again.",
+            )
+        })?;
+        Ok(secret.expose().as_str().to_owned())
     }
 
     /// When your authentication ends by itself; null for a key without an end.

@@ -45,6 +45,7 @@ pub fn submission(owner: &str, priority: Priority, batch: bool, count: i32) -> S
         batch,
         retry_of: None,
         idempotency: None,
+        webhook: None,
         quotas: None,
     }
 }
