@@ -123,7 +123,8 @@ impl KeyMutation {
     async fn create_api_key(
         &self,
         context: &Context<'_>,
-        #[graphql(desc = "What the key is called, may do and may use.")] mut input: CreateApiKeyInput,
+        #[graphql(desc = "What the key is called, may do and may use.")]
+        mut input: CreateApiKeyInput,
     ) -> Result<CreateApiKeyPayload> {
         let services = context.data::<Services>()?;
         let hook = input.webhook.take();
