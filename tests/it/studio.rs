@@ -7,7 +7,6 @@ use std::{
     time::Duration,
 };
 
-use orfeas::config::Settings;
 use reqwest::{Response, header::HeaderMap};
 use tempfile::TempDir;
 use tokio::process::Command;
