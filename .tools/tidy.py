@@ -30,10 +30,10 @@ MAY_IMPORT = {
     "evaluation": {"conversion", "mesh", "pipeline"},
     "db": {"conversion", "auth"},
     "worker": {"conversion", "image", "decoder", "mesh", "inference", "pipeline", "storage", "db", "telemetry"},
-    "graphql": {"conversion", "image", "decoder", "auth", "storage", "db"},
+    "graphql": {"conversion", "image", "decoder", "auth", "storage", "db", "egress"},
     "http": {"graphql", "auth", "conversion", "image", "storage", "db", "telemetry"},
     # Their options' types.
-    "config": {"auth", "conversion", "db", "decoder", "graphql", "http", "image", "inference", "mesh", "pipeline", "storage", "telemetry", "worker"},
+    "config": {"auth", "conversion", "db", "decoder", "egress", "graphql", "http", "image", "inference", "mesh", "pipeline", "storage", "telemetry", "worker"},
     # `convert`, `doctor` and `models` work without a server.
     "cli": {"app", "auth", "config", "conversion", "db", "decoder", "evaluation", "graphql", "image", "inference", "mesh", "pipeline", "storage", "telemetry"},
     "app": ANYTHING,

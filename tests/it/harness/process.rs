@@ -20,15 +20,22 @@ pub struct NodeProcess {
 impl NodeProcess {
     /// Starts a node and waits until it serves.
     pub fn start(world: &World) -> Self {
-        Self::start_with(world, "warn", Stdio::inherit())
+        Self::start_with(world, &[("ORFEAS_LOG", "warn")], Stdio::inherit())
     }
 
     /// The same with a log of its own, as detailed as asked.
     pub fn start_logging(world: &World, filter: &str, log: &Path) -> Self {
-        Self::start_with(world, filter, std::fs::File::create(log).unwrap().into())
+        let log = std::fs::File::create(log).unwrap();
+        Self::start_with(world, &[("ORFEAS_LOG", filter)], log.into())
     }
 
-    fn start_with(world: &World, filter: &str, log: Stdio) -> Self {
+    /// A node that only answers clients, with these variables in its environment.
+    pub fn start_api(world: &World, variables: &[(&str, &str)]) -> Self {
+        let api = [("ORFEAS_ROLE", "api"), ("ORFEAS_LOG", "warn")];
+        Self::start_with(world, &[&api, variables].concat(), Stdio::inherit())
+    }
+
+    fn start_with(world: &World, variables: &[(&str, &str)], log: Stdio) -> Self {
         let Settings {
             database_url,
             orfeas_storage,
@@ -47,7 +54,7 @@ impl NodeProcess {
             .env("ORFEAS_LISTEN", "127.0.0.1:0")
             .env("ORFEAS_METRICS_LISTEN", "127.0.0.1:0")
             .env("ORFEAS_DEVICE", "cpu")
-            .env("ORFEAS_LOG", filter)
+            .envs(variables.iter().copied())
             .stderr(log)
             .stdout(Stdio::piped())
             .spawn()
