@@ -26,11 +26,12 @@ use crate::{
         nodes::NodeInfo,
     },
     decoder::error::DecodeError,
-    egress::{Egress, EgressOptions},
+    egress::Egress,
     error_chain::chain,
     graphql::{
         self, Services,
         documents::{Documents, trusted::ManifestError},
+        fetching::{Fetcher, FetcherOptions},
     },
     http::{
         self, HttpParts, HttpState, UploadLimits, gate::Gate, health::Vitals, key_cache::KeyCache,
@@ -88,6 +89,8 @@ pub struct AppOptions {
     pub program: PathBuf,
     /// An engine to share with other nodes of this process; else one is started when the role computes.
     pub engine: Option<Engine>,
+    /// What calls addresses that clients name; else one is made by the settings.
+    pub egress: Option<Egress>,
     /// Renders `/metrics`; without it the operators' listener is not opened.
     pub metrics: Option<PrometheusHandle>,
 }
@@ -136,8 +139,13 @@ impl App {
             settings,
             program,
             engine,
+            egress,
             metrics,
         } = options;
+        let egress = match egress {
+            Some(egress) => egress,
+            None => Egress::new(settings.egress()?),
+        };
         let keyring = settings.keyring()?;
         let (tokens, keeper) = sign_in::tokens(&settings, &keyring).await?;
         let documents = Documents::open(settings.documents()).await?;
@@ -239,12 +247,18 @@ impl App {
             let pages = Pages::new(settings.provider()?.as_ref());
             let mutations = app.mutations.clone();
             let stopping = app.stop_serving.clone();
-            let egress = Egress::new(EgressOptions::default());
             let mut told = None;
             let routes = |address: SocketAddr| {
                 let base_url = public_url.unwrap_or_else(|| config::reachable(address));
                 let links = Links::new(keyring.clone(), &base_url);
+                let fetcher = Fetcher::new(FetcherOptions {
+                    egress: egress.clone(),
+                    bytes_max: settings.orfeas_max_upload_bytes,
+                    time_max: settings.fetch_timeout(),
+                    stop: stopping.clone(),
+                });
                 let services = Services {
+                    fetcher,
                     database: database.clone(),
                     storage: storage.clone(),
                     hub: hub.clone(),

@@ -40,6 +40,8 @@ pub enum ErrorCode {
     QueryTooComplex,
     /// Nobody has sent the document of this hash lately: send it along.
     PersistedQueryNotFound,
+    /// The picture's URL gave none; `retryable` says whether that may pass.
+    ImageFetchFailed,
     /// The server can't take it on now; try again a little later.
     Overloaded,
     /// The model isn't on this server, or no node that computes has it.
@@ -68,6 +70,7 @@ impl ErrorCode {
         Self::QuotaExceeded,
         Self::QueryTooComplex,
         Self::PersistedQueryNotFound,
+        Self::ImageFetchFailed,
         Self::Overloaded,
         Self::ModelUnavailable,
         Self::ConversionFailed,
@@ -92,6 +95,7 @@ impl ErrorCode {
             Self::QuotaExceeded => "QUOTA_EXCEEDED",
             Self::QueryTooComplex => "QUERY_TOO_COMPLEX",
             Self::PersistedQueryNotFound => "PERSISTED_QUERY_NOT_FOUND",
+            Self::ImageFetchFailed => "IMAGE_FETCH_FAILED",
             Self::Overloaded => "OVERLOADED",
             Self::ModelUnavailable => "MODEL_UNAVAILABLE",
             Self::ConversionFailed => "CONVERSION_FAILED",
@@ -116,7 +120,7 @@ impl ErrorCode {
         Some(known.unwrap_or(Self::Internal))
     }
 
-    /// Whether the same request may succeed later.
+    /// Whether the same request may succeed later, where nothing else is known.
     #[must_use]
     pub fn is_retryable(self) -> bool {
         matches!(
@@ -131,6 +135,8 @@ impl ErrorCode {
 pub struct ApiError {
     pub code: ErrorCode,
     pub message: String,
+    /// Whether the same request may succeed later.
+    pub retryable: bool,
     /// The input field at fault, by its GraphQL path.
     pub field: Option<String>,
     pub retry_after_seconds: Option<u32>,
@@ -143,6 +149,7 @@ impl ApiError {
         Self {
             code,
             message: message.into(),
+            retryable: code.is_retryable(),
             field: None,
             retry_after_seconds: None,
         }
@@ -183,6 +190,16 @@ impl ApiError {
         self
     }
 
+    /// Names the input field, unless a nearer one is named already.
+    #[must_use]
+    pub fn or_at(self, field: impl Into<String>) -> Self {
+        if self.field.is_some() {
+            self
+        } else {
+            self.at(field)
+        }
+    }
+
     /// Our fault: the cause goes to the log, the client learns that it may try again.
     #[must_use]
     pub fn internal(cause: &(dyn std::error::Error + 'static)) -> Self {
@@ -199,7 +216,7 @@ impl ApiError {
     /// Puts code, retryability and field where clients look for them.
     pub fn extend(&self, values: &mut ErrorExtensionValues) {
         values.set("code", self.code.as_str());
-        values.set("retryable", self.code.is_retryable());
+        values.set("retryable", self.retryable);
         if let Some(seconds) = self.retry_after_seconds {
             values.set("retryAfterSeconds", seconds);
         }

@@ -24,11 +24,13 @@ mod conversion;
 mod dense;
 mod docs;
 mod documents;
+mod egress;
 mod embedded;
 mod event_streams;
 mod examples;
 #[cfg(feature = "torch")]
 mod faults;
+mod fetching;
 mod http;
 mod idempotency;
 mod identity;

@@ -7,7 +7,7 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use orfeas::config::Settings;
+use orfeas::config::{Role, Settings};
 
 use super::{PROGRAM, World};
 
@@ -25,7 +25,7 @@ impl NodeProcess {
 
     /// The same with settings of its own, as far as processes are given them.
     pub fn with(settings: Settings) -> Self {
-        Self::start_with(settings, "warn", Stdio::inherit())
+        Self::start_with(settings, &[("ORFEAS_LOG", "warn")], Stdio::inherit())
     }
 
     /// The same at the address of one that has ended.
@@ -39,10 +39,20 @@ impl NodeProcess {
     /// The same with a log of its own, as detailed as asked.
     pub fn start_logging(world: &World, filter: &str, log: &Path) -> Self {
         let log = std::fs::File::create(log).unwrap();
-        Self::start_with(world.settings(), filter, log.into())
+        Self::start_with(world.settings(), &[("ORFEAS_LOG", filter)], log.into())
     }
 
-    fn start_with(settings: Settings, filter: &str, log: Stdio) -> Self {
+    /// A node that only answers clients, with these variables in its environment.
+    pub fn start_api(world: &World, variables: &[(&str, &str)]) -> Self {
+        let settings = Settings {
+            orfeas_role: Role::Api,
+            ..world.settings()
+        };
+        let variables = [&[("ORFEAS_LOG", "warn")], variables].concat();
+        Self::start_with(settings, &variables, Stdio::inherit())
+    }
+
+    fn start_with(settings: Settings, variables: &[(&str, &str)], log: Stdio) -> Self {
         let Settings {
             database_url,
             orfeas_storage,
@@ -69,7 +79,7 @@ impl NodeProcess {
             .env("ORFEAS_METRICS_LISTEN", "127.0.0.1:0")
             .env("ORFEAS_ROLE", orfeas_role.as_str())
             .env("ORFEAS_DEVICE", "cpu")
-            .env("ORFEAS_LOG", filter)
+            .envs(variables.iter().copied())
             .stderr(log)
             .stdout(Stdio::piped())
             .spawn()
