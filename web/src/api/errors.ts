@@ -20,6 +20,7 @@ const TITLES: Record<FailureCode, string> = {
   NETWORK: "The server can't be reached",
   NOT_FOUND: "It is no longer there",
   OVERLOADED: "The server is busy",
+  PERSISTED_QUERY_NOT_FOUND: "The server did not understand the studio",
   PROVIDER: "The identity provider did not sign you in",
   QUERY_TOO_COMPLEX: "That was too much at once",
   QUOTA_EXCEEDED: "Your quota is used up",
@@ -33,6 +34,7 @@ const ADVICE: Partial<Record<FailureCode, string>> = {
   FORBIDDEN: "Ask whoever runs this server for the permission.",
   GRAPHQL_PARSE_FAILED: "Reload the page: the server may have been updated since you opened it.",
   GRAPHQL_VALIDATION_FAILED: "Reload the page: the server may have been updated since you opened it.",
+  PERSISTED_QUERY_NOT_FOUND: "Reload the page: the server may have been updated since you opened it.",
   NETWORK: "Check the connection. What was submitted goes on without you.",
   UNSUPPORTED_IMAGE: "Use a PNG, a JPEG or a WebP that doesn't move.",
 };
