@@ -204,7 +204,16 @@ def undescribed(types):
 def linked(text, names):
     name = text.strip("[]!")
     shown = f"`{text}`"
-    return f"[{shown}](#{name.lower()})" if name in names else shown
+    return f"[{shown}](#{names[name]})" if name in names else shown
+
+
+def anchors(titles):
+    """Where each heading is found, in their order: who comes second to a name gets a number."""
+    seen = {}
+    for title in titles:
+        slug = title.lower()
+        count = seen[slug] = seen.get(slug, -1) + 1
+        yield title, f"{slug}-{count}" if count else slug
 
 
 def cell(text):
@@ -241,9 +250,21 @@ def described(item, names):
     return lines
 
 
+def sort(items):
+    return sorted(items, key=lambda one: one.name.lower())
+
+
 def reference(types):
-    names = {item.name for item in types} - set(ROOTS) - BUILT_IN
+    own = {item.name for item in types} - set(ROOTS) - BUILT_IN
     by_name = {item.name: item for item in types}
+    titles = []
+    for name, title in ROOTS.items():
+        titles += [title, *(part.name for part in sort(by_name[name].parts))] if name in by_name else []
+    for kind, title in KINDS.items():
+        of_kind = [item.name for item in sort(item for item in types if item.kind == kind and item.name in own)]
+        titles += [title, *of_kind] if of_kind else []
+    # A type's heading comes after the operation of the same name.
+    names = {title: place for title, place in anchors(titles) if title in own}
     lines = [HEAD]
     sections = [title for name, title in ROOTS.items() if name in by_name]
     sections += [title for kind, title in KINDS.items() if any(item.kind == kind and item.name in names for item in types)]
@@ -252,10 +273,10 @@ def reference(types):
         if name not in by_name:
             continue
         lines += [f"## {title}", "", by_name[name].about or "", ""]
-        for part in sorted(by_name[name].parts, key=lambda one: one.name.lower()):
+        for part in sort(by_name[name].parts):
             lines += [*operation(part, names), ""]
     for kind, title in KINDS.items():
-        of_kind = sorted((item for item in types if item.kind == kind and item.name in names), key=lambda one: one.name.lower())
+        of_kind = sort(item for item in types if item.kind == kind and item.name in names)
         if of_kind:
             lines += [f"## {title}", ""]
         for item in of_kind:

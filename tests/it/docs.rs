@@ -112,10 +112,22 @@ fn anchor(heading: &str) -> String {
     kept.collect()
 }
 
+/// Whether a heading is found there: who comes second to a name gets a number.
 fn has_anchor(path: &Path, wanted: &str) -> bool {
     let text = std::fs::read_to_string(path).unwrap();
-    let mut headings = text.lines().filter(|line| line.starts_with('#'));
-    headings.any(|line| anchor(line.trim_start_matches('#')) == wanted)
+    let mut seen: BTreeMap<String, usize> = BTreeMap::new();
+    let headings = text.lines().filter(|line| line.starts_with('#'));
+    headings
+        .map(|line| anchor(line.trim_start_matches('#')))
+        .any(|name| {
+            let count = seen.entry(name.clone()).or_default();
+            *count += 1;
+            let place = match *count {
+                1 => name,
+                more => format!("{name}-{}", more - 1),
+            };
+            place == wanted
+        })
 }
 
 #[test]

@@ -14,6 +14,10 @@ const QUALITY = 82;
 
 async function take(page, name) {
   await page.evaluate(() => document.activeElement?.blur());
+  // Those that are seen are there.
+  await page.waitForFunction(() =>
+    [...document.images].every((image) => image.complete || image.getBoundingClientRect().top > innerHeight),
+  );
   await page.waitForTimeout(400);
   const session = await page.context().newCDPSession(page);
   const { data } = await session.send("Page.captureScreenshot", { format: "webp", quality: QUALITY });
@@ -56,14 +60,29 @@ async function progress(page, kind) {
   await page.getByText("Imagining the shape").first().waitFor();
   if (kind.startsWith("phone")) await page.locator(".gallery").evaluate((gallery) => gallery.scrollIntoView());
   await take(page, `progress-${kind}`);
-  await done(page).nth(2 * NAMES.length - 1).waitFor();
   const ids = await page.locator(".card").evaluateAll((cards) => cards.slice(0, 5).map((card) => card.getAttribute("href").split("/").at(-1)));
+  // Nothing on the screen asks for what is going.
+  await page.goto("about:blank");
   for (const id of ids) await forget(id);
 }
 
+async function ask(query, variables) {
+  const answer = await fetch(`${server}/graphql`, {
+    method: "POST",
+    headers: { authorization: `Bearer ${tokens.admin}`, "content-type": "application/json" },
+    body: JSON.stringify({ query, variables }),
+  });
+  return answer.json();
+}
+
+/** Calls a conversion off and removes it. */
 async function forget(id) {
-  const body = JSON.stringify({ query: "mutation ($id: ID!) { deleteConversion(id: $id) { deletedId } }", variables: { id } });
-  await fetch(`${server}/graphql`, { method: "POST", headers: { authorization: `Bearer ${tokens.admin}`, "content-type": "application/json" }, body });
+  await ask("mutation ($id: ID!) { cancelConversion(id: $id) { conversion { id } } }", { id });
+  for (;;) {
+    const { errors } = await ask("mutation ($id: ID!) { deleteConversion(id: $id) { deletedId } }", { id });
+    if (errors === undefined) return;
+    await new Promise((wake) => setTimeout(wake, 500));
+  }
 }
 
 async function console_(page, kind) {
