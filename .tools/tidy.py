@@ -35,7 +35,7 @@ MAY_IMPORT = {
     "webhook": {"auth", "conversion", "db", "egress", "graphql"},
     "http": {"graphql", "auth", "conversion", "image", "storage", "db", "telemetry"},
     # Their options' types.
-    "config": {"auth", "conversion", "db", "decoder", "graphql", "http", "image", "inference", "mesh", "pipeline", "storage", "telemetry", "worker"},
+    "config": {"auth", "conversion", "db", "decoder", "egress", "graphql", "http", "image", "inference", "mesh", "pipeline", "storage", "telemetry", "worker"},
     # `convert`, `doctor` and `models` work without a server.
     "cli": {"app", "auth", "config", "conversion", "db", "decoder", "evaluation", "graphql", "image", "inference", "mesh", "pipeline", "storage", "telemetry"},
     "app": ANYTHING,

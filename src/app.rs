@@ -25,9 +25,12 @@ use crate::{
         nodes::NodeInfo,
     },
     decoder::error::DecodeError,
-    egress::{Egress, EgressOptions},
+    egress::Egress,
     error_chain::chain,
-    graphql::{self, Services},
+    graphql::{
+        self, Services,
+        fetching::{Fetcher, FetcherOptions},
+    },
     http::{
         self, HttpParts, HttpState, UploadLimits, gate::Gate, health::Vitals, key_cache::KeyCache,
         key_watch::KeyWatch,
@@ -82,6 +85,8 @@ pub struct AppOptions {
     pub program: PathBuf,
     /// An engine to share with other nodes of this process; else one is started when the role computes.
     pub engine: Option<Engine>,
+    /// What calls addresses that clients name; else one is made by the settings.
+    pub egress: Option<Egress>,
     /// Renders `/metrics`; without it the operators' listener is not opened.
     pub metrics: Option<PrometheusHandle>,
 }
@@ -139,8 +144,13 @@ impl App {
             settings,
             program,
             engine,
+            egress,
             metrics,
         } = options;
+        let egress = match egress {
+            Some(egress) => egress,
+            None => Egress::new(settings.egress()?),
+        };
         let keyring = settings.keyring()?;
         let (tokens, keeper) = sign_in::tokens(&settings, &keyring).await?;
         let storage = open::storage(&settings)?;
@@ -239,12 +249,19 @@ impl App {
             let images_max = settings.agent_max_batch_size as usize;
             let origins = settings.cors_origins()?;
             let mutations = app.mutations.clone();
-            let egress = Egress::new(EgressOptions::default());
+            let stop = app.stop_serving.clone();
             let mut told = None;
             let routes = |address: SocketAddr| {
                 let base_url = public_url.unwrap_or_else(|| reachable(address));
                 let links = Links::new(keyring.clone(), &base_url);
+                let fetcher = Fetcher::new(FetcherOptions {
+                    egress: egress.clone(),
+                    bytes_max: settings.orfeas_max_upload_bytes,
+                    time_max: settings.fetch_timeout(),
+                    stop,
+                });
                 let services = Services {
+                    fetcher,
                     database: database.clone(),
                     storage: storage.clone(),
                     hub: hub.clone(),

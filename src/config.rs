@@ -123,6 +123,12 @@ pub struct Settings {
     pub orfeas_max_upload_bytes: u64,
     /// Pixels of one image at most.
     pub orfeas_max_pixels: u64,
+    /// Networks that clients' URLs may lead to though they aren't public, over http:// as well, separated by commas.
+    /// Every port from 1024 up that answers HTTP there is open to clients' GET and POST requests; unset: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub orfeas_egress_allow: Option<String>,
+    /// The longest the server waits for a picture behind a URL; three times that for a whole batch.
+    pub orfeas_fetch_timeout_seconds: f64,
     /// Address and port of `/metrics`.
     pub orfeas_metrics_listen: SocketAddr,
     /// Folder of a Postgres installation for the embedded one; unset: found beside the binary or in the checkout.
@@ -168,6 +174,8 @@ impl Default for Settings {
             orfeas_audit_retention_days: 400,
             orfeas_max_upload_bytes: 20 << 20,
             orfeas_max_pixels: 50_000_000,
+            orfeas_egress_allow: None,
+            orfeas_fetch_timeout_seconds: 20.0,
             orfeas_metrics_listen: SocketAddr::from(([127, 0, 0, 1], 9464)),
             orfeas_postgres_dir: None,
             orfeas_log: "info,sqlx=warn,sea_orm_migration=warn".into(),
@@ -221,6 +229,7 @@ impl Settings {
             orfeas_jwt_jwks: Some(String::new()),
             orfeas_cors_origins: Some(String::new()),
             orfeas_trusted_proxies: Some(String::new()),
+            orfeas_egress_allow: Some(String::new()),
             orfeas_postgres_dir: Some(PathBuf::new()),
             ..Self::default()
         };
@@ -245,6 +254,9 @@ impl Settings {
         }
         if !(0.0..=3600.0).contains(&self.batch_timeout_seconds) {
             return refuse("BATCH_TIMEOUT_SECONDS", "it must lie in 0..3600");
+        }
+        if !(0.1..=120.0).contains(&self.orfeas_fetch_timeout_seconds) {
+            return refuse("ORFEAS_FETCH_TIMEOUT_SECONDS", "it must lie in 0.1..120");
         }
         if !(1..=256).contains(&self.agent_max_batch_size) {
             return refuse("AGENT_MAX_BATCH_SIZE", "it must lie in 1..256");
@@ -291,7 +303,7 @@ mod tests {
         );
         assert_eq!(
             names.len(),
-            35,
+            37,
             "a new optional setting must be listed in `names`, or the environment can't set it"
         );
     }
@@ -308,6 +320,21 @@ mod tests {
             !shown.contains("00ff") && !shown.contains("geheim") && shown.contains("me:hidden@db"),
             "{shown}"
         );
+    }
+
+    #[test]
+    fn networks_are_read_and_refused_by_name() {
+        let egress = |text: &str| {
+            let settings = Settings {
+                orfeas_egress_allow: Some(text.into()),
+                ..Settings::default()
+            };
+            settings.egress()
+        };
+        assert_eq!(egress("").expect("none").allowed.len(), 0);
+        assert_eq!(egress("10.0.0.0/8, ::1").expect("two").allowed.len(), 2);
+        let error = egress("intranet").expect_err("no network").to_string();
+        assert!(error.contains("ORFEAS_EGRESS_ALLOW"), "{error}");
     }
 
     #[test]

@@ -19,6 +19,7 @@ pub mod cost;
 pub mod error;
 pub mod error_codes;
 pub mod execute;
+pub mod fetching;
 pub mod guard;
 pub mod keys;
 pub mod loader;
@@ -59,6 +60,8 @@ pub struct Services {
     pub agent_quotas: Quotas,
     pub models: Arc<[ModelCard]>,
     pub image_limits: ImageLimits,
+    /// Gets pictures that are named by a URL.
+    pub fetcher: fetching::Fetcher,
     /// Images in one submission at most.
     pub batch_images_max: usize,
     /// Whether everybody may ask for the schema; else only admins.

@@ -18,3 +18,15 @@ pub fn parse_network(text: &str) -> Result<IpNet, NetworkError> {
         .or_else(|_| text.parse::<IpAddr>().map(IpNet::from))
         .map_err(|_| NetworkError(text.to_owned()))
 }
+
+/// Networks, separated by commas; none for an empty text.
+///
+/// # Errors
+/// [`NetworkError`].
+pub fn parse_networks(text: &str) -> Result<Vec<IpNet>, NetworkError> {
+    let parts = text
+        .split(',')
+        .map(str::trim)
+        .filter(|part| !part.is_empty());
+    parts.map(parse_network).collect()
+}

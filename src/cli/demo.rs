@@ -64,6 +64,7 @@ pub async fn start_node_on(
         settings,
         program: program()?,
         engine,
+        egress: None,
         metrics: None,
     })
     .await?;

@@ -25,6 +25,7 @@ pub async fn run(settings: Settings) -> Result<ExitCode, CommandError> {
         settings,
         program: program()?,
         engine: None,
+        egress: None,
         metrics,
     })
     .await?;

@@ -7,7 +7,13 @@ use std::{
 
 use super::{ConfigError, Settings};
 use crate::{
-    auth::{jwt::Parties, keyring::Keyring, network::NetworkError, principal::Quotas},
+    auth::{
+        jwt::Parties,
+        keyring::Keyring,
+        network::{NetworkError, parse_networks},
+        principal::Quotas,
+    },
+    egress::EgressOptions,
     http::{
         client_address::TrustedProxies,
         origin::{OriginError, Origins},
@@ -101,6 +107,28 @@ impl Settings {
                 name: "ORFEAS_TRUSTED_PROXIES",
                 message: error.to_string(),
             })
+    }
+
+    /// Where clients' URLs may lead.
+    ///
+    /// # Errors
+    /// [`ConfigError::Value`].
+    pub fn egress(&self) -> Result<EgressOptions, ConfigError> {
+        let text = self.orfeas_egress_allow.as_deref().unwrap_or_default();
+        let allowed = parse_networks(text).map_err(|error| ConfigError::Value {
+            name: "ORFEAS_EGRESS_ALLOW",
+            message: error.to_string(),
+        })?;
+        Ok(EgressOptions {
+            allowed,
+            ..EgressOptions::default()
+        })
+    }
+
+    /// The longest the server waits for a picture behind a URL.
+    #[must_use]
+    pub fn fetch_timeout(&self) -> Duration {
+        Duration::from_secs_f64(self.orfeas_fetch_timeout_seconds)
     }
 
     /// Other origins whose pages may call the API.

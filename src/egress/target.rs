@@ -120,6 +120,14 @@ impl Target {
         if url.port().is_some_and(|port| port <= SYSTEM_PORTS_MAX) {
             return Err(UrlError::Port.into());
         }
+        // A name with a dot at its end is the same name; certificates are for the one without.
+        if let Some(Host::Domain(name)) = url.host()
+            && let Some(bare) = name.strip_suffix('.')
+        {
+            let bare = bare.to_owned();
+            url.set_host(Some(&bare))
+                .map_err(|_| UrlError::Unreadable)?;
+        }
         let literal = match url.host() {
             Some(Host::Ipv4(address)) => Some(address.into()),
             Some(Host::Ipv6(address)) => Some(address.into()),

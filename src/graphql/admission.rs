@@ -1,12 +1,15 @@
 //! From a client's pictures to rows in the queue.
 
-use async_graphql::{Context, InputObject, OneofObject, Upload};
-use base64::{Engine, engine::general_purpose::STANDARD};
-use bytes::Bytes;
-use futures_util::{StreamExt, future::try_join_all, stream};
+use async_graphql::{Context, InputObject};
+use futures_util::future::try_join_all;
 use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
-use tokio::io::AsyncReadExt;
+
+pub mod picture;
+
+pub use picture::{ImageInput, Picture};
+
+use picture::Seen;
 
 use super::{
     Services,
@@ -22,22 +25,10 @@ use crate::{
         webhook::Hook,
     },
     db::{
-        entities::asset,
+        entities::{asset, batch},
         submissions::{Admitted, Idempotency, NewConversion, Rows, Source, Submission},
     },
-    image::InputImage,
 };
-
-/// A picture, in one of several ways.
-#[derive(Debug, OneofObject)]
-pub enum ImageInput {
-    /// A file of a multipart request.
-    Upload(Upload),
-    /// The file's bytes in base64, with or without a `data:` prefix.
-    Base64(String),
-    /// A picture that you submitted before: the id of a conversion's `source`.
-    AssetId(async_graphql::ID),
-}
 
 /// What to make of the pictures.
 #[derive(Debug, Clone, Default, InputObject)]
@@ -96,8 +87,6 @@ pub struct SubmitBatchInput {
 
 /// Longer keys are a mistake; a UUID has 36 characters.
 const IDEMPOTENCY_KEY_BYTES_MAX: usize = 200;
-/// How many pictures of one submission are checked side by side.
-const CHECKS_AT_ONCE: usize = 4;
 
 /// What a submission asks for, checked.
 #[derive(Debug)]
@@ -180,11 +169,9 @@ impl Order {
         })
     }
 
-    fn idempotency(
-        &self,
-        batch: bool,
-        pictures: &[Result<Picture, ApiError>],
-    ) -> Option<Idempotency> {
+    /// What a repetition of this submission is known by: the input, as it was sent. A URL counts by its text, so that
+    /// a repetition fetches nothing, and whatever is behind it by then is still the first submission's.
+    fn idempotency(&self, batch: bool, pictures: &[Seen]) -> Option<Idempotency> {
         let key = self.idempotency_key.clone()?;
         let mut digest = Sha256::new();
         digest.update(
@@ -196,8 +183,10 @@ impl Order {
         }
         for picture in pictures {
             match picture {
-                Ok(picture) => digest.update(picture.sha256()),
-                Err(error) => digest.update(error.code.as_str()),
+                Seen::Here(Ok(picture)) => digest.update(picture.sha256()),
+                Seen::Here(Err(error)) => digest.update(error.code.as_str()),
+                // Hashed by itself, so that no text can pass for something else.
+                Seen::Elsewhere(url) => digest.update(Sha256::digest(format!("url {url}"))),
             }
         }
         Some(Idempotency {
@@ -222,113 +211,91 @@ fn find_model<'a>(models: &'a [ModelCard], name: Option<&str>) -> Result<&'a Mod
     })
 }
 
-/// A picture that can be converted.
+/// What became of the pictures of a submission.
 #[derive(Debug)]
-pub enum Picture {
-    /// Sent along; checked by decoding it whole.
-    Sent { image: InputImage, sha256: [u8; 32] },
-    /// Stored before.
-    Stored(Box<asset::Model>),
+pub struct Verdicts {
+    /// The rows of those that were taken; `None` when none was.
+    pub rows: Option<Rows>,
+    /// Why each picture was not taken, in the order of submission; `None` where it was.
+    pub refusals: Vec<Option<ApiError>>,
 }
 
-impl Picture {
-    fn sha256(&self) -> &[u8] {
-        match self {
-            Self::Sent { sha256, .. } => sha256,
-            Self::Stored(asset) => &asset.sha256,
+/// Checks pictures, fetches those that are elsewhere, and admits what can be converted; the same submission sent again
+/// finds the first one's rows.
+///
+/// # Errors
+/// What concerns all of them: `IDEMPOTENCY_CONFLICT`, `QUOTA_EXCEEDED`, or `INTERNAL` when nothing was admitted.
+pub async fn submit(
+    context: &Context<'_>,
+    services: &Services,
+    principal: &Principal,
+    order: Order,
+    batch: bool,
+    images: Vec<ImageInput>,
+) -> Result<Verdicts, ApiError> {
+    let seen = picture::look_at_all(context, services, principal, images).await;
+    let idempotency = order.idempotency(batch, &seen);
+    // Asked before anything is fetched: another fetch might find another picture, or none.
+    let before = match &idempotency {
+        Some(idempotency) if seen.iter().any(|seen| matches!(seen, Seen::Elsewhere(_))) => {
+            let database = &services.database;
+            database
+                .admitted_before(&principal.owner, idempotency)
+                .await?
+        }
+        _ => None,
+    };
+    if let Some(before) = before {
+        let refusals = seen.into_iter().map(Seen::refusal).collect();
+        return Ok(Verdicts::of(settle(before)?, refusals));
+    }
+    let pictures = picture::fetch_all(services, principal, seen).await;
+    if pictures.iter().all(Result::is_err) {
+        return Ok(Verdicts {
+            rows: None,
+            refusals: pictures.into_iter().map(Result::err).collect(),
+        });
+    }
+    let rows = admit(services, principal, order, batch, &pictures, idempotency).await?;
+    Ok(Verdicts::of(
+        rows,
+        pictures.into_iter().map(Result::err).collect(),
+    ))
+}
+
+impl Verdicts {
+    /// The rows may be those of an earlier, equal submission, which took fewer pictures because one could not be fetched
+    /// then.
+    fn of(rows: Rows, mut refusals: Vec<Option<ApiError>>) -> Self {
+        let taken = refusals.iter().filter(|refusal| refusal.is_none()).count();
+        let took_all = |batch: &batch::Model| usize::try_from(batch.size) == Ok(taken);
+        if !rows.batch.as_ref().is_none_or(took_all) {
+            for (refusal, index) in refusals.iter_mut().zip(0..) {
+                let is_there = rows
+                    .conversions
+                    .iter()
+                    .any(|row| row.batch_index == Some(index));
+                if refusal.is_none() && !is_there {
+                    let message = "This picture was not taken when the batch was first submitted, or has been deleted since: submit it with another idempotency key.";
+                    *refusal = Some(ApiError::new(ErrorCode::NotFound, message));
+                }
+            }
+        }
+        Self {
+            rows: Some(rows),
+            refusals,
         }
     }
 }
 
-/// Reads and checks pictures, a few side by side; each has its own verdict, in the order of submission.
-pub async fn check_all(
-    context: &Context<'_>,
-    services: &Services,
-    principal: &Principal,
-    images: Vec<ImageInput>,
-) -> Vec<Result<Picture, ApiError>> {
-    stream::iter(images)
-        .map(|image| check(context, services, principal, image))
-        .buffered(CHECKS_AT_ONCE)
-        .collect()
-        .await
-}
-
-/// Reads one picture and checks it by decoding it whole.
-///
-/// # Errors
-/// The code that tells the sender what is wrong with it.
-pub async fn check(
-    context: &Context<'_>,
-    services: &Services,
-    principal: &Principal,
-    image: ImageInput,
-) -> Result<Picture, ApiError> {
-    let bytes = match image {
-        ImageInput::AssetId(id) => {
-            let no_such = || ApiError::not_found("picture");
-            let id = id.parse::<AssetId>().map_err(|_| no_such())?;
-            let asset = services
-                .database
-                .owned_source(&principal.owner, id)
-                .await?
-                .ok_or_else(no_such)?;
-            return Ok(Picture::Stored(Box::new(asset)));
-        }
-        ImageInput::Base64(text) => decode_base64(&text)?,
-        ImageInput::Upload(upload) => {
-            read_upload(context, upload, services.image_limits.bytes_max).await?
-        }
-    };
-    let sha256 = Sha256::digest(&bytes).into();
-    let image = InputImage::parse(bytes, &services.image_limits)?;
-    services.decoder.check(&image).await?;
-    Ok(Picture::Sent { image, sha256 })
-}
-
-fn decode_base64(text: &str) -> Result<Bytes, ApiError> {
-    let data = match text.strip_prefix("data:") {
-        Some(rest) => rest.split_once(";base64,").map(|(_, data)| data),
-        None => Some(text),
-    };
-    let decoded = data.and_then(|data| STANDARD.decode(data.trim()).ok());
-    decoded.map(Bytes::from).ok_or_else(|| {
-        ApiError::new(
-            ErrorCode::InvalidImage,
-            "The picture is not base64: send standard base64 with padding, or a data: URL.",
-        )
-    })
-}
-
-async fn read_upload(
-    context: &Context<'_>,
-    upload: Upload,
-    bytes_max: u64,
-) -> Result<Bytes, ApiError> {
-    let unreadable = |error: std::io::Error| ApiError::internal(&error);
-    let value = upload.value(context).map_err(unreadable)?;
-    let mut bytes = Vec::new();
-    // One byte more than allowed tells a file at the limit from one beyond it.
-    let file = tokio::fs::File::from_std(value.content);
-    file.take(bytes_max + 1)
-        .read_to_end(&mut bytes)
-        .await
-        .map_err(unreadable)?;
-    Ok(bytes.into())
-}
-
-/// Stores the pictures and admits the conversions; the same submission sent again finds the first one's rows.
-///
-/// # Errors
-/// `IDEMPOTENCY_CONFLICT`, or `INTERNAL` when nothing was admitted.
-pub async fn admit(
+async fn admit(
     services: &Services,
     principal: &Principal,
     order: Order,
     batch: bool,
     pictures: &[Result<Picture, ApiError>],
+    idempotency: Option<Idempotency>,
 ) -> Result<Rows, ApiError> {
-    let idempotency = order.idempotency(batch, pictures);
     if let Some(idempotency) = &idempotency
         && let Some(before) = services
             .database

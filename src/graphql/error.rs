@@ -27,6 +27,7 @@ pub enum ErrorCode {
     RateLimited,
     QuotaExceeded,
     QueryTooComplex,
+    ImageFetchFailed,
     Overloaded,
     ModelUnavailable,
     ConversionFailed,
@@ -36,7 +37,7 @@ pub enum ErrorCode {
 }
 
 impl ErrorCode {
-    const ALL: [Self; 17] = [
+    const ALL: [Self; 18] = [
         Self::Unauthenticated,
         Self::Forbidden,
         Self::NotFound,
@@ -48,6 +49,7 @@ impl ErrorCode {
         Self::RateLimited,
         Self::QuotaExceeded,
         Self::QueryTooComplex,
+        Self::ImageFetchFailed,
         Self::Overloaded,
         Self::ModelUnavailable,
         Self::ConversionFailed,
@@ -71,6 +73,7 @@ impl ErrorCode {
             Self::RateLimited => "RATE_LIMITED",
             Self::QuotaExceeded => "QUOTA_EXCEEDED",
             Self::QueryTooComplex => "QUERY_TOO_COMPLEX",
+            Self::ImageFetchFailed => "IMAGE_FETCH_FAILED",
             Self::Overloaded => "OVERLOADED",
             Self::ModelUnavailable => "MODEL_UNAVAILABLE",
             Self::ConversionFailed => "CONVERSION_FAILED",
@@ -95,7 +98,7 @@ impl ErrorCode {
         Some(known.unwrap_or(Self::Internal))
     }
 
-    /// Whether the same request may succeed later.
+    /// Whether the same request may succeed later, where nothing else is known.
     #[must_use]
     pub fn is_retryable(self) -> bool {
         matches!(
@@ -110,6 +113,8 @@ impl ErrorCode {
 pub struct ApiError {
     pub code: ErrorCode,
     pub message: String,
+    /// Whether the same request may succeed later.
+    pub retryable: bool,
     /// The input field at fault, by its GraphQL path.
     pub field: Option<String>,
     pub retry_after_seconds: Option<u32>,
@@ -122,6 +127,7 @@ impl ApiError {
         Self {
             code,
             message: message.into(),
+            retryable: code.is_retryable(),
             field: None,
             retry_after_seconds: None,
         }
@@ -162,6 +168,16 @@ impl ApiError {
         self
     }
 
+    /// Names the input field, unless a nearer one is named already.
+    #[must_use]
+    pub fn or_at(self, field: impl Into<String>) -> Self {
+        if self.field.is_some() {
+            self
+        } else {
+            self.at(field)
+        }
+    }
+
     /// Our fault: the cause goes to the log, the client learns that it may try again.
     #[must_use]
     pub fn internal(cause: &(dyn std::error::Error + 'static)) -> Self {
@@ -178,7 +194,7 @@ impl ApiError {
     /// Puts code, retryability and field where clients look for them.
     pub fn extend(&self, values: &mut ErrorExtensionValues) {
         values.set("code", self.code.as_str());
-        values.set("retryable", self.code.is_retryable());
+        values.set("retryable", self.retryable);
         if let Some(seconds) = self.retry_after_seconds {
             values.set("retryAfterSeconds", seconds);
         }

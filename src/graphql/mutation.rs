@@ -4,7 +4,7 @@ use async_graphql::{Context, ID, Object, Result, SimpleObject};
 
 use super::{
     Services,
-    admission::{self, Order, SubmitBatchInput, SubmitConversionInput},
+    admission::{self, Order, SubmitBatchInput, SubmitConversionInput, Verdicts},
     error::{ApiError, ErrorCode},
     guard::{Require, principal},
     query::{find_batch, find_conversion},
@@ -61,6 +61,8 @@ pub struct SubmitError {
     pub message: String,
     /// The input field at fault.
     pub field: Option<String>,
+    /// Whether the same picture may be taken later.
+    pub retryable: bool,
 }
 
 /// A conversion that was called off, or will be.
@@ -108,16 +110,14 @@ impl ConversionMutation {
             input.idempotency_key,
             input.webhook,
         )?;
-        let picture = admission::check(context, services, principal, input.image).await;
-        let picture = picture.map_err(|error| {
-            if error.field.is_none() {
-                error.at("image")
-            } else {
-                error
-            }
-        })?;
-        let rows = admission::admit(services, principal, order, false, &[Ok(picture)]).await?;
-        let conversion = rows.conversions.into_iter().next();
+        let images = vec![input.image];
+        let verdicts =
+            admission::submit(context, services, principal, order, false, images).await?;
+        let Verdicts { rows, refusals } = verdicts;
+        if let Some(refusal) = refusals.into_iter().flatten().next() {
+            return Err(refusal.or_at("image").into());
+        }
+        let conversion = rows.and_then(|rows| rows.conversions.into_iter().next());
         let conversion = conversion.ok_or_else(|| {
             ApiError::new(
                 ErrorCode::NotFound,
@@ -156,14 +156,15 @@ impl ConversionMutation {
                 .at("images")
                 .into());
         }
-        let pictures = admission::check_all(context, services, principal, input.images).await;
-        if pictures.iter().all(Result::is_err) {
+        let verdicts =
+            admission::submit(context, services, principal, order, true, input.images).await?;
+        let Verdicts { rows, refusals } = verdicts;
+        let Some(rows) = rows else {
             return Ok(SubmitBatchPayload {
                 batch: None,
-                items: items(pictures, Vec::new()),
+                items: items(refusals, Vec::new()),
             });
-        }
-        let rows = admission::admit(services, principal, order, true, &pictures).await?;
+        };
         let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
         let accepted = rows.conversions.len();
         trail::note(context, |details| {
@@ -173,11 +174,11 @@ impl ConversionMutation {
             };
             details
                 .images(count(accepted))
-                .images_refused(count(pictures.len().saturating_sub(accepted)))
+                .images_refused(count(refusals.len().saturating_sub(accepted)))
         });
         Ok(SubmitBatchPayload {
             batch: rows.batch.map(Batch),
-            items: items(pictures, rows.conversions),
+            items: items(refusals, rows.conversions),
         })
     }
 
@@ -357,12 +358,12 @@ async fn own_conversion(
 }
 
 fn items(
-    pictures: Vec<Result<admission::Picture, ApiError>>,
+    refusals: Vec<Option<ApiError>>,
     conversions: Vec<conversion::Model>,
 ) -> Vec<SubmitBatchItem> {
     let mut conversions = conversions.into_iter().peekable();
-    let item = |(picture, index): (Result<_, ApiError>, i32)| match picture {
-        Ok(_) => {
+    let item = |(refusal, index): (Option<ApiError>, i32)| match refusal {
+        None => {
             let conversion = conversions.next_if(|row| row.batch_index == Some(index));
             SubmitBatchItem {
                 index,
@@ -370,12 +371,13 @@ fn items(
                 error: None,
             }
         }
-        Err(error) => {
-            let field = error.field.or_else(|| Some(format!("images.{index}")));
+        Some(refusal) => {
+            let refusal = refusal.or_at(format!("images.{index}"));
             let error = SubmitError {
-                code: error.code,
-                message: error.message,
-                field,
+                code: refusal.code,
+                message: refusal.message,
+                field: refusal.field,
+                retryable: refusal.retryable,
             };
             SubmitBatchItem {
                 index,
@@ -384,5 +386,5 @@ fn items(
             }
         }
     };
-    pictures.into_iter().zip(0..).map(item).collect()
+    refusals.into_iter().zip(0..).map(item).collect()
 }

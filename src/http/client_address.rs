@@ -5,7 +5,7 @@ use std::{net::IpAddr, str::FromStr};
 use axum::http::HeaderMap;
 use ipnet::IpNet;
 
-use crate::auth::network::{NetworkError, parse_network};
+use crate::auth::network::{NetworkError, parse_networks};
 
 /// The networks whose word on a client's address is believed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -15,11 +15,7 @@ impl FromStr for TrustedProxies {
     type Err = NetworkError;
 
     fn from_str(text: &str) -> Result<Self, NetworkError> {
-        let parts = text
-            .split(',')
-            .map(str::trim)
-            .filter(|part| !part.is_empty());
-        parts.map(parse_network).collect::<Result<_, _>>().map(Self)
+        parse_networks(text).map(Self)
     }
 }
 

@@ -15,12 +15,14 @@ use orfeas::{
     app::{self, App, AppError, AppOptions},
     config::{Role, Settings},
     db::embedded::{Embedded, EmbeddedOptions},
+    egress::Egress,
     inference::engine::Engine,
 };
 use tokio::sync::OnceCell;
 
 pub mod agent;
 pub mod client;
+pub mod elsewhere;
 #[cfg(feature = "torch")]
 pub mod engines;
 pub mod fetched;
@@ -138,7 +140,7 @@ impl World {
         } else {
             None
         };
-        Self::start(settings, engine).await
+        Self::start(settings, engine, None).await
     }
 
     /// A node of this process over an engine of its own, with that engine's models.
@@ -149,14 +151,28 @@ impl World {
             orfeas_default_model: engine.default_model().to_owned(),
             ..self.settings()
         };
-        Self::start(settings, Some(engine)).await.unwrap()
+        Self::start(settings, Some(engine), None).await.unwrap()
     }
 
-    async fn start(settings: Settings, engine: Option<Engine>) -> Result<Node, AppError> {
+    /// A node of this process that only answers clients, and calls addresses that they name in its own way.
+    pub async fn node_calling(&self, egress: Egress, settings: Settings) -> Node {
+        let settings = Settings {
+            orfeas_role: Role::Api,
+            ..settings
+        };
+        Self::start(settings, None, Some(egress)).await.unwrap()
+    }
+
+    async fn start(
+        settings: Settings,
+        engine: Option<Engine>,
+        egress: Option<Egress>,
+    ) -> Result<Node, AppError> {
         let options = AppOptions {
             settings,
             program: PathBuf::from(PROGRAM),
             engine,
+            egress,
             metrics: None,
         };
         Ok(Node {

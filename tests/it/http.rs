@@ -191,6 +191,7 @@ async fn health_and_metrics() {
         },
         program: PROGRAM.into(),
         engine: None,
+        egress: None,
         metrics: Some(harness::metrics()),
     };
     let node = Node {

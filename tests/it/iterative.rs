@@ -27,6 +27,7 @@ async fn node(world: &World) -> (Node, TempDir) {
         engine: Some(app::open::engine(&settings).await.unwrap()),
         settings,
         program: PathBuf::from(PROGRAM),
+        egress: None,
         metrics: None,
     };
     let app = App::start(options).await.unwrap();

@@ -21,10 +21,12 @@ mod cli;
 mod conversion;
 #[cfg(feature = "torch")]
 mod dense;
+mod egress;
 mod embedded;
 mod examples;
 #[cfg(feature = "torch")]
 mod faults;
+mod fetching;
 mod http;
 mod idempotency;
 mod identity;

@@ -112,6 +112,7 @@ async fn a_broken_key_set_stops_the_start() {
         settings: provider.settings(&world),
         program: PROGRAM.into(),
         engine: None,
+        egress: None,
         metrics: None,
     };
     assert!(matches!(App::start(options).await, Err(AppError::Jwks(_))));

@@ -71,6 +71,7 @@ async fn start(settings: &Settings) -> Result<App, CommandError> {
         settings,
         program: program()?,
         engine: None,
+        egress: None,
         metrics: None,
     };
     Ok(App::start(options).await?)

@@ -34,7 +34,7 @@ fn usual_addresses_are_taken() {
             "https://bücher.example/bild.png",
             "https://xn--bcher-kva.example:443",
         ),
-        ("https://example.com./a.png", "https://example.com.:443"),
+        ("https://example.com./a.png", "https://example.com:443"),
         ("https://93.184.215.14/a.png", "https://93.184.215.14:443"),
         (
             "https://[2606:4700:4700::1111]/",
@@ -59,6 +59,7 @@ fn an_inner_address_is_one_in_every_spelling() {
     for host in [
         "127.0.0.1",
         "127.0.0.1.",
+        "127.0.0.1..",
         "127.1",
         "127.0.1",
         "2130706433",
@@ -110,6 +111,7 @@ fn what_is_no_address_of_a_server_is_refused() {
         "/etc/passwd",
         "https://",
         "https://#",
+        "https://./",
         "https://exa mple.com/",
         " https://example.com/",
         "https://example.com/a b",

@@ -20,41 +20,32 @@ pub struct NodeProcess {
 impl NodeProcess {
     /// Starts a node and waits until it serves.
     pub fn start(world: &World) -> Self {
-        Self::start_with(world, "warn", Stdio::inherit())
+        Self::start_with(world, &[("ORFEAS_LOG", "warn")], Stdio::inherit())
     }
 
     /// The same with a log of its own, as detailed as asked.
     pub fn start_logging(world: &World, filter: &str, log: &Path) -> Self {
-        Self::start_with(world, filter, std::fs::File::create(log).unwrap().into())
+        let log = std::fs::File::create(log).unwrap();
+        Self::start_with(world, &[("ORFEAS_LOG", filter)], log.into())
     }
 
-    /// The same with settings of its own, as far as processes are given them.
-    pub fn start_with_settings(settings: &Settings) -> Self {
-        Self::start_by(settings.clone(), "warn", Stdio::inherit())
+    /// A node that only answers clients, with these variables in its environment.
+    pub fn start_api(world: &World, variables: &[(&str, &str)]) -> Self {
+        let api = [("ORFEAS_ROLE", "api"), ("ORFEAS_LOG", "warn")];
+        Self::start_with(world, &[&api, variables].concat(), Stdio::inherit())
     }
 
-    fn start_with(world: &World, filter: &str, log: Stdio) -> Self {
-        Self::start_by(world.settings(), filter, log)
-    }
-
-    fn start_by(settings: Settings, filter: &str, log: Stdio) -> Self {
+    fn start_with(world: &World, variables: &[(&str, &str)], log: Stdio) -> Self {
         let Settings {
             database_url,
             orfeas_storage,
             orfeas_data_dir,
             orfeas_master_keys,
             orfeas_models_dir,
-            orfeas_role,
-            orfeas_egress_allow,
             ..
-        } = settings;
+        } = world.settings();
         let mut child = Command::new(PROGRAM)
             .arg("serve")
-            .env("ORFEAS_ROLE", orfeas_role.as_str())
-            .env(
-                "ORFEAS_EGRESS_ALLOW",
-                orfeas_egress_allow.unwrap_or_default(),
-            )
             .env("DATABASE_URL", database_url.unwrap())
             .env("ORFEAS_STORAGE", orfeas_storage.unwrap())
             .env("ORFEAS_DATA_DIR", orfeas_data_dir)
@@ -63,7 +54,7 @@ impl NodeProcess {
             .env("ORFEAS_LISTEN", "127.0.0.1:0")
             .env("ORFEAS_METRICS_LISTEN", "127.0.0.1:0")
             .env("ORFEAS_DEVICE", "cpu")
-            .env("ORFEAS_LOG", filter)
+            .envs(variables.iter().copied())
             .stderr(log)
             .stdout(Stdio::piped())
             .spawn()

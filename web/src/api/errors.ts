@@ -11,6 +11,7 @@ const TITLES: Record<FailureCode, string> = {
   GRAPHQL_PARSE_FAILED: "The server did not understand the studio",
   GRAPHQL_VALIDATION_FAILED: "The server did not understand the studio",
   IDEMPOTENCY_CONFLICT: "This was submitted before with other options",
+  IMAGE_FETCH_FAILED: "The picture can't be had from there",
   IMAGE_TOO_LARGE: "The picture is too large",
   INTERNAL: "The server had a problem of its own",
   INVALID_IMAGE: "The picture can't be read",

@@ -1,0 +1,188 @@
+//! Pictures as clients hand them in: sent along, stored before, or to be fetched.
+
+use async_graphql::{Context, OneofObject, Upload};
+use base64::{Engine, engine::general_purpose::STANDARD};
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+use sha2::{Digest, Sha256};
+use tokio::io::AsyncReadExt;
+
+use crate::{
+    auth::principal::Principal,
+    conversion::AssetId,
+    db::entities::asset,
+    graphql::{
+        Services,
+        error::{ApiError, ErrorCode},
+        fetching::Round,
+    },
+    image::InputImage,
+};
+
+/// How many pictures of one submission are checked side by side.
+const CHECKS_AT_ONCE: usize = 4;
+/// How many are fetched side by side. They wait for others, and take little of this machine.
+const FETCHES_AT_ONCE: usize = 8;
+
+/// A picture, in one of several ways.
+#[derive(Debug, OneofObject)]
+pub enum ImageInput {
+    /// A file of a multipart request.
+    Upload(Upload),
+    /// The file's bytes in base64, with or without a `data:` prefix.
+    Base64(String),
+    /// A picture that you submitted before: the id of a conversion's `source`.
+    AssetId(async_graphql::ID),
+    /// Where the server gets it from: an https:// address that everybody can reach, without a password, behind at most
+    /// three redirects. The mutation waits for it, up to 20 s (a batch up to a minute) unless the server says otherwise.
+    /// With an idempotency key the address itself is what counts, and a repetition fetches nothing.
+    Url(String),
+}
+
+/// A picture that can be converted.
+#[derive(Debug)]
+pub enum Picture {
+    /// Sent along or fetched; checked by decoding it whole.
+    Sent { image: InputImage, sha256: [u8; 32] },
+    /// Stored before.
+    Stored(Box<asset::Model>),
+}
+
+impl Picture {
+    pub(super) fn sha256(&self) -> &[u8] {
+        match self {
+            Self::Sent { sha256, .. } => sha256,
+            Self::Stored(asset) => &asset.sha256,
+        }
+    }
+}
+
+/// A picture of a submission before anything is fetched.
+#[derive(Debug)]
+pub(super) enum Seen {
+    /// Read and checked.
+    Here(Result<Picture, ApiError>),
+    /// At this URL.
+    Elsewhere(String),
+}
+
+impl Seen {
+    /// Why it can't be taken, as far as that is known.
+    pub(super) fn refusal(self) -> Option<ApiError> {
+        match self {
+            Self::Here(picture) => picture.err(),
+            Self::Elsewhere(_) => None,
+        }
+    }
+}
+
+/// Reads and checks what was sent along, a few side by side; each has its own verdict, in the order of submission.
+pub(super) async fn look_at_all(
+    context: &Context<'_>,
+    services: &Services,
+    principal: &Principal,
+    images: Vec<ImageInput>,
+) -> Vec<Seen> {
+    stream::iter(images)
+        .map(|image| look_at(context, services, principal, image))
+        .buffered(CHECKS_AT_ONCE)
+        .collect()
+        .await
+}
+
+async fn look_at(
+    context: &Context<'_>,
+    services: &Services,
+    principal: &Principal,
+    image: ImageInput,
+) -> Seen {
+    Seen::Here(match image {
+        ImageInput::Url(url) => return Seen::Elsewhere(url),
+        ImageInput::AssetId(id) => find_stored(services, principal, &id).await,
+        ImageInput::Base64(text) => match decode_base64(&text) {
+            Ok(bytes) => check(services, bytes).await,
+            Err(error) => Err(error),
+        },
+        ImageInput::Upload(upload) => {
+            match read_upload(context, upload, services.image_limits.bytes_max).await {
+                Ok(bytes) => check(services, bytes).await,
+                Err(error) => Err(error),
+            }
+        }
+    })
+}
+
+/// Fetches and checks what is elsewhere, a few side by side, in the order of submission.
+pub(super) async fn fetch_all(
+    services: &Services,
+    principal: &Principal,
+    seen: Vec<Seen>,
+) -> Vec<Result<Picture, ApiError>> {
+    let round = services.fetcher.round(&principal.owner);
+    stream::iter(seen)
+        .map(|seen| fetch(services, &round, seen))
+        .buffered(FETCHES_AT_ONCE)
+        .collect()
+        .await
+}
+
+async fn fetch(services: &Services, round: &Round<'_>, seen: Seen) -> Result<Picture, ApiError> {
+    match seen {
+        Seen::Here(picture) => picture,
+        Seen::Elsewhere(url) => check(services, round.fetch(&url).await?).await,
+    }
+}
+
+async fn find_stored(
+    services: &Services,
+    principal: &Principal,
+    id: &async_graphql::ID,
+) -> Result<Picture, ApiError> {
+    let no_such = || ApiError::not_found("picture");
+    let id = id.parse::<AssetId>().map_err(|_| no_such())?;
+    let asset = services
+        .database
+        .owned_source(&principal.owner, id)
+        .await?
+        .ok_or_else(no_such)?;
+    Ok(Picture::Stored(Box::new(asset)))
+}
+
+/// Checks a picture by decoding it whole.
+async fn check(services: &Services, bytes: Bytes) -> Result<Picture, ApiError> {
+    let sha256 = Sha256::digest(&bytes).into();
+    let image = InputImage::parse(bytes, &services.image_limits)?;
+    services.decoder.check(&image).await?;
+    Ok(Picture::Sent { image, sha256 })
+}
+
+fn decode_base64(text: &str) -> Result<Bytes, ApiError> {
+    let data = match text.strip_prefix("data:") {
+        Some(rest) => rest.split_once(";base64,").map(|(_, data)| data),
+        None => Some(text),
+    };
+    let decoded = data.and_then(|data| STANDARD.decode(data.trim()).ok());
+    decoded.map(Bytes::from).ok_or_else(|| {
+        ApiError::new(
+            ErrorCode::InvalidImage,
+            "The picture is not base64: send standard base64 with padding, or a data: URL.",
+        )
+    })
+}
+
+async fn read_upload(
+    context: &Context<'_>,
+    upload: Upload,
+    bytes_max: u64,
+) -> Result<Bytes, ApiError> {
+    let unreadable = |error: std::io::Error| ApiError::internal(&error);
+    let value = upload.value(context).map_err(unreadable)?;
+    let mut bytes = Vec::new();
+    // One byte more than allowed tells a file at the limit from one beyond it.
+    let file = tokio::fs::File::from_std(value.content);
+    file.take(bytes_max + 1)
+        .read_to_end(&mut bytes)
+        .await
+        .map_err(unreadable)?;
+    Ok(bytes.into())
+}
