@@ -37,10 +37,13 @@ const LOG: &str = "query ($first: Int, $after: String, $filter: WebhookDeliveryF
     webhookDeliveries(first: $first, after: $after, filter: $filter) { pageInfo { hasNextPage endCursor }
         nodes { id event conversionId batchId url host owner status attempts lastStatusCode lastError nextAttemptAt createdAt deliveredAt } } }";
 
+/// Where the receivers are.
+const NETWORK: &str = "127.0.0.0/8";
+
 /// Settings of nodes that may call this machine.
 fn calling(world: &World) -> Settings {
     Settings {
-        orfeas_egress_allow: Some("127.0.0.0/8".into()),
+        orfeas_egress_allow: Some(NETWORK.into()),
         orfeas_role: orfeas::config::Role::Api,
         ..world.settings()
     }

@@ -61,15 +61,10 @@ impl NodeProcess {
             orfeas_models_dir,
             orfeas_role,
             orfeas_listen,
-            orfeas_egress_allow,
             ..
         } = settings;
         let mut child = Command::new(PROGRAM)
             .arg("serve")
-            .env(
-                "ORFEAS_EGRESS_ALLOW",
-                orfeas_egress_allow.unwrap_or_default(),
-            )
             .env("DATABASE_URL", database_url.unwrap())
             .env("ORFEAS_STORAGE", orfeas_storage.unwrap())
             .env("ORFEAS_DATA_DIR", orfeas_data_dir)

@@ -46,7 +46,7 @@ async fn a_killed_nodes_delivery_is_made_by_another() {
     .await;
     let hook = receiver.hook("/", &Event::ENDS);
     succeeded(&database, "alice", 1, &hook).await;
-    let mut doomed = NodeProcess::with(calling(&world));
+    let mut doomed = NodeProcess::start_api(&world, &[("ORFEAS_EGRESS_ALLOW", NETWORK)]);
     receiver.until_told(1).await;
     doomed.kill();
     let other = node(&world).await;
