@@ -225,9 +225,10 @@ impl Query {
     async fn webhook_deliveries(
         &self,
         context: &Context<'_>,
-        first: Option<i32>,
+        #[graphql(desc = "How many; default: 20, at most 100.")] first: Option<i32>,
+        #[graphql(desc = "Only what comes after this cursor, the `endCursor` of the page before.")]
         after: Option<String>,
-        filter: Option<WebhookDeliveryFilter>,
+        #[graphql(desc = "Which ones; default: all.")] filter: Option<WebhookDeliveryFilter>,
     ) -> Result<Connection<String, WebhookDelivery, EmptyFields, EmptyFields>> {
         let filter = filter.unwrap_or_default();
         webhook::page(context.data()?, principal(context)?, first, after, filter).await

@@ -44,7 +44,7 @@ impl WebhookMutation {
     async fn redeliver_webhook(
         &self,
         context: &Context<'_>,
-        id: ID,
+        #[graphql(desc = "The delivery's id.")] id: ID,
     ) -> Result<RedeliverWebhookPayload> {
         let no_such = || {
             ApiError::new(

@@ -48,6 +48,7 @@ impl From<Hook> for Webhook {
 #[derive(Debug, Clone)]
 pub struct WebhookDelivery(pub webhook_delivery::Model);
 
+/// Something that a hook is told, and what became of it.
 #[Object]
 impl WebhookDelivery {
     /// The delivery's id: the message's `webhook-id`, at each attempt.
