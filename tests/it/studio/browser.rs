@@ -34,7 +34,7 @@ const CHROMIUM: [&str; 3] = [
     "/usr/bin/google-chrome",
 ];
 /// How long an identity provider may take to start, and a restarted server's page to end.
-const LINE_MAX: Duration = Duration::from_secs(300);
+const LINE_MAX: Duration = Duration::from_secs(400);
 
 /// What the programs need besides this repository.
 struct Programs {
