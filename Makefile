@@ -44,6 +44,7 @@ lint: fetch ## Check format, module borders, clippy's lints and the documentatio
 	@.tools/check lint
 	cargo fmt --all --check
 	$(PYTHON) .tools/tidy.py
+	$(PYTHON) .tools/reference.py --check
 	cargo clippy --workspace --all-targets $(CARGO_FLAGS) -- -D warnings
 	cargo clippy --workspace --all-targets --no-default-features $(CARGO_FLAGS) -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps $(CARGO_FLAGS)

@@ -94,6 +94,9 @@ pub async fn run(settings: Settings, options: Options) -> Result<ExitCode, Comma
         PICTURES.len()
     ));
     let outcome = convert(&client, &directory, resolution, json).await;
+    output::complain(
+        "To go on in a browser: `orfeas serve` prints a link that signs it in with one click.",
+    );
     app.stop().await;
     outcome
 }

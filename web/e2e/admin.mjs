@@ -7,6 +7,12 @@ await withPage({}, async (page) => {
   await page.getByText("Done in the last minute").waitFor();
   await page.getByRole("region", { name: "Nodes" }).getByRole("row").nth(1).waitFor();
 
+  // The harness has a second node that has lost a device.
+  const nodes = page.getByRole("region", { name: "Nodes" });
+  await nodes.getByText("gpu-box is degraded.").waitFor();
+  await nodes.getByText("It goes on with the other one, slower.").waitFor();
+  await nodes.getByText("It fell off the bus.").waitFor();
+
   await page.getByRole("button", { name: "New key" }).click();
   await page.getByLabel("Name").fill("robot");
   await page.getByLabel("Requests a minute").fill("7");

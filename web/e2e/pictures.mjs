@@ -1,5 +1,5 @@
-// Takes the pictures of docs/pictures: `node e2e/pictures.mjs [--fill]` with the environment that harness.mjs names. With
-// `--fill` the server is given something to show first.
+// Takes the pictures of docs/pictures: `node e2e/pictures.mjs [--fill] [desktop|phone]` with the environment that harness.mjs
+// names. With `--fill` the server is given something to show first.
 import { writeFile } from "node:fs/promises";
 import path from "node:path";
 import { done, out, picture, server, signInByLink, tokens, withPage } from "./harness.mjs";
@@ -14,6 +14,7 @@ const QUALITY = 82;
 
 async function take(page, name) {
   await page.evaluate(() => document.activeElement?.blur());
+  await page.mouse.move(0, 0);
   // Those that are seen are there.
   await page.waitForFunction(() =>
     [...document.images].every((image) => image.complete || image.getBoundingClientRect().top > innerHeight),
@@ -96,7 +97,7 @@ async function console_(page, kind) {
     await page.locator(".graphiql-query-editor .view-line").first().waitFor();
   }
   await page.getByRole("button", { name: /Execute query/ }).click();
-  await page.locator(".graphiql-response").getByText(/gpuBatchSize|conversionsToday/).first().waitFor();
+  await page.locator(".graphiql-response").getByText('"data"').first().waitFor();
   await page.waitForTimeout(1000);
   await take(page, `console-${kind}`);
 }
@@ -117,7 +118,9 @@ if (process.argv.includes("--fill")) {
     await done(page).nth(NAMES.length - 1).waitFor();
   });
 }
-for (const [size, context] of Object.entries(SIZES)) {
+const asked = Object.keys(SIZES).filter((size) => process.argv.includes(size));
+for (const size of asked.length > 0 ? asked : Object.keys(SIZES)) {
+  const context = SIZES[size];
   for (const colorScheme of ["light", "dark"]) {
     await withPage({ ...context, colorScheme }, async (page) => {
       const kind = `${size}-${colorScheme}`;

@@ -47,8 +47,6 @@ await withPage({ expected }, async (page) => {
   await signIn(page, tokens.user);
   const files = await Promise.all(NAMES.map(async (name, index) => ({ name: `${index}.png`, mimeType: "image/png", buffer: await readFile(picture(name)) })));
   await page.locator("#files").setInputFiles(files);
-  await page.getByText("More options").click();
-  await page.getByLabel("Detail").selectOption("256");
   await page.getByRole("button", { name: `Convert ${NAMES.length} pictures` }).click();
   await page.getByText(/Looking at it|Imagining the shape/).first().waitFor();
 
@@ -57,7 +55,7 @@ await withPage({ expected }, async (page) => {
   assert.equal(await page.locator(".card").count(), NAMES.length, "what was there stays on the screen");
   await have("start");
   await page.locator(".banner").waitFor({ state: "detached" });
-  await done(page).nth(NAMES.length - 1).waitFor({ timeout: 240_000 });
+  await done(page).nth(NAMES.length - 1).waitFor({ timeout: 300_000 });
 
   assert.equal(await page.locator(".card").count(), NAMES.length, "nothing is lost or doubled");
   const { conversions } = await query("{ conversions(first: 100) { nodes { id status attempts } } }");

@@ -6,6 +6,12 @@ use std::{net::SocketAddr, path::Path, path::PathBuf, process::Stdio, time::Dura
 use orfeas::{
     auth::jwt::Tokens,
     config::{Role, Settings},
+    conversion::NodeId,
+    db::{
+        Database,
+        entities::node::{Device, Devices},
+        nodes::{HEARTBEAT, NodeInfo},
+    },
 };
 use tempfile::TempDir;
 use tokio::{
@@ -28,7 +34,7 @@ const CHROMIUM: [&str; 3] = [
     "/usr/bin/google-chrome",
 ];
 /// How long an identity provider may take to start, and a restarted server's page to end.
-const LINE_MAX: Duration = Duration::from_secs(300);
+const LINE_MAX: Duration = Duration::from_secs(400);
 
 /// What the programs need besides this repository.
 struct Programs {
@@ -86,7 +92,10 @@ impl Programs {
 
     /// Runs one of the programs against a node of its own; what it wrote is in the folder.
     async fn run(&self, name: &str) -> TempDir {
-        let world = World::new().await;
+        self.run_in(&World::new().await, name).await
+    }
+
+    async fn run_in(&self, world: &World, name: &str) -> TempDir {
         let settings = Settings {
             // The pages get by with their own documents, whatever an operator allows besides.
             orfeas_trusted_documents_only: self.chromium.is_some(),
@@ -123,11 +132,42 @@ async fn what_goes_wrong_is_told_in_the_studio() {
     }
 }
 
+/// The sign of life of a node with two GPUs, of which one has failed.
+async fn beat(database: Database) {
+    let node = NodeInfo {
+        id: NodeId::new(),
+        name: "gpu-box".to_owned(),
+        role: "worker",
+        version: "0.1.0",
+        master_keys: vec!["test".to_owned()],
+    };
+    let device = |index: u32, lost: Option<&str>| Device {
+        name: format!("GPU {index}"),
+        kind: "cuda".to_owned(),
+        memory_total_bytes: Some(80_000_000_000),
+        memory_free_bytes: Some(70_000_000_000),
+        batch_images_max: 8,
+        lost: lost.map(str::to_owned),
+    };
+    let devices = Devices(vec![
+        device(0, None),
+        device(1, Some("It fell off the bus.")),
+    ]);
+    loop {
+        database.heartbeat(&node, &devices).await.unwrap();
+        tokio::time::sleep(HEARTBEAT).await;
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn admins_have_a_page_and_a_console() {
-    if let Some(programs) = Programs::with_browser() {
-        programs.run("admin.mjs").await;
-    }
+    let Some(programs) = Programs::with_browser() else {
+        return;
+    };
+    let world = World::new().await;
+    let beating = tokio::spawn(beat(world.database().await));
+    programs.run_in(&world, "admin.mjs").await;
+    beating.abort();
 }
 
 #[tokio::test(flavor = "multi_thread")]
