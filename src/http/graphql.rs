@@ -251,7 +251,7 @@ async fn perform(accept: Accept, execution: Execution, prepared: Prepared) -> Re
     }
     if prepared.subscribes() {
         let error = ApiError::new(
-            ErrorCode::InvalidInput,
+            ErrorCode::GraphqlValidationFailed,
             "A subscription has more than one answer: send it with `Accept: text/event-stream`, or over a WebSocket.",
         );
         execution.note(prepared.operation.as_ref(), &error);

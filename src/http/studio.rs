@@ -220,7 +220,7 @@ async fn index(State(state): State<HttpState>, headers: HeaderMap) -> Response {
         "GET  /           the studio, in a browser\n",
         "GET  /console    GraphiQL, in a browser\n",
         "POST /graphql    GraphQL; Authorization: Bearer <token>\n",
-        "GET  /graphql    queries, and subscriptions over WebSocket (graphql-transport-ws)\n",
+        "GET  /graphql    queries, and subscriptions over WebSocket (graphql-transport-ws) or as server-sent events\n",
         "GET  /healthz    alive\n",
         "GET  /readyz     ready for work, or why not\n",
     );

@@ -248,7 +248,8 @@ async fn parts_are_bounded_each_by_itself() {
             "was not sent",
             vec![operations(good), map(br#"{"7":["variables.f"]}"#), file],
         ),
-        ("can't be read", vec![operations(b"["), map(b"{}")]),
+        ("can't be read", vec![operations(b"{"), map(b"{}")]),
+        ("Send one operation", vec![operations(b" []"), map(b"{}")]),
     ] {
         let body = parts(&sent, "");
         let refused = read(limits, request(MULTIPART, &body), digest_of(&body)).await;
