@@ -223,11 +223,10 @@ mod tests {
     }
 
     #[test]
-    fn what_a_client_reads_does_not_tell_an_unknown_name_from_an_inner_one() {
+    fn only_what_may_pass_is_worth_another_try() {
         let inner = refused(None, &EgressError::NotPublic);
         assert_eq!(inner.code, ErrorCode::ImageFetchFailed);
         assert!(!inner.retryable);
-        // `Lookup` needs an error of the HTTP client; `tests/it/fetching.rs` compares the two from outside.
         let later = refused(
             None,
             &EgressError::Status {
