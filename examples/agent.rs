@@ -373,6 +373,7 @@ fn submission(pictures: &[PathBuf]) -> Outcome<submit::SubmitBatchInput> {
         images: images?,
         options: None,
         idempotency_key: Some(Uuid::new_v4().to_string()),
+        webhook: None,
     })
 }
 

@@ -33,13 +33,19 @@ async fn alone_or_among_others_the_mesh_is_the_same() {
         let id = alice.submit(picture, options.clone()).await;
         alone.push(made(&alice, &id).await);
     }
-    let (_, items) = alice.submit_batch(&pictures::ALL, options).await;
     let mut largest = 0;
-    for (item, (description, numbers, _)) in items.iter().zip(&alone) {
-        let among = made(&alice, item["conversion"]["id"].as_str().unwrap()).await;
-        assert!(among.1 == *numbers, "the numbers differ");
-        assert_eq!(among.0, *description);
-        largest = largest.max(among.2);
+    // On a busy machine each may be through before the next is ready; then they were not among others.
+    for _ in 0..5 {
+        let (_, items) = alice.submit_batch(&pictures::ALL, options.clone()).await;
+        for (item, (description, numbers, _)) in items.iter().zip(&alone) {
+            let among = made(&alice, item["conversion"]["id"].as_str().unwrap()).await;
+            assert!(among.1 == *numbers, "the numbers differ");
+            assert_eq!(among.0, *description);
+            largest = largest.max(among.2);
+        }
+        if largest > 1 {
+            break;
+        }
     }
     assert!(alone.iter().all(|made| made.2 == 1), "alone is alone");
     assert!(
