@@ -49,32 +49,59 @@ export type ConversionStatus =
 
 /** The codes of the contract that this server answers with. */
 export type ErrorCode =
+  /** No mesh could be made of this picture. */
   | 'CONVERSION_FAILED'
+  /** The caller is known and may not do this. */
   | 'FORBIDDEN'
+  /** The document is no GraphQL. */
   | 'GRAPHQL_PARSE_FAILED'
+  /** The document doesn't fit the schema. */
   | 'GRAPHQL_VALIDATION_FAILED'
+  /** The idempotency key was used for another input in the last 24 hours. */
   | 'IDEMPOTENCY_CONFLICT'
+  /** The picture's URL gave none; `retryable` says whether that may pass. */
+  | 'IMAGE_FETCH_FAILED'
+  /** The picture has too many bytes or pixels. */
   | 'IMAGE_TOO_LARGE'
+  /** The server had a problem of its own; the log has the cause under the request's id. */
   | 'INTERNAL'
+  /** The picture is damaged, or not what it says it is. */
   | 'INVALID_IMAGE'
+  /** An argument can't be used; `field` names it. */
   | 'INVALID_INPUT'
+  /** The model isn't on this server, or no node that computes has it. */
   | 'MODEL_UNAVAILABLE'
+  /** There is no such thing, or it isn't the caller's. */
   | 'NOT_FOUND'
+  /** The server can't take it on now; try again a little later. */
   | 'OVERLOADED'
+  /** Nobody has sent the document of this hash lately: send it along. */
+  | 'PERSISTED_QUERY_NOT_FOUND'
+  /** The document asks for too much at once. */
   | 'QUERY_TOO_COMPLEX'
+  /** A quota of conversions or of images in a batch is used up. */
   | 'QUOTA_EXCEEDED'
+  /** Too many requests a minute; `retryAfterSeconds` says when one is let in again. */
   | 'RATE_LIMITED'
+  /** Nobody is signed in, or the token or signature doesn't count (any more). */
   | 'UNAUTHENTICATED'
+  /** The picture is of a kind that isn't read: use PNG, JPEG or WebP that doesn't move. */
   | 'UNSUPPORTED_IMAGE';
 
 /** A picture, in one of several ways. */
 export type ImageInput =
   {   /** A picture that you submitted before: the id of a conversion's `source`. */
-  assetId: string | number; base64?: never; upload?: never; }
+  assetId: string | number; base64?: never; upload?: never; url?: never; }
   |  { assetId?: never;   /** The file's bytes in base64, with or without a `data:` prefix. */
-  base64: string; upload?: never; }
+  base64: string; upload?: never; url?: never; }
   |  { assetId?: never; base64?: never;   /** A file of a multipart request. */
-  upload: never; };
+  upload: never; url?: never; }
+  |  { assetId?: never; base64?: never; upload?: never;   /**
+   * Where the server gets it from: an https:// address that everybody can reach, without a password, behind at most
+   * three redirects. The mutation waits for it, up to 20 s (a batch up to a minute) unless the server says otherwise.
+   * With an idempotency key the address itself is what counts, and a repetition fetches nothing.
+   */
+  url: string; };
 
 /** A mesh file format. */
 export type MeshFormat =
@@ -97,6 +124,8 @@ export type SubmitBatchInput = {
   images: Array<ImageInput>;
   /** What to make of them. */
   options?: ConversionOptionsInput | null | undefined;
+  /** Whom to tell of it and its conversions; default: whom your key names, if it does. */
+  webhook?: WebhookInput | null | undefined;
 };
 
 /** How the surface is coloured. */
@@ -105,6 +134,27 @@ export type TextureMode =
   | 'NONE'
   /** One colour per vertex. */
   | 'VERTEX_COLOR';
+
+/** Something that a hook may be told of. */
+export type WebhookEvent =
+  /** The last conversion of a batch has ended. */
+  | 'BATCH_FINISHED'
+  /** It was called off. */
+  | 'CONVERSION_CANCELED'
+  /** It ended without a mesh. */
+  | 'CONVERSION_FAILED'
+  /** A node has taken the conversion up for the first time. */
+  | 'CONVERSION_STARTED'
+  /** Its meshes are stored. */
+  | 'CONVERSION_SUCCEEDED';
+
+/** Whom to tell of what. */
+export type WebhookInput = {
+  /** Of what; default: of every end. */
+  events?: Array<WebhookEvent> | null | undefined;
+  /** Where to: an address that begins with `https://`, of a public server. */
+  url: string;
+};
 
 export type SubmitMutationVariables = Exact<{
   input: SubmitBatchInput;
