@@ -165,7 +165,9 @@ async fn admins_have_a_page_and_a_console() {
         return;
     };
     let world = World::new().await;
-    let beating = tokio::spawn(beat(world.database().await));
+    let database = world.database().await;
+    database.migrate().await.unwrap();
+    let beating = tokio::spawn(beat(database));
     programs.run_in(&world, "admin.mjs").await;
     beating.abort();
 }
