@@ -321,7 +321,7 @@ mod tests {
         );
         assert_eq!(
             names.len(),
-            37,
+            41,
             "a new optional setting must be listed in `names`, or the environment can't set it"
         );
     }
