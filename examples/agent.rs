@@ -368,9 +368,8 @@ fn submission(pictures: &[PathBuf]) -> Outcome<submit::SubmitBatchInput> {
         let bytes = std::fs::read(path).map_err(at(path))?;
         Ok(submit::ImageInput::Base64(STANDARD.encode(bytes)))
     };
-    let images: Outcome<Vec<_>> = pictures.iter().map(read).collect();
     Ok(submit::SubmitBatchInput {
-        images: images?,
+        images: pictures.iter().map(read).collect::<Outcome<_>>()?,
         options: None,
         idempotency_key: Some(Uuid::new_v4().to_string()),
         webhook: None,

@@ -38,7 +38,7 @@ impl Listener for Patient {
     }
 }
 
-/// A connection that fails when nothing was taken for [`STALLED_MAX`].
+/// A connection that fails when nothing was taken for a minute.
 #[derive(Debug)]
 pub struct PatientStream<S> {
     inner: S,
