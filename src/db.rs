@@ -5,7 +5,6 @@ use std::time::Duration;
 use orfeas_migrations::{Migrator, MigratorTrait};
 use sea_orm::{
     ConnectionTrait, DatabaseConnection, DbErr, FromQueryResult, SqlxPostgresConnector, Statement,
-    TransactionTrait,
 };
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
@@ -21,6 +20,7 @@ pub mod nodes;
 pub mod queue;
 pub mod quotas;
 pub mod submissions;
+pub mod transaction;
 pub mod webhooks;
 
 /// Why the database did not do what was asked.
@@ -94,7 +94,7 @@ impl Database {
     /// # Errors
     /// [`DatabaseError`] when a step fails; a failed step leaves the schema as it was.
     pub async fn migrate(&self) -> Result<(), DatabaseError> {
-        let transaction = self.connection.begin().await?;
+        let transaction = self.begin().await?;
         transaction
             .execute_raw(statement(
                 "SELECT pg_advisory_xact_lock($1)",

@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use sea_orm::{
-    AccessMode, ColumnTrait, ConnectionTrait, EntityTrait, FromQueryResult, IntoActiveModel,
-    IsolationLevel, QueryFilter, QueryOrder, TransactionTrait,
+    ColumnTrait, ConnectionTrait, EntityTrait, FromQueryResult, IntoActiveModel,
+    QueryFilter, QueryOrder,
 };
 
 use super::{
@@ -158,7 +158,7 @@ impl Database {
         timings: Timings,
         quality: Quality,
     ) -> Result<Entered, DatabaseError> {
-        let transaction = self.connection.begin().await?;
+        let transaction = self.begin().await?;
         let changed = transaction
             .execute_raw(statement(
                 "UPDATE conversion SET status = 'succeeded', stage = NULL, lease_until = NULL, node_id = NULL,
@@ -340,13 +340,7 @@ impl Database {
     /// # Errors
     /// [`DatabaseError`] when a query fails.
     pub async fn batch_snapshot(&self, id: BatchId) -> Result<(i32, Vec<Model>), DatabaseError> {
-        let transaction = self
-            .connection
-            .begin_with_config(
-                Some(IsolationLevel::RepeatableRead),
-                Some(AccessMode::ReadOnly),
-            )
-            .await?;
+        let transaction = self.begin_snapshot().await?;
         let batch = batch::Entity::find_by_id(id).one(&transaction).await?;
         let conversions = conversion::Entity::find()
             .filter(conversion::Column::BatchId.eq(id))
@@ -375,7 +369,7 @@ impl Database {
         struct Key {
             storage_key: String,
         }
-        let transaction = self.connection.begin().await?;
+        let transaction = self.begin().await?;
         // Whoever submits the same picture again holds it until its row is there, and is waited for.
         transaction
             .execute_raw(statement(

@@ -2,7 +2,7 @@
 
 use sea_orm::{
     ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, FromQueryResult, IntoActiveModel,
-    SqlErr, TransactionTrait,
+    SqlErr,
 };
 use time::OffsetDateTime;
 
@@ -129,7 +129,7 @@ impl Database {
     /// # Errors
     /// [`DatabaseError`] when a statement fails; nothing is admitted then.
     pub async fn submit(&self, submission: Submission) -> Result<Admitted, DatabaseError> {
-        let transaction = self.connection.begin().await?;
+        let transaction = self.begin().await?;
         if let Some(idempotency) = &submission.idempotency {
             // Two at once: the second waits here until the first has committed, and then finds its row.
             let fresh = transaction

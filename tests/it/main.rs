@@ -52,6 +52,7 @@ mod signatures;
 mod studio;
 mod subscriptions;
 mod training;
+mod transactions;
 mod transitions;
 mod verify;
 mod webhooks;

@@ -8,7 +8,6 @@ use orfeas::{
     db::{Database, conversions::LEASE, entities::event},
 };
 use rustix::process::Signal;
-use sea_orm::TransactionTrait;
 use serde_json::{Value, json};
 use sqlx::AssertSqlSafe;
 use time::OffsetDateTime;
@@ -254,7 +253,7 @@ async fn a_node_that_freezes_in_a_transaction_lets_go() {
         .unwrap();
     seed::end_leases(&database).await;
     // As `succeed` would be, between its statements.
-    let transaction = frozen.connection().begin().await.unwrap();
+    let transaction = frozen.begin().await.unwrap();
     let lock = format!(
         "SELECT 1 FROM conversion, batch WHERE conversion.id = '{}' AND batch.id = '{}' FOR UPDATE",
         row.id.0, batch.0

@@ -1,6 +1,6 @@
 //! Retention: old events go, and a checkpoint stays from which the rest can be verified.
 
-use sea_orm::{ConnectionTrait, FromQueryResult, TransactionTrait};
+use sea_orm::{ConnectionTrait, FromQueryResult};
 
 use super::{
     chain::{self, Checkpoint, GENESIS},
@@ -57,7 +57,7 @@ impl Database {
     }
 
     async fn prune_some(&self, keyring: &Keyring, days: u32) -> Result<u64, ChainError> {
-        let transaction = self.connection().begin().await?;
+        let transaction = self.begin().await?;
         if !take_chain(&transaction).await? {
             transaction.rollback().await?;
             return Ok(0);

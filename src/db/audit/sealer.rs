@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use sea_orm::{ConnectionTrait, FromQueryResult, TransactionTrait};
+use sea_orm::{ConnectionTrait, FromQueryResult};
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
@@ -101,7 +101,7 @@ impl Database {
     /// # Errors
     /// [`ChainError`]; nothing is sealed then.
     pub async fn seal_pending(&self, keyring: &Keyring) -> Result<Sealing, ChainError> {
-        let transaction = self.connection().begin().await?;
+        let transaction = self.begin().await?;
         if !take_chain(&transaction).await? {
             transaction.rollback().await?;
             return Ok(Sealing::Elsewhere);

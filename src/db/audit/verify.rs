@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 
-use sea_orm::{AccessMode, ConnectionTrait, FromQueryResult, IsolationLevel, TransactionTrait};
+use sea_orm::{ConnectionTrait, FromQueryResult};
 use serde::Serialize;
 use uuid::Uuid;
 
@@ -225,14 +225,7 @@ impl Database {
         keyring: &Keyring,
         head: Option<&Head>,
     ) -> Result<Report, DatabaseError> {
-        let snapshot = (
-            Some(IsolationLevel::RepeatableRead),
-            Some(AccessMode::ReadOnly),
-        );
-        let transaction = self
-            .connection()
-            .begin_with_config(snapshot.0, snapshot.1)
-            .await?;
+        let transaction = self.begin_snapshot().await?;
         let checkpoint = last_checkpoint(&transaction).await?;
         let begins_after = checkpoint.as_ref().map_or(0, |checkpoint| checkpoint.seq);
         let mut walk = Walk::new(keyring, checkpoint.as_ref(), head);

@@ -147,7 +147,9 @@ impl Follower {
             match message["type"].as_str().unwrap() {
                 "connection_ack" => {}
                 "next" => {
-                    let data = message["payload"]["data"].as_object_mut().unwrap();
+                    let Some(data) = message["payload"]["data"].as_object_mut() else {
+                        panic!("{message}");
+                    };
                     seen.extend(data.values_mut().map(Value::take));
                 }
                 "complete" => return Some(()),
