@@ -17,6 +17,7 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 # The binary finds libtorch by the flags in .cargo/config.toml and by its place in the checkout. These would replace
 # the flags, the place or the library.
 unexport RUSTFLAGS CARGO_ENCODED_RUSTFLAGS CARGO_BUILD_RUSTFLAGS CARGO_TARGET_DIR CARGO_BUILD_TARGET CARGO_BUILD_TARGET_DIR
+unexport LIBCLANG_PATH CPLUS_INCLUDE_PATH CXXFLAGS
 unexport LIBTORCH LIBTORCH_USE_PYTORCH LIBTORCH_STATIC LIBTORCH_INCLUDE LIBTORCH_LIB LIBTORCH_CXX11_ABI
 unexport LIBTORCH_BYPASS_VERSION_CHECK
 
@@ -62,8 +63,8 @@ bundle: build ## Pack the server for a machine that has Python's torch: out/bund
 fmt: ## Format the Rust sources.
 	cargo fmt --all
 
-fetch: toolchain ## Fetch libtorch and Postgres into .deps/, if they aren't there.
-	@$(PYTHON) .tools/fetch.py libtorch postgres
+fetch: toolchain ## Fetch libtorch, libclang and Postgres into .deps/, if they aren't there.
+	@$(PYTHON) .tools/fetch.py libtorch libclang postgres
 
 fetch-tests: fetch ## The same and what the tests need besides: the glTF validator, the packages of the examples, the training and the pages, Node if there is none.
 	@$(PYTHON) .tools/fetch.py node examples training web

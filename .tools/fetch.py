@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Fetches what the build, the server and the tests need into .deps/, pinned by version and SHA-256.
 
-    fetch.py [--wheels FOLDER] TARGET...        TARGET: libtorch, postgres, node, examples, training, web
+    fetch.py [--wheels FOLDER] TARGET...        TARGET: libtorch, libclang, postgres, node, examples, training, web
 
 `examples` stands for what the programs in examples/ import: `python` for agent.py, `agent-mjs` for agent.mjs; `web` is what
 builds and tries the pages in web/.
@@ -67,6 +67,10 @@ def keep_libtorch(name):
     return name.startswith(("torch/", "torchgen/", "nvidia/"))
 
 
+def keep_libclang(name):
+    return name.endswith("/clang/native/libclang.so")
+
+
 def keep_postgres(name):
     return name in PG_FILES or name.startswith(PG_FOLDERS)
 
@@ -110,6 +114,12 @@ TARGETS = {
         1800,
         "libtorch.txt",
         layout=2,
+    ),
+    "libclang": Target(
+        keep_libclang,
+        ("lib/libclang.so", "include/stddef.h"),
+        100,
+        "libclang.txt",
     ),
     "postgres": Target(
         keep_postgres,
@@ -265,7 +275,7 @@ def download(name, folder, wheels):
     version = "{}.{}".format(*sys.version_info) if TARGETS[name].for_this_python else "3.11"
     command += ["--python-version", version, "--implementation", "cp", "--abi", "cp" + version.replace(".", "")]
     # pip before 25 doesn't conclude from a newer platform that an older one fits as well.
-    for platform in ("manylinux_2_28", "manylinux_2_27", "manylinux_2_25", "manylinux_2_17", "manylinux2014"):
+    for platform in ("manylinux_2_28", "manylinux_2_27", "manylinux_2_25", "manylinux_2_17", "manylinux2014", "manylinux2010"):
         command += ["--platform", platform + "_x86_64"]
     command += ["--requirement", str(TOOLS / "pins" / TARGETS[name].pins)]
     if wheels:
@@ -360,6 +370,25 @@ def unpack_share(jobs, folder):
             wheel.close()
 
 
+def complete_libclang(_work, folder):
+    """Puts the library where .cargo/config.toml looks for it, beside the one header that a compiler brings itself and the
+    wheel lacks. A copy, since a system's next compiler keeps it elsewhere."""
+    import shutil
+    import subprocess
+
+    [library] = folder.glob("*.data/platlib/clang/native/libclang.so")
+    (folder / "lib").mkdir()
+    library.rename(folder / "lib" / "libclang.so")
+    shutil.rmtree(library.parents[3])
+    command = ["cc", "-print-file-name=include"]
+    try:
+        found = subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+        (folder / "include").mkdir()
+        shutil.copyfile(Path(found) / "stddef.h", folder / "include" / "stddef.h")
+    except (OSError, subprocess.CalledProcessError) as error:
+        raise Failure(f"the C compiler (cc) has no stddef.h: {error}\n`.tools/check build` says what is missing.")
+
+
 def complete_postgres(_work, folder):
     import shutil
 
@@ -451,6 +480,7 @@ def complete_training(_work, folder):
 
 # What is left to do after unpacking.
 COMPLETE = {
+    "libclang": complete_libclang,
     "postgres": complete_postgres,
     "node": complete_node,
     "agent-mjs": complete_agent_mjs,
@@ -519,7 +549,7 @@ def parse_arguments(arguments):
             names += GROUPS.get(argument, (argument,))
         else:
             raise Failure(f"there is no target {argument!r}.\nTargets: {', '.join(dict.fromkeys([*TARGETS, *GROUPS]))}.")
-    names = names or ["libtorch", "postgres"]
+    names = names or ["libtorch", "libclang", "postgres"]
     if "training" in names and sys.version_info[:2] != TORCH_PYTHON:
         wanted, found = ("{}.{}".format(*version) for version in (TORCH_PYTHON, sys.version_info))
         say(f"training: left out, since PyTorch's Python part is for Python {wanted} and this is {found}; its test is skipped")

@@ -5,25 +5,35 @@
 
 use std::{error, io};
 
+pub mod atlas;
 pub mod clean;
 mod color;
 pub mod compare;
+mod corners;
 pub mod field;
 pub mod glb;
+pub mod intersections;
 mod lattice;
 mod marching_cubes;
 pub mod normals;
 pub mod obj;
+mod overhang;
+mod parts;
 pub mod placement;
 pub mod ply;
 pub mod preview;
 pub mod quality;
+pub mod sight;
 pub mod simplify;
 pub mod stl;
 pub mod surface;
+pub mod texture;
 pub mod three_mf;
 pub mod topology;
+mod triangle_grid;
 mod vector;
+mod wall;
+mod webp;
 
 #[cfg(test)]
 mod fixtures;
@@ -90,6 +100,32 @@ pub enum MeshError {
         /// How many vertices there are.
         vertices: usize,
     },
+    /// There must be three texture coordinates for each triangle.
+    #[error("there are {count} {attribute} for {triangles} triangles")]
+    CornerLength {
+        /// `texture coordinates`.
+        attribute: &'static str,
+        /// How many triples there are.
+        count: usize,
+        /// How many there should be.
+        triangles: usize,
+    },
+    /// A corner of a triangle lies outside the texture, or nowhere.
+    #[error("triangle {triangle} has a texture coordinate outside 0..=1")]
+    TextureCoordinate {
+        /// The triangle's index.
+        triangle: usize,
+    },
+    /// The side of a texture lies outside the range of [`atlas::Atlas`].
+    #[error("a texture of {side_px} texels lies outside {min}..={max}")]
+    TextureSide {
+        /// As asked for.
+        side_px: u32,
+        /// The least allowed.
+        min: u32,
+        /// The most allowed.
+        max: u32,
+    },
     /// All vertices lie in one point, so that the mesh has no size to scale.
     #[error("all vertices lie in one point")]
     NoExtent,
@@ -120,9 +156,23 @@ pub enum WriteError {
     /// The 3MF package could not be put together or compressed; each step of that has a kind of error of its own.
     #[error("could not write the 3MF package")]
     ThreeMf(#[source] Box<dyn error::Error + Send + Sync>),
-    /// The preview could not be encoded.
-    #[error("could not encode the preview")]
+    /// The preview or the texture could not be encoded.
+    #[error("could not encode the picture")]
     Png(#[from] image::ImageError),
+    /// The turntable or the sketch could not be encoded.
+    #[error("could not encode {0} as WebP")]
+    WebP(&'static str),
+    /// A texture needs a colour for each of its texels.
+    #[error("there are {count} colours for {texels} texels")]
+    TexelColors {
+        /// How many there are.
+        count: usize,
+        /// How many there should be.
+        texels: usize,
+    },
+    /// The archive around an OBJ and its material could not be put together.
+    #[error("could not write the archive")]
+    Zip(#[from] zip::result::ZipError),
 }
 
 /// An axis-aligned box, in the units of the mesh it was taken from.
@@ -179,16 +229,20 @@ impl BoundingBox {
     }
 }
 
-/// A triangle mesh with a normal and perhaps a colour at each vertex.
+/// A triangle mesh with a normal and perhaps a colour at each vertex, and perhaps a texture and normals of their own at
+/// each corner of each triangle.
 ///
-/// A value of this type has at least one triangle, finite coordinates, indices in range, one normal (and one colour)
-/// for each position, and a positive extent.
+/// Vertices are welded, whatever their corners carry: where corners differ, writers split the vertex. A value of this type
+/// has at least one triangle, finite coordinates, indices in range, one normal (and one colour) for each position, three
+/// corners for each triangle, and a positive extent.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Mesh {
     positions: Vec<[f32; 3]>,
     normals: Vec<[f32; 3]>,
     colors: Option<Vec<[u8; 3]>>,
     triangles: Vec<[u32; 3]>,
+    texture: Option<texture::TextureMap>,
+    corner_normals: Option<Vec<[[f32; 3]; 3]>>,
 }
 
 impl Mesh {
@@ -235,6 +289,8 @@ impl Mesh {
             normals,
             colors,
             triangles,
+            texture: None,
+            corner_normals: None,
         })
     }
 
@@ -273,6 +329,37 @@ impl Mesh {
     #[must_use]
     pub fn triangles(&self) -> &[[u32; 3]] {
         &self.triangles
+    }
+
+    /// The picture on the surface, if there is one.
+    #[must_use]
+    pub fn texture(&self) -> Option<&texture::TextureMap> {
+        self.texture.as_ref()
+    }
+
+    /// A unit normal for each corner of each triangle, if the mesh has creases. Elsewhere [`Mesh::normals`] are meant.
+    #[must_use]
+    pub fn corner_normals(&self) -> Option<&[[[f32; 3]; 3]]> {
+        self.corner_normals.as_deref()
+    }
+
+    /// The mesh with a texture, in place of what it had.
+    ///
+    /// # Errors
+    /// [`MeshError::CornerLength`] unless there is one triple of coordinates for each triangle, and
+    /// [`MeshError::TextureCoordinate`] if one lies outside 0..=1.
+    pub fn with_texture(mut self, texture: texture::TextureMap) -> Result<Self, MeshError> {
+        texture.check(self.triangles.len())?;
+        self.texture = Some(texture);
+        Ok(self)
+    }
+
+    /// The mesh with its edges sharp where its faces meet at more than `angle_deg` degrees
+    /// (see [`normals::crease_normals`]).
+    #[must_use]
+    pub fn with_creases(mut self, angle_deg: f32) -> Self {
+        self.corner_normals = normals::crease_normals(&self.positions, &self.triangles, angle_deg);
+        self
     }
 
     /// The box around the positions.

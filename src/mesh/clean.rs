@@ -1,9 +1,9 @@
 //! Drops specks: pieces of the surface that enclose next to nothing beside the largest one.
 
 use super::{
+    parts::parts,
     surface::{Surface, compact},
     topology::Topology,
-    vector,
 };
 
 /// What counts as a speck.
@@ -21,15 +21,55 @@ impl Default for CleanOptions {
     }
 }
 
+/// Dropped specks of less than this share of the volume, all together, can be no part of the object.
+const HARMLESS_VOLUME_SHARE: f64 = 1e-3;
+
+/// A dropped speck that is shorter than this share of the longest side can be no part of the object.
+const HARMLESS_SIZE_SHARE: f64 = 0.02;
+
 /// What was dropped.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct CleanReport {
     /// Components that remain.
     pub components_kept: usize,
-    /// Specks that were dropped.
+    /// Specks that were dropped: bodies of their own.
     pub components_dropped: usize,
-    /// The share of all enclosed volume that was dropped, 0 to 1.
+    /// Small hollows inside of a body that were filled.
+    pub hollows_filled: usize,
+    /// The share of all bodies' volume that the specks had, 0 to 1.
     pub volume_share_dropped: f64,
+    /// The longest side of the largest speck, as a share of the longest side of what remains.
+    pub largest_dropped: f64,
+}
+
+impl CleanReport {
+    /// What a person should know of it: nothing, unless what went could have been a part of the object.
+    #[must_use]
+    pub fn warning(&self) -> Option<String> {
+        let Self {
+            components_kept: _,
+            components_dropped,
+            hollows_filled: _,
+            volume_share_dropped,
+            largest_dropped,
+        } = *self;
+        let is_harmless =
+            volume_share_dropped <= HARMLESS_VOLUME_SHARE && largest_dropped <= HARMLESS_SIZE_SHARE;
+        if components_dropped == 0 || is_harmless {
+            return None;
+        }
+        let volume = volume_share_dropped * 100.0;
+        let size = largest_dropped * 100.0;
+        Some(if components_dropped == 1 {
+            format!(
+                "A loose piece was removed: {volume:.2}% of the volume, as long as {size:.1}% of the whole."
+            )
+        } else {
+            format!(
+                "{components_dropped} loose pieces were removed: {volume:.2}% of the volume, the largest as long as {size:.1}% of the whole."
+            )
+        })
+    }
 }
 
 /// Drops the specks of a closed surface and says how much went, and how what remains hangs together.
@@ -40,34 +80,51 @@ pub struct CleanReport {
 pub fn drop_specks(surface: Surface, options: CleanOptions) -> (Surface, Topology, CleanReport) {
     let CleanOptions { speck_share } = options;
     let topology = Topology::of(surface.positions().len(), surface.triangles());
-    if topology.components == 1 {
-        let report = CleanReport {
-            components_kept: 1,
-            components_dropped: 0,
-            volume_share_dropped: 0.0,
-        };
-        return (surface, topology, report);
-    }
-    let volumes = enclosed_volumes(&surface, &topology);
-    let largest = volumes.iter().copied().fold(0.0, f64::max);
-    let is_kept: Vec<bool> = volumes
-        .iter()
-        .map(|&volume| volume >= speck_share * largest)
-        .collect();
-    let (mut total, mut dropped) = (0.0, 0.0);
-    for (&volume, &is_kept) in volumes.iter().zip(&is_kept) {
-        total += volume;
-        dropped += if is_kept { 0.0 } else { volume };
-    }
-    let kept = is_kept.iter().filter(|&&is_kept| is_kept).count();
-    let report = CleanReport {
-        components_kept: kept,
-        components_dropped: volumes.len() - kept,
-        volume_share_dropped: if total > 0.0 { dropped / total } else { 0.0 },
+    let mut report = CleanReport {
+        components_kept: topology.components,
+        components_dropped: 0,
+        hollows_filled: 0,
+        volume_share_dropped: 0.0,
+        largest_dropped: 0.0,
     };
-    if report.components_dropped == 0 {
+    if topology.components == 1 {
         return (surface, topology, report);
     }
+    let parts = parts(surface.positions(), surface.triangles(), &topology);
+    let largest = parts
+        .iter()
+        .map(|part| part.volume.abs())
+        .fold(0.0, f64::max);
+    let (mut bodies, mut dropped, mut longest_dropped) = (0.0, 0.0, 0.0f64);
+    let mut is_kept = Vec::with_capacity(parts.len());
+    for part in &parts {
+        let stays = part.volume.abs() >= speck_share * largest;
+        is_kept.push(stays);
+        bodies += part.volume.max(0.0);
+        match (stays, part.volume < 0.0) {
+            (true, _) => {}
+            (false, true) => report.hollows_filled += 1,
+            (false, false) => {
+                report.components_dropped += 1;
+                dropped += part.volume;
+                longest_dropped = longest_dropped.max(part.longest_side);
+            }
+        }
+    }
+    report.components_kept -= report.components_dropped + report.hollows_filled;
+    if report.components_kept == topology.components {
+        return (surface, topology, report);
+    }
+    let surface = with_components(surface, &topology, &is_kept);
+    report.volume_share_dropped = if bodies > 0.0 { dropped / bodies } else { 0.0 };
+    // A surface always has an extent.
+    report.largest_dropped = longest_dropped / surface.bounding_box().longest_side();
+    let topology = Topology::of(surface.positions().len(), surface.triangles());
+    (surface, topology, report)
+}
+
+/// The components that are kept, the largest one among them.
+fn with_components(surface: Surface, topology: &Topology, is_kept: &[bool]) -> Surface {
     let (positions, triangles) = surface.into_parts();
     let triangles: Vec<_> = triangles
         .into_iter()
@@ -81,25 +138,8 @@ pub fn drop_specks(surface: Surface, options: CleanOptions) -> (Surface, Topolog
         .iter()
         .map(|&vertex| positions[vertex as usize])
         .collect();
-    let surface = Surface::new(positions, compacted.triangles)
-        .expect("the largest component of a surface is a surface");
-    let topology = Topology::of(surface.positions().len(), surface.triangles());
-    (surface, topology, report)
-}
-
-/// The volume that each component encloses, whichever way it faces.
-fn enclosed_volumes(surface: &Surface, topology: &Topology) -> Vec<f64> {
-    let mut volumes = vec![0.0; topology.components];
-    for (&triangle, &component) in surface
-        .triangles()
-        .iter()
-        .zip(&topology.component_of_triangle)
-    {
-        let corners = vector::corners(surface.positions(), triangle);
-        volumes[component as usize] +=
-            vector::dot(corners[0], vector::cross(corners[1], corners[2])) / 6.0;
-    }
-    volumes.into_iter().map(f64::abs).collect()
+    Surface::new(positions, compacted.triangles)
+        .expect("the largest component of a surface is a surface")
 }
 
 #[cfg(test)]
@@ -115,12 +155,25 @@ mod tests {
         })
     }
 
+    fn hollow(radius: f32) -> Surface {
+        fixtures::surface(64, move |p| {
+            let distance = fixtures::distance(p, [0.0; 3]);
+            (0.8 - distance).min(distance - radius)
+        })
+    }
+
     #[test]
     fn a_speck_goes_and_is_reported() {
         let surface = spheres(0.04);
         let (cleaned, topology, report) = drop_specks(surface.clone(), CleanOptions::default());
         assert_eq!((report.components_kept, report.components_dropped), (1, 1));
+        assert_eq!(report.hollows_filled, 0);
         assert!(report.volume_share_dropped > 0.0 && report.volume_share_dropped < 1e-3);
+        // A ball of 0.08 beside one of 1, drawn by samples that lie 0.03 apart.
+        assert!(
+            (0.05..0.085).contains(&report.largest_dropped),
+            "{report:?}"
+        );
         assert!(cleaned.triangles().len() < surface.triangles().len());
         assert!(cleaned.bounding_box().max[0] < 0.2, "the speck lay at 0.6");
         let anew = Topology::of(cleaned.positions().len(), cleaned.triangles());
@@ -139,12 +192,53 @@ mod tests {
     }
 
     #[test]
-    fn a_hollow_stays_if_it_is_large() {
-        let hollow = fixtures::surface(48, |p| {
-            let distance = fixtures::distance(p, [0.0; 3]);
-            (0.8 - distance).min(distance - 0.4)
-        });
-        let (_, _, report) = drop_specks(hollow, CleanOptions::default());
-        assert_eq!((report.components_kept, report.components_dropped), (2, 0));
+    fn a_hollow_stays_if_it_is_large_and_is_filled_if_it_is_small() {
+        let (_, _, report) = drop_specks(hollow(0.4), CleanOptions::default());
+        assert_eq!((report.components_kept, report.hollows_filled), (2, 0));
+        let (filled, _, report) = drop_specks(hollow(0.06), CleanOptions::default());
+        assert_eq!((report.components_kept, report.hollows_filled), (1, 1));
+        assert_eq!(
+            (report.components_dropped, report.volume_share_dropped),
+            (0, 0.0)
+        );
+        assert_eq!(report.warning(), None);
+        let solid = fixtures::surface(64, |p| 0.8 - fixtures::distance(p, [0.0; 3]));
+        assert_eq!(filled.triangles().len(), solid.triangles().len());
+    }
+
+    #[test]
+    fn only_what_could_have_been_a_part_is_warned_of() {
+        let report = CleanReport {
+            components_kept: 1,
+            components_dropped: 1,
+            hollows_filled: 2,
+            volume_share_dropped: 0.0001,
+            largest_dropped: 0.015,
+        };
+        assert_eq!(report.warning(), None);
+        let long = CleanReport {
+            largest_dropped: 0.083,
+            ..report
+        };
+        assert_eq!(
+            long.warning().as_deref(),
+            Some("A loose piece was removed: 0.01% of the volume, as long as 8.3% of the whole.")
+        );
+        let many = CleanReport {
+            components_dropped: 40,
+            volume_share_dropped: 0.012,
+            ..report
+        };
+        assert_eq!(
+            many.warning().as_deref(),
+            Some(
+                "40 loose pieces were removed: 1.20% of the volume, the largest as long as 1.5% of the whole."
+            )
+        );
+        let none = CleanReport {
+            components_dropped: 0,
+            ..long
+        };
+        assert_eq!(none.warning(), None);
     }
 }

@@ -25,6 +25,7 @@ use super::{
 
 use grid::{axis, coarse_step, crosses, crosses_any};
 
+mod coarse;
 mod grid;
 #[cfg(test)]
 mod tests;
@@ -120,6 +121,8 @@ pub struct FieldSampler {
     /// Coordinates of the finest grid along an axis.
     axis: Vec<f32>,
     lattice: Lattice,
+    /// The level before this one.
+    coarse: Option<Lattice>,
     phase: Phase,
     /// Samples of the current level asked for, in the order asked.
     pending: Vec<Slot>,
@@ -150,6 +153,7 @@ impl FieldSampler {
             options,
             axis: axis(samples),
             lattice: Lattice::new(samples, coarse_step(samples)),
+            coarse: None,
             phase: Phase::Level,
             pending: Vec::new(),
             supplied: 0,
@@ -333,6 +337,7 @@ impl FieldSampler {
             }
         }
         self.ask_corners_of_level(Some(&coarse));
+        self.coarse = Some(coarse);
     }
 
     /// Asks for the corners of all cells of the level that the next coarser one did not know.

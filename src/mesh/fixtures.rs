@@ -4,6 +4,7 @@ use super::{
     Mesh, MeshError,
     field::{FieldOptions, FieldSampler, Resolution},
     surface::Surface,
+    texture::TextureMap,
 };
 
 pub(super) type Field = Box<dyn Fn([f32; 3]) -> f32>;
@@ -114,4 +115,21 @@ pub(super) fn cube() -> Mesh {
         .collect();
     let surface = Surface::new(positions, triangles).expect("a cube is a surface");
     Mesh::from_surface(surface, None).expect("the parts fit")
+}
+
+/// A grey texture of one texel, all of whose corners are at different places.
+pub(super) fn texture(triangles: usize) -> TextureMap {
+    let step = 1.0 / (3 * triangles) as f32;
+    let uv = |corner: usize| [corner as f32 * step, 1.0 - corner as f32 * step];
+    let mut png = std::io::Cursor::new(Vec::new());
+    image::RgbImage::from_pixel(1, 1, image::Rgb([128; 3]))
+        .write_to(&mut png, image::ImageFormat::Png)
+        .expect("encodes");
+    TextureMap {
+        uvs: (0..triangles)
+            .map(|triangle| std::array::from_fn(|corner| uv(3 * triangle + corner)))
+            .collect(),
+        side_px: 1,
+        png: png.into_inner().into(),
+    }
 }

@@ -1,8 +1,12 @@
-//! Vertex normals from positions and triangles.
+//! Normals from positions and triangles: of vertices, and of corners where edges are sharp.
 
 use std::f32::consts::{FRAC_PI_2, PI};
 
 use super::vector::{self, cross, dot, sub};
+
+mod crease;
+
+pub use crease::{CREASE_DEG, crease_normals};
 
 /// One unit normal for each vertex: the mean of the normals of the triangles around it, weighted by their angle at the
 /// vertex, so that a face cut in two counts once, and by their area, so that the slivers of an iso-surface, whose own
@@ -14,23 +18,31 @@ pub fn vertex_normals(positions: &[[f32; 3]], triangles: &[[u32; 3]]) -> Vec<[f3
     // In single precision, as positions are: a sum over a dozen of triangles loses next to nothing.
     let mut sums = vec![[0.0; 3]; positions.len()];
     for &triangle in triangles {
-        let [a, b, c] = triangle.map(|vertex| positions[vertex as usize]);
-        let (to_b, to_c) = (sub(b, a), sub(c, a));
-        // As long as twice the area, which is the sine of each angle times the lengths of the sides beside it.
-        let normal = cross(to_b, to_c);
-        let area = dot(normal, normal).sqrt();
-        let at_a = angle(area, dot(to_b, to_c));
-        let at_b = angle(area, dot(to_b, sub(b, c)));
-        for (vertex, angle) in triangle.into_iter().zip([at_a, at_b, PI - at_a - at_b]) {
+        for (vertex, normal) in triangle
+            .into_iter()
+            .zip(weighted_corners(positions, triangle))
+        {
             let sum = &mut sums[vertex as usize];
             for (sum, along) in sum.iter_mut().zip(normal) {
-                *sum += along * angle;
+                *sum += along;
             }
         }
     }
     sums.into_iter()
         .map(|sum| vector::narrow(vector::unit(vector::wide(sum)).unwrap_or([0.0, 1.0, 0.0])))
         .collect()
+}
+
+/// What a triangle adds to the normal at each of its corners: its own, as long as twice its area times the angle there.
+fn weighted_corners(positions: &[[f32; 3]], triangle: [u32; 3]) -> [[f32; 3]; 3] {
+    let [a, b, c] = triangle.map(|vertex| positions[vertex as usize]);
+    let (to_b, to_c) = (sub(b, a), sub(c, a));
+    // As long as twice the area, which is the sine of each angle times the lengths of the sides beside it.
+    let normal = cross(to_b, to_c);
+    let area = dot(normal, normal).sqrt();
+    let at_a = angle(area, dot(to_b, to_c));
+    let at_b = angle(area, dot(to_b, sub(b, c)));
+    [at_a, at_b, PI - at_a - at_b].map(|angle| normal.map(|along| along * angle))
 }
 
 /// The arc tangent of 0 to 1 over its argument, in even powers: Abramowitz and Stegun, 4.4.49.

@@ -2,9 +2,6 @@
 
 use super::{Mesh, vector};
 
-/// The longest side of a mesh for printing if the client names none: fits every common printer's bed.
-pub const PRINT_SIZE_MM: f64 = 100.0;
-
 const MILLIMETERS_PER_METER: f64 = 1000.0;
 
 /// The kinds of frame that formats stand in.
@@ -21,8 +18,8 @@ pub enum Frame {
 pub struct Placement {
     /// The frame of the format.
     pub frame: Frame,
-    /// Length of the longest side in millimetres. Without it 1 m in a scene and [`PRINT_SIZE_MM`] in print.
-    pub size_mm: Option<f64>,
+    /// Length of the longest side in millimetres.
+    pub size_mm: f64,
 }
 
 /// Moves, turns and scales a mesh in the modelling frame (+Y up, the camera on +Z) into the frame of a file.
@@ -33,15 +30,14 @@ pub struct Placement {
 pub fn place(mesh: &Mesh, placement: Placement) -> Mesh {
     let Placement { frame, size_mm } = placement;
     assert!(
-        size_mm.is_none_or(|size| size.is_finite() && size > 0.0),
+        size_mm.is_finite() && size_mm > 0.0,
         "sizes are checked where options are parsed"
     );
     let bounds = mesh.bounding_box();
     let (center, size) = (bounds.center(), bounds.size());
-    let longest = match (frame, size_mm) {
-        (Frame::Scene, None) => 1.0,
-        (Frame::Scene, Some(size)) => size / MILLIMETERS_PER_METER,
-        (Frame::Print, size) => size.unwrap_or(PRINT_SIZE_MM),
+    let longest = match frame {
+        Frame::Scene => size_mm / MILLIMETERS_PER_METER,
+        Frame::Print => size_mm,
     };
     // A mesh always has an extent.
     let scale = longest / bounds.longest_side();
@@ -58,15 +54,18 @@ pub fn place(mesh: &Mesh, placement: Placement) -> Mesh {
         let [x, y, z] = vector::sub(vector::wide(position), center);
         vector::narrow(vector::scale(turn([x, y + lift, z]), scale))
     });
+    let turn_normal = |normal: [f32; 3]| vector::narrow(turn(vector::wide(normal)));
+    let corner_normals = mesh.corner_normals().map(|triangles| {
+        let turned = triangles.iter().map(|corners| corners.map(turn_normal));
+        turned.collect()
+    });
     Mesh {
         positions: positions.collect(),
-        normals: mesh
-            .normals()
-            .iter()
-            .map(|&normal| vector::narrow(turn(vector::wide(normal))))
-            .collect(),
+        normals: mesh.normals().iter().copied().map(turn_normal).collect(),
         colors: mesh.colors.clone(),
         triangles: mesh.triangles.clone(),
+        texture: mesh.texture.clone(),
+        corner_normals,
     }
 }
 
@@ -96,7 +95,7 @@ mod tests {
 
     #[test]
     fn a_scene_is_centred_with_a_longest_side_of_one_metre_or_as_asked() {
-        for (size_mm, expected) in [(None, 1.0), (Some(250.0), 0.25)] {
+        for (size_mm, expected) in [(1000.0, 1.0), (250.0, 0.25)] {
             let bounds = place(
                 &body(),
                 Placement {
@@ -118,7 +117,7 @@ mod tests {
 
     #[test]
     fn a_print_rests_on_the_bed_in_millimetres_facing_front() {
-        for (size_mm, expected) in [(None, PRINT_SIZE_MM), (Some(42.0), 42.0)] {
+        for size_mm in [100.0, 42.0] {
             let mesh = place(
                 &body(),
                 Placement {
@@ -127,7 +126,7 @@ mod tests {
                 },
             );
             let bounds = mesh.bounding_box();
-            assert_close(bounds.longest_side(), expected);
+            assert_close(bounds.longest_side(), size_mm);
             assert_eq!(bounds.min[2], 0.0, "rests on the bed exactly");
             assert_close(bounds.center()[0], 0.0);
             assert_close(bounds.center()[1], 0.0);
@@ -142,7 +141,7 @@ mod tests {
                 .min_by(|a, b| a[1].total_cmp(&b[1]))
                 .expect("has vertices");
             assert!(
-                f64::from(front[0].abs()) < 0.2 * expected,
+                f64::from(front[0].abs()) < 0.2 * size_mm,
                 "the foremost point belongs to the bump"
             );
         }
@@ -155,7 +154,7 @@ mod tests {
                 &body(),
                 Placement {
                     frame,
-                    size_mm: None,
+                    size_mm: 1000.0,
                 },
             );
             let report = quality::assess(&mesh);
@@ -171,13 +170,33 @@ mod tests {
     }
 
     #[test]
+    fn creases_and_textures_come_along() {
+        let texture = fixtures::texture(12);
+        let cube = fixtures::cube().with_creases(40.0);
+        let cube = cube.with_texture(texture.clone()).expect("fits");
+        let placed = place(
+            &cube,
+            Placement {
+                frame: Frame::Print,
+                size_mm: 1000.0,
+            },
+        );
+        assert_eq!(placed.texture(), Some(&texture));
+        let before = cube.corner_normals().expect("a cube has creases");
+        let after = placed.corner_normals().expect("they stay");
+        for ([x, y, z], turned) in before.as_flattened().iter().zip(after.as_flattened()) {
+            assert_eq!([*x, -z, *y], *turned);
+        }
+    }
+
+    #[test]
     #[should_panic(expected = "sizes are checked")]
     fn a_size_of_zero_is_a_programming_error() {
         let _ = place(
             &fixtures::cube(),
             Placement {
                 frame: Frame::Print,
-                size_mm: Some(0.0),
+                size_mm: 0.0,
             },
         );
     }

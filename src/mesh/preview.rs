@@ -7,12 +7,17 @@ use image::{ExtendedColorType, ImageEncoder, codecs::png::PngEncoder};
 use super::{
     Mesh, WriteError,
     color::{SrgbEncoder, linear_of_srgb},
-    vector::{self, Vector, dot},
+    surface::Surface,
+    vector::{self, dot},
+    webp,
 };
 
+use camera::Camera;
 use canvas::{Canvas, NO_TRIANGLE, OFFSETS, Pixel, Projected, SAMPLES, weights};
 
+mod camera;
 mod canvas;
+pub mod turntable;
 
 /// How to look at a mesh.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -42,11 +47,8 @@ impl Default for PreviewOptions {
     }
 }
 
-/// Half of the camera's field of view: a long lens, as for a portrait of a thing.
-const HALF_VIEW_DEG: f64 = 14.0;
-
-/// The mesh fills this share of the picture.
-const FILL: f64 = 0.9;
+/// Six pixels for each cell of the coarsest grid: a larger sketch shows no more.
+const SKETCH_SIDE_PX: u32 = 192;
 
 /// A mesh without colours is drawn in this linear grey, the sRGB byte 204.
 const BARE_COLOR: [f32; 3] = [0.604; 3];
@@ -71,16 +73,14 @@ pub fn render(mesh: &Mesh, options: &PreviewOptions) -> Vec<u8> {
         "angles are numbers"
     );
     let camera = Camera::turned(f64::from(azimuth_deg), f64::from(elevation_deg));
+    let vertices = camera.fill(mesh, side_px);
+    drawn(&Shader::new(mesh, &vertices, &camera), side_px)
+}
+
+/// Draws a mesh with its vertices where they lie on the canvas; as [`render`].
+fn drawn(shader: &Shader, side_px: u32) -> Vec<u8> {
     let side = side_px as usize;
-    let vertices = camera.project(mesh, side as f64);
-    let shader = Shader {
-        mesh,
-        vertices: &vertices,
-        light: &Light::of(&camera),
-        linear: linear_of_srgb(),
-        encoder: SrgbEncoder::get(),
-    };
-    let canvas = Canvas::drawn(side, &vertices, mesh.triangles());
+    let canvas = Canvas::drawn(side, shader.vertices, shader.mesh.triangles());
     let mut pixels = vec![0; 4 * side * side];
     for (index, (bytes, pixel)) in pixels
         .as_chunks_mut::<4>()
@@ -119,63 +119,19 @@ pub fn png(mesh: &Mesh, options: &PreviewOptions) -> Result<Vec<u8>, WriteError>
     Ok(file.into_inner())
 }
 
-/// Unit vectors of the camera in the frame of the mesh.
-struct Camera {
-    right: Vector,
-    up: Vector,
-    /// From the mesh to the camera.
-    back: Vector,
-}
-
-impl Camera {
-    fn turned(azimuth_deg: f64, elevation_deg: f64) -> Self {
-        let (azimuth, elevation) = (azimuth_deg.to_radians(), elevation_deg.to_radians());
-        let back = [
-            azimuth.sin() * elevation.cos(),
-            elevation.sin(),
-            azimuth.cos() * elevation.cos(),
-        ];
-        let right = [azimuth.cos(), 0.0, -azimuth.sin()];
-        Self {
-            right,
-            up: vector::cross(back, right),
-            back,
-        }
-    }
-
-    /// Projects the vertices so that they fill a square canvas of `side` pixels.
-    fn project(&self, mesh: &Mesh, side: f64) -> Vec<Projected> {
-        let center = vector::narrow(mesh.bounding_box().center());
-        let centered = || {
-            mesh.positions()
-                .iter()
-                .map(|&[x, y, z]| [x - center[0], y - center[1], z - center[2]])
-        };
-        let radius = centered()
-            .map(|position| dot(position, position))
-            .fold(0.0, f32::max)
-            .sqrt();
-        let distance = radius / HALF_VIEW_DEG.to_radians().sin() as f32;
-        let [right, up, back] = [self.right, self.up, self.back].map(vector::narrow);
-        let (mut min, mut max) = ([f32::INFINITY; 2], [f32::NEG_INFINITY; 2]);
-        let mut vertices: Vec<_> = centered()
-            .map(|position| {
-                let nearness = distance / (distance - dot(position, back));
-                let x = dot(position, right) * nearness;
-                let y = -dot(position, up) * nearness;
-                min = [min[0].min(x), min[1].min(y)];
-                max = [max[0].max(x), max[1].max(y)];
-                Projected { x, y, nearness }
-            })
-            .collect();
-        let scale = (FILL * side) as f32 / (max[0] - min[0]).max(max[1] - min[1]);
-        let middle = [0, 1].map(|axis| side as f32 / 2.0 - scale * (min[axis] + max[axis]) / 2.0);
-        for vertex in &mut vertices {
-            vertex.x = middle[0] + scale * vertex.x;
-            vertex.y = middle[1] + scale * vertex.y;
-        }
-        vertices
-    }
+/// Draws a surface that is still coarse as a WebP file of two or three kilobytes, in grey and from where
+/// [`PreviewOptions::default`] looks.
+///
+/// # Errors
+/// [`WriteError::WebP`] if encoding fails.
+pub fn sketch(surface: Surface) -> Result<Vec<u8>, WriteError> {
+    let mesh = Mesh::from_surface(surface, None).expect("a surface without colours is a mesh");
+    let options = PreviewOptions {
+        side_px: SKETCH_SIDE_PX,
+        ..PreviewOptions::default()
+    };
+    let pixels = render(&mesh, &options);
+    Ok(webp::encode(&pixels, SKETCH_SIDE_PX, SKETCH_SIDE_PX)?.to_vec())
 }
 
 /// A soft studio: a key light above and left of the camera, a fill light at its right, light from the sky.
@@ -221,12 +177,44 @@ impl Light {
 struct Shader<'a> {
     mesh: &'a Mesh,
     vertices: &'a [Projected],
-    light: &'a Light,
+    light: Light,
     linear: [f32; 256],
     encoder: &'static SrgbEncoder,
+    /// The linear colour of each vertex in this light, or none if every pixel is lit by itself.
+    lit: Option<Vec<[f32; 3]>>,
 }
 
-impl Shader<'_> {
+impl<'a> Shader<'a> {
+    fn new(mesh: &'a Mesh, vertices: &'a [Projected], camera: &Camera) -> Self {
+        Self {
+            mesh,
+            vertices,
+            light: Light::of(camera),
+            linear: linear_of_srgb(),
+            encoder: SrgbEncoder::get(),
+            lit: None,
+        }
+    }
+
+    /// Lights the vertices and mixes their colours (Gouraud, 1971): less work where triangles are of few pixels.
+    fn with_lit_vertices(mut self) -> Self {
+        let normals = self.mesh.normals().iter();
+        let lit = normals.enumerate().map(|(vertex, &normal)| {
+            let light = self.light.on(normal);
+            self.color_of_vertex(vertex)
+                .map(|channel| (channel * light).min(1.0))
+        });
+        self.lit = Some(lit.collect());
+        self
+    }
+
+    /// The linear colour of a vertex.
+    fn color_of_vertex(&self, vertex: usize) -> [f32; 3] {
+        self.mesh.colors().map_or(BARE_COLOR, |colors| {
+            colors[vertex].map(|byte| self.linear[usize::from(byte)])
+        })
+    }
+
     /// The pixel of a linear colour.
     fn bytes(&self, [red, green, blue]: [f32; 3], alpha: u8) -> [u8; 4] {
         let byte = |channel| self.encoder.byte(channel);
@@ -276,19 +264,18 @@ impl Shader<'_> {
             let along = |axis: usize| (u * a[axis] + v * b[axis] + w * c[axis]) * share;
             [along(0), along(1), along(2)]
         };
+        if let Some(lit) = &self.lit {
+            return mix(lit[a], lit[b], lit[c]);
+        }
         let normals = self.mesh.normals();
         let normal = mix(normals[a], normals[b], normals[c]);
         let unit = 1.0 / dot(normal, normal).sqrt().max(f32::MIN_POSITIVE);
         let light = self.light.on(normal.map(|along| along * unit));
-        let color = match self.mesh.colors() {
-            Some(colors) => {
-                let linear = |vertex: usize| {
-                    let [red, green, blue] = colors[vertex].map(usize::from);
-                    [self.linear[red], self.linear[green], self.linear[blue]]
-                };
-                mix(linear(a), linear(b), linear(c))
-            }
-            None => BARE_COLOR,
+        let color = if self.mesh.colors().is_some() {
+            let [a, b, c] = [a, b, c].map(|vertex| self.color_of_vertex(vertex));
+            mix(a, b, c)
+        } else {
+            BARE_COLOR
         };
         color.map(|channel| (channel * light).min(1.0))
     }

@@ -1,6 +1,14 @@
 //! What a mesh says of itself: closedness, parts, measures, and warnings in plain words.
 
-use super::{BoundingBox, Mesh, topology::Topology, vector};
+use super::{
+    BoundingBox, Mesh,
+    intersections::{self, Intersections},
+    overhang,
+    parts::parts,
+    topology::Topology,
+    triangle_grid::TriangleGrid,
+    vector, wall,
+};
 
 /// The report on one mesh. Lengths are in the mesh's own unit: metres for a mesh placed in a scene.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,6 +29,13 @@ pub struct Quality {
     pub vertices: usize,
     /// How many triangles.
     pub triangles: usize,
+    /// Pairs of triangles that cut through each other, counted up to a thousand.
+    pub self_intersections: Intersections,
+    /// How thick the thinnest wall is: a hundredth of the surface may lie on a thinner one. 0 if it has no inside.
+    pub thinnest_wall: f64,
+    /// The share of the area, 0 to 1, that a printer has to hold up when the mesh stands on its lowest point: what faces
+    /// down more than 45 degrees from upright and does not rest on the bed. +Y is up.
+    pub overhang_share: f64,
     /// What a person should know before using the mesh; empty if all is well.
     pub warnings: Vec<String>,
 }
@@ -28,43 +43,79 @@ pub struct Quality {
 /// A side shorter than this share of the longest one makes a mesh flat: a card rather than a body.
 const FLAT_SHARE: f64 = 0.02;
 
+/// More pairs of triangles that cut each other than this are not counted: the mesh is of no use then.
+const INTERSECTIONS_MAX: usize = 1_000;
+
+/// What is known already of a mesh that is to be measured.
+#[derive(Debug, Clone, Copy)]
+pub struct Known<'a> {
+    /// How its triangles hang together.
+    pub topology: &'a Topology,
+    /// Where it cuts through itself; counted if not known. [`Intersections::NONE`] for what was extracted from a field.
+    pub self_intersections: Option<Intersections>,
+}
+
 /// Measures a mesh.
 #[must_use]
 pub fn assess(mesh: &Mesh) -> Quality {
-    assess_as(
-        mesh,
-        &Topology::of(mesh.positions().len(), mesh.triangles()),
-    )
+    let topology = Topology::of(mesh.positions().len(), mesh.triangles());
+    let known = Known {
+        topology: &topology,
+        self_intersections: None,
+    };
+    assess_as(mesh, known)
 }
 
-/// Measures a mesh of which is known how its triangles hang together.
+/// Measures a mesh of which something is known.
 #[must_use]
-pub fn assess_as(mesh: &Mesh, topology: &Topology) -> Quality {
-    let (mut volume, mut surface_area) = (0.0, 0.0);
-    // Tetrahedra over the middle of the mesh: over a far origin their volumes would cancel out badly.
-    let center = mesh.bounding_box().center();
-    for &triangle in mesh.triangles() {
-        let corners = vector::corners(mesh.positions(), triangle);
-        surface_area += vector::length(vector::twice_area(corners)) / 2.0;
-        let [a, b, c] = corners.map(|corner| vector::sub(corner, center));
-        volume += vector::dot(a, vector::cross(b, c)) / 6.0;
-    }
+pub fn assess_as(mesh: &Mesh, known: Known<'_>) -> Quality {
+    let Known {
+        topology,
+        self_intersections,
+    } = known;
+    let (positions, triangles) = (mesh.positions(), mesh.triangles());
+    let by_itself = || {
+        let parts = parts(positions, triangles, topology);
+        (parts, area(mesh), overhang::share(positions, triangles))
+    };
+    let among_others = || {
+        let grid = TriangleGrid::new(positions, triangles);
+        let count = || intersections::count(&grid, INTERSECTIONS_MAX);
+        rayon::join(
+            || self_intersections.unwrap_or_else(count),
+            || wall::thinnest(&grid),
+        )
+    };
+    let ((parts, surface_area, overhang_share), (self_intersections, thinnest_wall)) =
+        rayon::join(by_itself, among_others);
     let mut quality = Quality {
         watertight: topology.is_watertight(),
         manifold: topology.is_manifold(),
         components: topology.components,
-        volume,
+        volume: parts.iter().map(|part| part.volume).sum(),
         surface_area,
         bounding_box: mesh.bounding_box(),
-        vertices: mesh.positions().len(),
-        triangles: mesh.triangles().len(),
+        vertices: positions.len(),
+        triangles: triangles.len(),
+        self_intersections,
+        thinnest_wall,
+        overhang_share,
         warnings: Vec::new(),
     };
-    quality.warnings = warnings(&quality, topology);
+    let hollows = parts.iter().filter(|part| part.volume < 0.0).count();
+    quality.warnings = warnings(&quality, topology, hollows);
     quality
 }
 
-fn warnings(quality: &Quality, topology: &Topology) -> Vec<String> {
+fn area(mesh: &Mesh) -> f64 {
+    mesh.triangles()
+        .iter()
+        .map(|&triangle| vector::corners(mesh.positions(), triangle))
+        .map(|corners| vector::length(vector::twice_area(corners)) / 2.0)
+        .sum()
+}
+
+fn warnings(quality: &Quality, topology: &Topology, hollows: usize) -> Vec<String> {
     let mut warnings = Vec::new();
     if topology.open_edges > 0 {
         warnings.push(format!(
@@ -105,9 +156,17 @@ fn warnings(quality: &Quality, topology: &Topology) -> Vec<String> {
     if quality.watertight && quality.volume <= 0.0 {
         warnings.push("The mesh is inside out: its triangles face inward.".to_owned());
     }
+    warnings.extend(cuts_itself(quality.self_intersections));
     if quality.components > 1 {
+        // Of an open or turned mesh one can't tell.
+        let hollows = match hollows {
+            1.. if !quality.watertight || quality.volume <= 0.0 => String::new(),
+            0 => String::new(),
+            1 => "; 1 of them is a hollow inside".to_owned(),
+            _ => format!("; {hollows} of them are hollows inside"),
+        };
         warnings.push(format!(
-            "The mesh has {} separate parts.",
+            "The mesh has {} separate parts{hollows}.",
             quality.components
         ));
     }
@@ -120,6 +179,19 @@ fn warnings(quality: &Quality, topology: &Topology) -> Vec<String> {
         );
     }
     warnings
+}
+
+fn cuts_itself(found: Intersections) -> Option<String> {
+    let Intersections { pairs, is_complete } = found;
+    let where_to = match (pairs, is_complete) {
+        (0, _) => return None,
+        (1, true) => "one place".to_owned(),
+        (_, true) => format!("{pairs} places"),
+        (_, false) => format!("at least {pairs} places"),
+    };
+    Some(format!(
+        "The surface cuts through itself in {where_to}: before printing, let the slicing program mend it, or ask for more triangles."
+    ))
 }
 
 #[cfg(test)]
@@ -195,5 +267,69 @@ mod tests {
         let quality = assess(&fixtures::colored(64, fixtures::two_spheres()));
         assert_eq!(quality.components, 2);
         assert_eq!(quality.warnings, ["The mesh has 2 separate parts."]);
+    }
+
+    #[test]
+    fn hollows_are_told_from_other_parts() {
+        let mesh = fixtures::colored(64, |p| {
+            let ball = |center, radius| radius - fixtures::distance(p, center);
+            let hollows = ball([-0.3, 0.0, 0.0], 0.2).max(ball([0.3, 0.0, 0.0], 0.2));
+            50.0 * ball([0.0; 3], 0.8).min(-hollows)
+        });
+        let quality = assess(&mesh);
+        assert_eq!(
+            quality.warnings,
+            ["The mesh has 3 separate parts; 2 of them are hollows inside."]
+        );
+        let solid = |radius: f64| 4.0 / 3.0 * PI * radius.powi(3);
+        assert_near(quality.volume, solid(0.8) - 2.0 * solid(0.2), 0.01);
+    }
+
+    #[test]
+    fn what_print_needs_is_measured() {
+        let quality = assess(&fixtures::cube());
+        assert_eq!(quality.self_intersections, Intersections::NONE);
+        assert_eq!(quality.overhang_share, 0.0);
+        assert_near(quality.thinnest_wall, 1.0, 1e-5);
+    }
+
+    #[test]
+    fn a_mesh_that_cuts_itself_is_warned_of() {
+        let cube = fixtures::cube();
+        let moved = cube
+            .positions()
+            .iter()
+            .map(|corner| corner.map(|along| along + 0.3));
+        let second = cube
+            .triangles()
+            .iter()
+            .map(|triangle| triangle.map(|vertex| vertex + 8));
+        let mesh = Mesh::new(
+            cube.positions().iter().copied().chain(moved).collect(),
+            [cube.normals(), cube.normals()].concat(),
+            None,
+            cube.triangles().iter().copied().chain(second).collect(),
+        )
+        .expect("two cubes");
+        let quality = assess(&mesh);
+        assert!(quality.self_intersections.pairs >= 6 && quality.self_intersections.is_complete);
+        assert!(
+            quality.warnings[0].starts_with("The surface cuts through itself in"),
+            "{:?}",
+            quality.warnings
+        );
+        let topology = Topology::of(mesh.positions().len(), mesh.triangles());
+        let told = Known {
+            topology: &topology,
+            self_intersections: Some(Intersections {
+                pairs: 1_000,
+                is_complete: false,
+            }),
+        };
+        let warnings = assess_as(&mesh, told).warnings;
+        assert!(
+            warnings[0].contains("in at least 1000 places:"),
+            "{warnings:?}"
+        );
     }
 }

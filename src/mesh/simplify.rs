@@ -4,8 +4,10 @@ use meshopt::{SimplifyOptions, VertexDataAdapter};
 
 use super::{
     Mesh,
+    intersections::{self, Intersections},
     surface::{Surface, compact},
     topology::Topology,
+    triangle_grid::TriangleGrid,
 };
 
 /// How a simplification went.
@@ -18,14 +20,20 @@ pub struct SimplifyReport {
     /// How far the surface moved, as a share of the mesh's longest side: the simplifier's own estimate, summed over
     /// its stages.
     pub error: f32,
+    /// Where the result cuts through itself; none if nothing was simplified, and nothing counted.
+    pub self_intersections: Option<Intersections>,
 }
 
 /// The colour of a mesh weighs as much as this share of its size: a step from black to white may move by a twentieth
 /// of the size before it costs more than the shape.
 const COLOR_WEIGHT: f32 = 0.05;
 
-/// Tries to get an undamaged mesh before the one at hand is kept.
+/// Tries to get an undamaged mesh in each stage.
 const TRIES: usize = 8;
+
+/// Stages beyond those that lead down to the target, in which a target that was missed is gone for again: each takes as
+/// long as a stage, and what the first ones leave can hardly be had.
+const STAGES_MORE: usize = 4;
 
 /// Triangles of a stage for each one of the next: what is far too fine is simplified in stages, so that most of the
 /// faults are mended on a mesh that is quickly done anew.
@@ -38,7 +46,8 @@ const HELD_RINGS: usize = 3;
 /// Simplifies a bare surface to at most `target_triangles`.
 ///
 /// The result is as closed and as manifold as the input, has the same parts and the same bounding box; if that can't be
-/// had with so few triangles it has more, at worst as many as before.
+/// had with so few triangles it has more, at worst as many as before. It cuts through itself only where that can't be
+/// helped; the report says in how many places.
 #[must_use]
 pub fn simplify_surface(surface: Surface, target_triangles: usize) -> (Surface, SimplifyReport) {
     let (positions, triangles) = surface.into_parts();
@@ -55,10 +64,11 @@ pub fn simplify_surface(surface: Surface, target_triangles: usize) -> (Surface, 
 }
 
 /// Simplifies a mesh to at most `target_triangles`, keeping the edges of its colours; vertices keep their colours, and
-/// normals are made anew.
+/// normals are made anew. A texture and creases fall away: they belong to the triangles that they were made for.
 ///
 /// The result is as closed and as manifold as the input, has the same parts and the same bounding box; if that can't be
-/// had with so few triangles it has more, at worst as many as before.
+/// had with so few triangles it has more, at worst as many as before. It cuts through itself only where that can't be
+/// helped; the report says in how many places.
 #[must_use]
 pub fn simplify(mesh: Mesh, target_triangles: usize) -> (Mesh, SimplifyReport) {
     let Mesh {
@@ -66,6 +76,8 @@ pub fn simplify(mesh: Mesh, target_triangles: usize) -> (Mesh, SimplifyReport) {
         normals: _,
         colors,
         triangles,
+        texture: _,
+        corner_normals: _,
     } = mesh;
     let (simplified, report) =
         simplify_triangles(&positions, colors.as_deref(), triangles, target_triangles);
@@ -99,46 +111,98 @@ fn simplify_triangles(
         triangles_before: triangles.len(),
         triangles_after: triangles.len(),
         error: 0.0,
+        self_intersections: None,
     };
-    while triangles.len() > target_triangles {
-        let target = target_triangles.max(triangles.len() / STAGE_FACTOR);
-        match simplify_soundly(positions, colors, &triangles, target) {
-            Some((simplified, error)) if simplified.len() < triangles.len() => {
-                triangles = simplified;
-                report.error += error;
-            }
-            _ => break,
+    let mut stages_more = STAGES_MORE;
+    // After a stage that came to nothing the next one asks for less, half-way in proportion.
+    let mut least = target_triangles;
+    while triangles.len() > target_triangles && stages_more > 0 {
+        let target = least.max(triangles.len() / STAGE_FACTOR);
+        if target == least {
+            stages_more -= 1;
         }
-        if target == target_triangles {
-            break;
+        match simplify_soundly(positions, colors, &triangles, target) {
+            Some(stage) if stage.triangles.len() < triangles.len() => {
+                triangles = stage.triangles;
+                report.error += stage.error;
+                report.self_intersections = Some(Intersections {
+                    pairs: stage.cuts.len(),
+                    is_complete: true,
+                });
+                // What was held fast in this stage need not be in the next.
+                least = target_triangles;
+            }
+            _ => least = (target as f64 * triangles.len() as f64).sqrt() as usize,
         }
     }
     report.triangles_after = triangles.len();
     (triangles, report)
 }
 
-/// Simplified triangles that are as closed and manifold as before and of as many parts, and their error; none if there
-/// are no such ones to be had.
+/// What a stage yields.
+struct Stage {
+    triangles: Vec<[u32; 3]>,
+    /// The simplifier's estimate.
+    error: f32,
+    /// Pairs of triangles that cut each other.
+    cuts: Vec<[u32; 2]>,
+}
+
+/// Simplified triangles that are as closed and manifold as before and of as many parts; none if there are no such ones
+/// to be had. Of several they are those that come nearest to the target, and then those that cut through themselves
+/// least.
 fn simplify_soundly(
     positions: &[[f32; 3]],
     colors: Option<&[[u8; 3]]>,
     triangles: &[[u32; 3]],
     target_triangles: usize,
-) -> Option<(Vec<[u32; 3]>, f32)> {
+) -> Option<Stage> {
     let before = Topology::of(positions.len(), triangles);
     let mut held = hold_extremes(positions, triangles, &before);
+    let rank = |stage: &Stage| {
+        (
+            stage.triangles.len().max(target_triangles),
+            stage.cuts.len(),
+        )
+    };
+    let mut best: Option<Stage> = None;
     for _ in 0..TRIES {
         let (simplified, error) = attempt(positions, colors, triangles, &held, target_triangles);
         // meshopt does not look at what a collapse does to the sheet on the other side, so thin walls come back
-        // with flaps or edges of four triangles. There the surface is held fast, and all is done anew.
+        // with flaps or edges of four triangles, or cut through each other. There the surface is held fast, and all is
+        // done anew.
         let after = Topology::of(positions.len(), &simplified);
         let is_sound = after.faulty_vertices.len() <= before.faulty_vertices.len();
-        if is_sound && after.components == before.components {
-            return Some((simplified, error));
+        if !is_sound || after.components != before.components {
+            hold_around(&mut held, &after.faulty_vertices, triangles);
+            continue;
         }
-        hold_around(&mut held, &after.faulty_vertices, triangles);
+        if simplified.is_empty() {
+            break;
+        }
+        let cuts = intersections::pairs(&TriangleGrid::new(positions, &simplified));
+        let at_cuts: Vec<u32> = cuts
+            .as_flattened()
+            .iter()
+            .flat_map(|&triangle| simplified[triangle as usize])
+            .collect();
+        let stage = Stage {
+            triangles: simplified,
+            error,
+            cuts,
+        };
+        let is_better = best.as_ref().is_none_or(|best| rank(&stage) < rank(best));
+        // More that is held leads farther from the target, and what brought nothing brings nothing more.
+        let is_last = at_cuts.is_empty() || stage.triangles.len() > target_triangles || !is_better;
+        if is_better {
+            best = Some(stage);
+        }
+        if is_last {
+            break;
+        }
+        hold_around(&mut held, &at_cuts, triangles);
     }
-    None
+    best
 }
 
 /// Marks the outermost vertices of each component along each axis: a small part does not vanish then, and the mesh
@@ -281,6 +345,7 @@ mod tests {
         let (simplified, report) = simplify_surface(surface, target);
         assert_eq!(report.triangles_after, simplified.triangles().len());
         assert!(report.triangles_after <= target);
+        assert_eq!(report.self_intersections, Some(Intersections::NONE));
         assert_closed(simplified.positions().len(), simplified.triangles());
         assert_eq!(
             Topology::of(simplified.positions().len(), simplified.triangles()).components,

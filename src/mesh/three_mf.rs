@@ -1,10 +1,14 @@
-//! 3MF: one object in millimetres, +Z up.
+//! 3MF: one object in millimetres, +Z up. Without colours: `threemf2` 0.4.1 writes a group of colours behind the object
+//! that refers to it, and 3MF wants it before.
 
 use std::{error::Error, io::Cursor};
 
 use threemf2::{
-    model::builder::{ModelBuilder, ObjectType, Unit},
-    package::ThreemfPackageBuilder,
+    model::{
+        PathResource,
+        builder::{ModelBuilder, ObjectType, Unit},
+    },
+    package::{ThreemfPackageBuilder, domain::relationship::RelationshipType},
 };
 
 use super::{Mesh, WriteError};
@@ -17,6 +21,9 @@ use super::{Mesh, WriteError};
 pub fn write(mesh: &Mesh) -> Result<Vec<u8>, WriteError> {
     package(mesh).map_err(WriteError::ThreeMf)
 }
+
+/// Any name would do by the specification; Cura opens this one, to the letter.
+const MODEL_PATH: &str = "/3D/3dmodel.model";
 
 fn package(mesh: &Mesh) -> Result<Vec<u8>, Box<dyn Error + Send + Sync>> {
     const PER_MILLIMETER: f64 = 1e6;
@@ -48,8 +55,15 @@ fn package(mesh: &Mesh) -> Result<Vec<u8>, Box<dyn Error + Send + Sync>> {
 
     let mut package = ThreemfPackageBuilder::new();
     package.set_root_model(model);
+    let mut package = package.build()?;
+    let parts = package.relationships.values_mut();
+    for part in parts.flat_map(|parts| &mut parts.relationships) {
+        if part.relationship_type == RelationshipType::Model {
+            part.target = PathResource::new(MODEL_PATH, true)?;
+        }
+    }
     let mut file = Cursor::new(Vec::new());
-    package.build()?.write(&mut file)?;
+    package.write(&mut file)?;
     Ok(file.into_inner())
 }
 
@@ -69,10 +83,12 @@ mod tests {
             &fixtures::colored(48, fixtures::torus()),
             Placement {
                 frame: Frame::Print,
-                size_mm: Some(80.0),
+                size_mm: 80.0,
             },
         );
         let file = write(&mesh).expect("writes");
+        let mut archive = zip::ZipArchive::new(Cursor::new(&file)).expect("is a ZIP");
+        assert!(archive.by_name(&MODEL_PATH[1..]).is_ok());
         let package =
             ThreemfPackage::from_reader_with_memory_optimized_deserializer(Cursor::new(file), true)
                 .expect("reads");

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::mesh::{fixtures, topology::Topology};
+use crate::mesh::{compare::nearest, fixtures, topology::Topology, vector};
 
 /// What a dense evaluation of the same grid gives.
 fn dense(options: FieldOptions, field: &dyn Fn([f32; 3]) -> f32) -> Result<Surface, MeshError> {
@@ -207,6 +207,62 @@ fn hardly_a_point_is_asked_for_twice() {
     assert!(again * 100 < seen.len(), "{again} of {} again", seen.len());
 }
 
+/// The greatest distance from a vertex of one surface to the nearest of the other.
+fn hausdorff(one: &Surface, other: &Surface) -> f64 {
+    let points = |surface: &Surface| -> Vec<[f64; 3]> {
+        let positions = surface.positions().iter();
+        positions.map(|&position| vector::wide(position)).collect()
+    };
+    let (one, other) = (points(one), points(other));
+    let farthest = |from, to| nearest::distances(from, to).into_iter().fold(0.0, f64::max);
+    f64::max(farthest(&one, &other), farthest(&other, &one))
+}
+
+#[test]
+fn the_shape_shows_before_the_last_level_and_looking_changes_nothing() {
+    for field in [fixtures::sphere(0.65), fixtures::torus()] {
+        let options = fixtures::options(128);
+        let mut sampler = FieldSampler::new(options);
+        let mut coarse = Vec::new();
+        while let Some(points) = sampler.request() {
+            let logits: Vec<f32> = points.into_iter().map(&field).collect();
+            sampler.supply(&logits).expect("finite");
+            if matches!(sampler.phase, Phase::Level) {
+                coarse.push(sampler.coarse_surface().expect("the level shows it"));
+            }
+        }
+        assert_eq!(coarse.len(), 2, "of levels 4 and 2 of 4, 2 and 1");
+        let surface = sampler.into_surface().expect("has a surface");
+        let (expected, _) = fixtures::sample(options, &field).expect("has a surface");
+        assert!(surface == expected, "looking changed the surface");
+        for (level, coarse) in coarse.iter().enumerate() {
+            let cell = 2.0 / f64::from(32 << level);
+            let apart = hausdorff(coarse, &surface);
+            assert!(apart < 2.0 * cell, "level {level}: {apart}");
+        }
+        let first = Topology::of(coarse[0].positions().len(), coarse[0].triangles());
+        assert!(first.is_watertight() && first.is_manifold(), "{first:?}");
+    }
+}
+
+#[test]
+fn nothing_shows_before_a_level_is_complete_or_without_a_surface_or_levels() {
+    let fields: [(u32, fixtures::Field); 2] = [
+        // All of the coarse samples are outside, and near enough to look on.
+        (128, Box::new(|_| -0.01)),
+        (32, fixtures::sphere(0.65)),
+    ];
+    for (samples, field) in fields {
+        let mut sampler = FieldSampler::new(fixtures::options(samples));
+        assert_eq!(sampler.coarse_surface(), None);
+        while let Some(points) = sampler.request() {
+            let logits: Vec<f32> = points.into_iter().map(&field).collect();
+            sampler.supply(&logits).expect("finite");
+            assert_eq!(sampler.coarse_surface(), None, "{samples} samples");
+        }
+    }
+}
+
 #[test]
 fn noise_that_would_fill_the_memory_is_refused() {
     let mut state = 1u32;
@@ -288,6 +344,45 @@ proptest! {
                 prop_assert!(topology.is_watertight() && topology.is_manifold(), "{:?}", topology);
             }
             Err(error) => prop_assert_eq!(error, MeshError::Empty),
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(8))]
+
+    /// No field at all: what any value is beside any other, up to the border of the volume.
+    #[test]
+    fn any_values_are_closed_and_every_triangle_has_an_area(
+        seed in any::<u64>(),
+        iso in prop::sample::select(vec![0.0f32, 0.5, -2.5]),
+        samples in 32u32..36,
+    ) {
+        let values = [
+            iso,
+            iso.next_up(),
+            iso.next_down(),
+            iso + 1.0,
+            iso - 1.0,
+            f32::MIN_POSITIVE,
+            -0.0,
+            f32::MAX,
+            f32::MIN,
+        ];
+        let field = |p: [f32; 3]| {
+            // Knuth's multiplier; the high bits are the good ones.
+            let mix = |state: u64, along: f32| (state ^ u64::from(along.to_bits())).wrapping_mul(6_364_136_223_846_793_005);
+            let state = p.into_iter().fold(seed, mix);
+            let state = mix(state ^ state >> 32, 0.0);
+            values[(state >> 33) as usize % values.len()]
+        };
+        let options = FieldOptions { iso, ..fixtures::options(samples) };
+        let (surface, _) = fixtures::sample(options, &field).expect("something is inside");
+        let topology = Topology::of(surface.positions().len(), surface.triangles());
+        prop_assert!(topology.is_watertight() && topology.is_manifold());
+        for &triangle in surface.triangles() {
+            let corners = vector::corners(surface.positions(), triangle);
+            prop_assert!(vector::length(vector::twice_area(corners)) > 0.0, "{:?}", corners);
         }
     }
 }

@@ -1,7 +1,14 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::mesh::{fixtures, quality, topology::Topology, vector};
+use crate::mesh::{
+    fixtures,
+    intersections::{self, Intersections},
+    quality,
+    topology::Topology,
+    triangle_grid::TriangleGrid,
+    vector,
+};
 
 /// A lattice of a few samples with every cell in it; the border is set outside as the sampler does.
 fn lattice(samples: usize, iso: f32, values: impl Fn(Index3) -> f32) -> Lattice {
@@ -140,6 +147,42 @@ fn nothing_inside_is_no_surface() {
         extract(&lattice(4, 0.0, |_| -1.0), &axis(4), 0.0),
         Err(MeshError::Empty)
     );
+}
+
+#[test]
+fn the_triangles_of_a_cell_never_cut_each_other() {
+    let mut state = 1u64;
+    let mut random = || {
+        // Knuth's multiplier; the high bits are the good ones.
+        state = state
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1_442_695_040_888_963_407);
+        (state >> 40) as f32 / (1 << 24) as f32
+    };
+    let table = CaseTable::get();
+    for case in 0..=255 {
+        let triangles: Vec<[u32; 3]> = table
+            .triangles(case)
+            .iter()
+            .map(|corners| corners.map(u32::from))
+            .collect();
+        if triangles.is_empty() {
+            continue;
+        }
+        for round in 0..40 {
+            // First near the ends of the edges, as far as vertices go, then anywhere between.
+            let positions = EDGES.map(|edge| {
+                let mut point = std::array::from_fn(|axis| (edge.start >> axis & 1) as f32);
+                let share = random();
+                let share = if round < 20 { share.round() } else { share };
+                point[edge.axis] = share.clamp(CLEARANCE as f32, 1.0 - CLEARANCE as f32);
+                point
+            });
+            let grid = TriangleGrid::new(&positions, &triangles);
+            let found = intersections::count(&grid, usize::MAX);
+            assert_eq!(found, Intersections::NONE, "case {case}: {positions:?}");
+        }
+    }
 }
 
 proptest! {

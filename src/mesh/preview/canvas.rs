@@ -204,8 +204,11 @@ impl Canvas {
         };
         for &(index, _) in &front {
             let [a, b, c] = corners(index);
-            if (faces[a] | faces[b] | faces[c]) & BACK != 0 {
-                canvas.outline([vertices[a], vertices[b], vertices[c]]);
+            for [start, end] in [[a, b], [b, c], [c, a]] {
+                // Both ends of an edge between front and back have both on their sides.
+                if faces[start] & faces[end] & BACK != 0 {
+                    canvas.outline(vertices[start], vertices[end]);
+                }
             }
         }
         for (index, area) in front {
@@ -215,9 +218,9 @@ impl Canvas {
         canvas
     }
 
-    /// Takes samples of the pixels in reach of a triangle.
-    fn outline(&mut self, corners: [Projected; 3]) {
-        let [columns, rows] = reach(corners, INSET, self.side);
+    /// Takes samples of the pixels in reach of an edge.
+    fn outline(&mut self, start: Projected, end: Projected) {
+        let [columns, rows] = reach([start, start, end], INSET, self.side);
         for row in rows {
             for place in &mut self.outlined[row * self.side..][columns.clone()] {
                 if *place == 0 {

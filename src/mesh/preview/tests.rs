@@ -1,4 +1,4 @@
-use super::*;
+use super::{camera::FILL, *};
 use crate::mesh::{Mesh, fixtures, surface::Surface};
 
 fn pixel(pixels: &[u8], side: usize, column: usize, row: usize) -> [u8; 4] {
@@ -152,6 +152,35 @@ fn the_png_reads_back_as_the_pixels() {
         .into_rgba8();
     assert_eq!(read.dimensions(), (96, 96));
     assert_eq!(read.into_raw(), render(&mesh, &options));
+}
+
+#[test]
+fn a_sketch_is_the_small_grey_preview() {
+    let surface = fixtures::surface(32, fixtures::torus());
+    let file = sketch(surface.clone()).expect("encodes");
+    let read = image::load_from_memory(&file)
+        .expect("decodes")
+        .into_rgba8();
+    let options = PreviewOptions {
+        side_px: 192,
+        ..PreviewOptions::default()
+    };
+    let mesh = Mesh::from_surface(surface, None).expect("valid");
+    assert_eq!(read.dimensions(), (192, 192));
+    // Told in a notification, in base64.
+    assert!(file.len() < 5_700, "{} bytes", file.len());
+    let exact = render(&mesh, &options);
+    let pairs = exact
+        .as_chunks::<4>()
+        .0
+        .iter()
+        .zip(read.as_raw().as_chunks::<4>().0);
+    let solid: Vec<u8> = pairs
+        .filter(|(exact, _)| exact[3] == 255)
+        .map(|(exact, read)| exact[0].abs_diff(read[0]))
+        .collect();
+    let mean = solid.iter().map(|&apart| f64::from(apart)).sum::<f64>() / solid.len() as f64;
+    assert!(mean < 4.0, "off by {mean} on average");
 }
 
 #[test]

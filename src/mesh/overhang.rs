@@ -1,0 +1,122 @@
+//! How much of a surface a printer would have to hold up.
+
+use super::{BoundingBox, vector};
+
+/// The cosine of the angle between straight down and the normal of a face that prints by itself at most: 45 degrees,
+/// what printers of melted plastic manage.
+const DOWNWARD_COSINE: f64 = std::f64::consts::FRAC_1_SQRT_2;
+
+/// What faces down within this share of the height from the bottom rests on the bed: less than a printed layer, for
+/// most.
+const BED_SHARE: f64 = 0.005;
+
+/// The share of the area, 0 to 1, that faces down more than 45 degrees from upright, without what rests on the bed when
+/// the mesh stands on its lowest point. +Y is up.
+pub(super) fn share(positions: &[[f32; 3]], triangles: &[[u32; 3]]) -> f64 {
+    let bounds = BoundingBox::around(positions);
+    let bottom = f64::from(bounds.min[1]);
+    let bed = bottom + BED_SHARE * bounds.size()[1];
+    let (mut hanging, mut total) = (0.0, 0.0);
+    for &triangle in triangles {
+        let corners = vector::corners(positions, triangle);
+        let normal = vector::twice_area(corners);
+        let area = vector::length(normal);
+        total += area;
+        let rests = corners.iter().all(|corner| corner[1] <= bed);
+        if normal[1] < -DOWNWARD_COSINE * area && !rests {
+            hanging += area;
+        }
+    }
+    if total > 0.0 { hanging / total } else { 0.0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mesh::{Mesh, fixtures};
+
+    fn of(mesh: &Mesh) -> f64 {
+        share(mesh.positions(), mesh.triangles())
+    }
+
+    /// A cube with its lower (false) and upper (true) corners moved.
+    fn changed(change: impl Fn(bool, [f32; 3]) -> [f32; 3]) -> Mesh {
+        let cube = fixtures::cube();
+        let positions = cube
+            .positions()
+            .iter()
+            .map(|&position| change(position[1] > 0.0, position))
+            .collect();
+        Mesh::new(
+            positions,
+            cube.normals().to_vec(),
+            None,
+            cube.triangles().to_vec(),
+        )
+        .expect("a cube with other corners")
+    }
+
+    #[test]
+    fn a_cube_rests_on_its_bottom() {
+        assert_eq!(of(&fixtures::cube()), 0.0);
+    }
+
+    #[test]
+    fn a_ball_hangs_over_around_its_lowest_point() {
+        let mesh = fixtures::colored(128, fixtures::sphere(0.7));
+        // A cap of 45 degrees, less one of a two-hundredth of the height.
+        let expected = (1.0 - 45f64.to_radians().cos()) / 2.0 - BED_SHARE;
+        let share = of(&mesh);
+        assert!(
+            (share - expected).abs() < 0.004,
+            "{share}, expected {expected}"
+        );
+    }
+
+    #[test]
+    fn a_pyramid_on_its_tip_hangs_over_if_it_is_flatter_than_45_degrees() {
+        let on_its_tip = |height: f32| {
+            changed(move |is_upper, [x, _, z]| {
+                if is_upper {
+                    [x, height, z]
+                } else {
+                    [0.02 * x, 0.0, 0.02 * z]
+                }
+            })
+        };
+        assert_eq!(of(&on_its_tip(0.6)), 0.0);
+        let flat = on_its_tip(0.4);
+        // All but the lid and the tip.
+        let sides = 4.0 * 0.5 * 1.02 * (0.4f64.powi(2) + 0.49f64.powi(2)).sqrt();
+        let expected = sides / (sides + 1.0 + 0.02f64.powi(2));
+        assert!((of(&flat) - expected).abs() < 1e-6, "{}", of(&flat));
+    }
+
+    #[test]
+    fn a_table_hangs_over_beside_its_leg() {
+        // A plate of 0.8 by 0.8 by 0.1 on a square leg of 0.2 by 0.2 by 0.6.
+        let boxed = |[x, y, z]: [f32; 3], middle: f32| {
+            let place = move |[u, v, w]: [f32; 3]| [x * u, y * v + middle, z * w];
+            fixtures::cube()
+                .positions()
+                .iter()
+                .copied()
+                .map(place)
+                .collect::<Vec<_>>()
+        };
+        let positions = [boxed([0.8, 0.1, 0.8], 0.65), boxed([0.2, 0.6, 0.2], 0.3)].concat();
+        let cube = fixtures::cube();
+        let leg = cube
+            .triangles()
+            .iter()
+            .map(|triangle| triangle.map(|vertex| vertex + 8));
+        let triangles: Vec<_> = cube.triangles().iter().copied().chain(leg).collect();
+        let plate = 2.0 * 0.64 + 4.0 * 0.8 * 0.1;
+        let expected = 0.64 / (plate + 2.0 * 0.04 + 4.0 * 0.2 * 0.6);
+        let share = share(&positions, &triangles);
+        assert!(
+            (share - expected).abs() < 1e-6,
+            "{share}, expected {expected}"
+        );
+    }
+}

@@ -1,0 +1,151 @@
+//! The camera that a picture was taken by, found again from the mesh that was made of it.
+//!
+//! A model guesses its camera inside and tells no one. What can be known is what both must agree on: the mesh, seen by
+//! that camera, has the outline that the picture's alpha has. So the camera is the one, among all that stand on the
+//! +Z side with their axis through the middle of the picture, whose silhouette overlaps most with the alpha.
+//!
+//! A point is seen as the shipped model's training has it: turned up by the elevation, shifted and scaled, and at depth
+//! z at (x, y) / (1 - s z); see [`super::compare::seen`]. Elevation and perspective are searched over a grid, where each
+//! pair is shifted and scaled until its outline's box lies as the alpha's does; the best are refined in all five
+//! parameters. Silhouettes on the way are drawn from points spread over the surface; the figure at the end is drawn
+//! from the triangles.
+//!
+//! Through that camera, the picture's own colours find their places on the side of the mesh that it shows: see
+//! [`Sight::blend`].
+
+use super::{BoundingBox, Mesh};
+
+use camera::Camera;
+use depth::DepthMap;
+
+pub use colors::Blend;
+
+mod camera;
+mod cloud;
+mod colors;
+mod depth;
+mod interior;
+mod mask;
+mod search;
+mod shading;
+
+#[cfg(test)]
+mod tests;
+
+/// A picture framed for the model: a square with the object in its middle.
+#[derive(Debug, Clone, Copy)]
+pub struct Picture<'a> {
+    side: usize,
+    alpha: &'a [f32],
+    rgb: &'a [f32],
+}
+
+impl<'a> Picture<'a> {
+    /// Joins the planes of a square of `side` pixels, rows from the top: `alpha` `[side, side]`, `rgb` `[3, side, side]`
+    /// in sRGB over some background, all 0..=1.
+    ///
+    /// # Panics
+    /// If the lengths don't fit the side, or it is 0.
+    #[must_use]
+    pub fn new(side: usize, alpha: &'a [f32], rgb: &'a [f32]) -> Self {
+        assert!(
+            side > 0 && alpha.len() == side * side && rgb.len() == 3 * side * side,
+            "planes of {side} x {side} pixels"
+        );
+        Self { side, alpha, rgb }
+    }
+
+    /// Width and height in pixels.
+    #[must_use]
+    pub fn side(&self) -> usize {
+        self.side
+    }
+
+    /// The column or row at the middle of the `at`-th of `of` equal parts of the side.
+    fn at_share(&self, at: usize, of: usize) -> usize {
+        (2 * at + 1) * self.side / (2 * of)
+    }
+
+    fn alpha_at(&self, column: usize, row: usize) -> f32 {
+        self.alpha[row * self.side + column]
+    }
+}
+
+/// The side of the square on which the agreement is measured, at most.
+const AGREEMENT_SIDE_MAX: usize = 256;
+
+/// Where the camera of a picture stands, for a mesh made of it, and how sure that is.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Sight {
+    camera: Camera,
+    /// Width and height of the picture.
+    side: usize,
+    depth: DepthMap,
+    agreement: f64,
+}
+
+impl Sight {
+    /// Looks for the camera; `mesh` is in the modelling frame (+Y up, the camera on +Z), at any place and size. The same
+    /// mesh and picture always give the same camera. None if the alpha covers nothing.
+    #[must_use]
+    pub fn fit(mesh: &Mesh, picture: &Picture<'_>) -> Option<Self> {
+        Self::fit_surface(mesh.positions(), mesh.triangles(), picture)
+    }
+
+    /// As [`Sight::fit`], for what has no normals yet. Triangles name positions, and there is an extent.
+    #[must_use]
+    pub fn fit_surface(
+        positions: &[[f32; 3]],
+        triangles: &[[u32; 3]],
+        picture: &Picture<'_>,
+    ) -> Option<Self> {
+        let pose = search::best(positions, triangles, picture)?;
+        let camera = Camera::new(pose, &BoundingBox::around(positions));
+        let depth = DepthMap::drawn(
+            positions,
+            triangles,
+            &camera,
+            picture.side.min(AGREEMENT_SIDE_MAX),
+        );
+        let agreement = agreement(&depth, picture);
+        Some(Self {
+            camera,
+            side: picture.side,
+            depth,
+            agreement,
+        })
+    }
+
+    /// What the mesh and the picture's object both cover, over what either covers: 0..=1, more is better.
+    #[must_use]
+    pub fn silhouette_agreement(&self) -> f64 {
+        self.agreement
+    }
+
+    /// Degrees above the horizon at which the camera stands.
+    #[must_use]
+    pub fn elevation_deg(&self) -> f64 {
+        f64::from(self.camera.pose.elevation).to_degrees()
+    }
+
+    /// Where the camera sees a point of the mesh's frame: pixels of the picture from its left and from its top.
+    #[must_use]
+    pub fn project(&self, point: [f32; 3]) -> [f32; 2] {
+        let half = self.side as f32 / 2.0;
+        let [right, down, _] = self.camera.project(point);
+        [half + half * right, half + half * down]
+    }
+}
+
+/// IoU of what is drawn and what the alpha covers at the middles of the drawing's pixels.
+fn agreement(depth: &DepthMap, picture: &Picture<'_>) -> f64 {
+    let side = depth.side();
+    let nearest = |at: usize| picture.at_share(at, side);
+    let (mut both, mut either) = (0_u32, 0_u32);
+    for (at, drawn) in depth.covers().enumerate() {
+        let seen = picture.alpha_at(nearest(at % side), nearest(at / side)) >= 0.5;
+        both += u32::from(drawn && seen);
+        either += u32::from(drawn || seen);
+    }
+    f64::from(both) / f64::from(either.max(1))
+}

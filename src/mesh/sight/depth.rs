@@ -1,0 +1,159 @@
+//! What of a mesh is nearest to the camera in each pixel.
+
+use super::camera::Camera;
+
+/// How near the mesh is at the middle of each pixel, 0 where it isn't.
+#[derive(Debug, Clone, PartialEq)]
+pub(super) struct DepthMap {
+    side: usize,
+    nearness: Vec<f32>,
+}
+
+/// Triangles reach this far over their sides, in pixels, so that no middle of a pixel falls between two neighbours.
+const OVERLAP: f32 = 1e-3;
+
+impl DepthMap {
+    /// Draws the triangles that face the camera on a square of `side` pixels. (Of a closed mesh these are its silhouette.)
+    pub(super) fn drawn(
+        positions: &[[f32; 3]],
+        triangles: &[[u32; 3]],
+        camera: &Camera,
+        side: usize,
+    ) -> Self {
+        let half = side as f32 / 2.0;
+        let projected: Vec<[f32; 3]> = positions
+            .iter()
+            .map(|&position| {
+                let [right, down, nearness] = camera.project(position);
+                [half + half * right, half + half * down, nearness]
+            })
+            .collect();
+        let mut map = Self {
+            side,
+            nearness: vec![0.0; side * side],
+        };
+        for triangle in triangles {
+            map.draw(triangle.map(|vertex| projected[vertex as usize]));
+        }
+        map
+    }
+
+    fn draw(&mut self, [a, b, c]: [[f32; 3]; 3]) {
+        let area = (c[0] - a[0]) * (b[1] - a[1]) - (b[0] - a[0]) * (c[1] - a[1]);
+        if area <= 0.0 {
+            return;
+        }
+        let span = |axis: usize| {
+            let low = a[axis].min(b[axis]).min(c[axis]) - OVERLAP;
+            let high = a[axis].max(b[axis]).max(c[axis]) + OVERLAP;
+            // The pixels whose middles may lie between, of those that there are.
+            let start = ((low - 0.5) as i32).max(0) as usize;
+            let end = ((high + 0.5) as i32).max(0) as usize;
+            start..end.min(self.side)
+        };
+        let (columns, rows) = (span(0), span(1));
+        if columns.is_empty() || rows.is_empty() {
+            return;
+        }
+        let scale = 1.0 / area;
+        let right = [c[1] - b[1], a[1] - c[1], b[1] - a[1]];
+        let down = [b[0] - c[0], c[0] - a[0], a[0] - b[0]];
+        let allowance = [0, 1, 2].map(|at: usize| -OVERLAP * (right[at].abs() + down[at].abs()));
+        let nearest = a[2].max(b[2]).max(c[2]);
+        for row in rows {
+            let y = row as f32 + 0.5;
+            let pixels = &mut self.nearness[row * self.side..][columns.clone()];
+            for (pixel, column) in pixels.iter_mut().zip(columns.clone()) {
+                let x = column as f32 + 0.5;
+                let u = (x - b[0]) * right[0] + (y - b[1]) * down[0];
+                let v = (x - c[0]) * right[1] + (y - c[1]) * down[1];
+                let w = (x - a[0]) * right[2] + (y - a[1]) * down[2];
+                if u >= allowance[0] && v >= allowance[1] && w >= allowance[2] {
+                    let nearness = ((u * a[2] + v * b[2] + w * c[2]) * scale).min(nearest);
+                    *pixel = pixel.max(nearness);
+                }
+            }
+        }
+    }
+
+    /// Width and height in pixels.
+    pub(super) fn side(&self) -> usize {
+        self.side
+    }
+
+    /// Row by row from the top.
+    pub(super) fn nearness(&self) -> &[f32] {
+        &self.nearness
+    }
+
+    /// Whether the mesh covers the middle of each pixel.
+    pub(super) fn covers(&self) -> impl Iterator<Item = bool> {
+        self.nearness.iter().map(|&nearness| nearness > 0.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::{
+            super::BoundingBox,
+            camera::{Camera, Pose},
+        },
+        *,
+    };
+
+    /// A square on the picture's plane, two of its halves wide from the left upper corner `from`.
+    fn square(from: [f32; 2], shift: [f32; 2]) -> DepthMap {
+        let [x, y] = from;
+        let positions = [
+            [x, y - 2.0, 0.0],
+            [x + 2.0, y - 2.0, 0.0],
+            [x + 2.0, y, 0.0],
+            [x, y, 0.0],
+        ];
+        let pose = Pose {
+            elevation: 0.0,
+            perspective: 0.3,
+            shift,
+            zoom: 0.5,
+        };
+        let camera = Camera::new(pose, &BoundingBox::around(&positions));
+        DepthMap::drawn(&positions, &[[0, 1, 2], [0, 2, 3]], &camera, 16)
+    }
+
+    #[test]
+    fn every_pixel_whose_middle_is_covered_is_drawn_and_no_other() {
+        // The mesh's middle is the picture's, less the shift; a pixel is an eighth of half the picture.
+        for (shift, columns, rows) in [
+            ([0.0, 0.0], 4..12, 4..12),
+            ([0.25, 0.0], 3..11, 4..12),
+            ([0.0, 0.5], 4..12, 6..14),
+            // Over two borders.
+            ([1.5, -1.75], 0..6, 0..5),
+        ] {
+            let map = square([-1.0, 1.0], shift);
+            for (at, covered) in map.covers().enumerate() {
+                let inside = columns.contains(&(at % 16)) && rows.contains(&(at / 16));
+                assert_eq!(covered, inside, "{shift:?} {} {}", at % 16, at / 16);
+            }
+        }
+    }
+
+    #[test]
+    fn the_nearest_wins_in_either_order() {
+        let wall = |z: f32| [[-1.0, -1.0, z], [1.0, -1.0, z], [0.0, 1.0, z]];
+        let positions = [wall(0.5), wall(-0.5)].concat();
+        let pose = Pose {
+            elevation: 0.0,
+            perspective: 0.3,
+            shift: [0.0; 2],
+            zoom: 0.5,
+        };
+        let camera = Camera::new(pose, &BoundingBox::around(&positions));
+        let drawn = |triangles: [[u32; 3]; 2]| DepthMap::drawn(&positions, &triangles, &camera, 16);
+        let map = drawn([[0, 1, 2], [3, 4, 5]]);
+        assert_eq!(map, drawn([[3, 4, 5], [0, 1, 2]]));
+        let [_, _, front] = camera.project([0.0, 0.0, 0.5]);
+        assert!((map.nearness()[8 * 16 + 8] - front).abs() < 1e-6);
+    }
+}

@@ -1,0 +1,223 @@
+//! The search for the camera whose silhouette agrees best with a picture's alpha.
+
+use super::{
+    Picture,
+    camera::Pose,
+    cloud::{Cloud, Turned},
+    mask::{Mask, SIDE_MAX},
+};
+
+/// Points of the cloud that the search looks at in the end, and the share of them that it begins with.
+const POINTS: usize = 20_480;
+const COARSE_SHARE: usize = 4;
+const COARSE_SIDE: usize = 64;
+
+/// Elevations and perspectives tried first. Pictures are drawn and taken from somewhat below the object to well above
+/// it; a camera's angle, 20 to 55 degrees, makes perspectives of 0.15 to 0.55.
+const ELEVATIONS_DEG: [f32; 16] = [
+    -15.0, -10.0, -5.0, 0.0, 5.0, 10.0, 15.0, 20.0, 25.0, 30.0, 35.0, 40.0, 45.0, 50.0, 55.0, 60.0,
+];
+const PERSPECTIVES: [f32; 3] = [0.18, 0.32, 0.46];
+
+/// Things as round as a ball look alike from everywhere: between equals the camera stands where pictures are mostly taken
+/// from, and each degree away from there costs so much agreement.
+const USUAL_ELEVATION_DEG: f32 = 15.0;
+const PER_DEGREE: f32 = 1e-4;
+
+/// The camera keeps clear of long things that point at it: half of their depth takes at most this share of its distance.
+const NEAREST: f32 = 0.55;
+const PERSPECTIVE_MIN: f32 = 0.08;
+
+/// Candidates of the first search that are looked at closely.
+const FINALISTS: usize = 3;
+
+/// The first steps of the refinement: elevation (radians), perspective, shift right and up (units), zoom (a ratio). Each
+/// is halved so many times: of each finalist roughly, and of the best of them from half the steps on.
+const STEPS: [f32; 5] = [0.05, 0.06, 0.015, 0.015, 0.015];
+const ROUGH_HALVINGS: usize = 1;
+const HALVINGS: usize = 2;
+const TURNS_MAX: usize = 3;
+
+/// A sample marks its pixel wherever in it it lies, so a pixel counts as covered from less than half on.
+const COVERED: f32 = 0.15;
+
+/// The best pose, or none if the alpha covers nothing.
+pub(super) fn best(
+    positions: &[[f32; 3]],
+    triangles: &[[u32; 3]],
+    picture: &Picture<'_>,
+) -> Option<Pose> {
+    let fine = covered(picture, SIDE_MAX);
+    let coarse = covered(picture, COARSE_SIDE);
+    let (middle, longer) = outline(picture)?;
+    let cloud = Cloud::spread(positions, triangles, POINTS);
+    let thin = cloud.thinned(COARSE_SHARE);
+    let mut turned = Turned::default();
+
+    let mut candidates = Vec::with_capacity(ELEVATIONS_DEG.len() * PERSPECTIVES.len());
+    for elevation in ELEVATIONS_DEG.map(f32::to_radians) {
+        let perspective_max = perspective_max(&thin, elevation);
+        for perspective in PERSPECTIVES {
+            let mut pose = Pose {
+                elevation,
+                perspective: perspective.min(perspective_max),
+                shift: [0.0; 2],
+                zoom: 1.0,
+            };
+            thin.center(&mut pose, middle, longer, &mut turned);
+            let agreement = thin
+                .silhouette(&pose, COARSE_SIDE, &mut turned)
+                .iou(&coarse);
+            candidates.push((agreement, pose));
+        }
+    }
+    // Stable, so that the same mesh always gets the same camera.
+    candidates.sort_by(|a, b| b.0.total_cmp(&a.0));
+    let mut rough = Search {
+        cloud: &thin,
+        wanted: &coarse,
+        side: COARSE_SIDE,
+        turned: &mut turned,
+    };
+    let finalists = apart(&candidates).into_iter();
+    let (_, mut pose) = finalists
+        .map(|pose| rough.refine(pose, STEPS, ROUGH_HALVINGS))
+        .reduce(|best, next| if next.0 > best.0 { next } else { best })?;
+    // Every point now, of which some reach further than the few.
+    cloud.center(&mut pose, middle, longer, &mut turned);
+    let mut close = Search {
+        cloud: &cloud,
+        wanted: &fine,
+        side: SIDE_MAX,
+        turned: &mut turned,
+    };
+    let steps = STEPS.map(|step| step / 2.0);
+    Some(close.refine(pose, steps, HALVINGS).1)
+}
+
+/// The best candidates, none of which is a neighbour of a better one.
+fn apart(candidates: &[(f64, Pose)]) -> Vec<Pose> {
+    const NEIGHBOUR_RAD: f32 = 0.15;
+    let mut finalists: Vec<Pose> = Vec::with_capacity(FINALISTS);
+    for &(_, pose) in candidates {
+        let is_near = |other: &Pose| (other.elevation - pose.elevation).abs() < NEIGHBOUR_RAD;
+        if finalists.len() < FINALISTS && !finalists.iter().any(is_near) {
+            finalists.push(pose);
+        }
+    }
+    finalists
+}
+
+fn perspective_max(cloud: &Cloud, elevation: f32) -> f32 {
+    (NEAREST / cloud.half_depth(elevation).max(1e-3)).max(PERSPECTIVE_MIN)
+}
+
+/// What a pose's height costs of its agreement.
+fn unusual(pose: &Pose) -> f64 {
+    f64::from(PER_DEGREE * (pose.elevation.to_degrees() - USUAL_ELEVATION_DEG).abs())
+}
+
+/// A refinement at one size.
+struct Search<'a> {
+    cloud: &'a Cloud,
+    wanted: &'a Mask,
+    side: usize,
+    turned: &'a mut Turned,
+}
+
+impl Search<'_> {
+    fn agreement(&mut self, pose: &Pose) -> f64 {
+        let seen = self.cloud.silhouette(pose, self.side, self.turned);
+        seen.iou(self.wanted) - unusual(pose)
+    }
+
+    /// A pattern search: a step along one parameter at a time, kept if it helps; smaller steps once none does.
+    fn refine(&mut self, start: Pose, mut steps: [f32; 5], halvings: usize) -> (f64, Pose) {
+        let mut best = (self.agreement(&start), start);
+        for _ in 0..=halvings {
+            for _ in 0..TURNS_MAX {
+                let before = best.0;
+                for (parameter, &step) in steps.iter().enumerate() {
+                    for step in [step, -step] {
+                        let pose = moved(best.1, parameter, step);
+                        let agreement = self.agreement(&pose);
+                        if agreement > best.0 {
+                            best = (agreement, pose);
+                            break;
+                        }
+                    }
+                }
+                if best.0 <= before {
+                    break;
+                }
+            }
+            steps = steps.map(|step| step / 2.0);
+        }
+        best
+    }
+}
+
+fn moved(mut pose: Pose, parameter: usize, step: f32) -> Pose {
+    match parameter {
+        0 => pose.elevation += step,
+        1 => pose.perspective = (pose.perspective + step).max(PERSPECTIVE_MIN),
+        2 => pose.shift[0] += step,
+        3 => pose.shift[1] += step,
+        _ => pose.zoom *= 1.0 + step,
+    }
+    pose
+}
+
+/// What the alpha covers, on `side` by `side` pixels.
+fn covered(picture: &Picture<'_>, side: usize) -> Mask {
+    let scale = picture.side() as f32 / side as f32;
+    let mut bytes = vec![0; side * side];
+    // The mean over a pixel's box, border pixels by their share.
+    let spans: Vec<Vec<(usize, f32)>> = (0..side)
+        .map(|at| {
+            let (start, end) = (at as f32 * scale, (at + 1) as f32 * scale);
+            let last = (end.ceil() as usize).min(picture.side());
+            (start as usize..last)
+                .map(|pixel| {
+                    let share = end.min((pixel + 1) as f32) - start.max(pixel as f32);
+                    (pixel, share.max(0.0) / scale)
+                })
+                .collect()
+        })
+        .collect();
+    for (row, rows) in spans.iter().enumerate() {
+        for (column, columns) in spans.iter().enumerate() {
+            let mean: f32 = rows
+                .iter()
+                .flat_map(|&(y, down)| {
+                    let columns = columns.iter();
+                    columns.map(move |&(x, right)| picture.alpha_at(x, y) * down * right)
+                })
+                .sum();
+            bytes[row * side + column] = u8::from(mean >= COVERED);
+        }
+    }
+    Mask::packed(&bytes, side)
+}
+
+/// The middle (to the right, up) and the longer side of the alpha's box, in halves of the picture.
+fn outline(picture: &Picture<'_>) -> Option<([f32; 2], f32)> {
+    let side = picture.side();
+    let mut low = [usize::MAX; 2];
+    let mut high = [0; 2];
+    for row in 0..side {
+        for column in 0..side {
+            if picture.alpha_at(column, row) >= 0.5 {
+                low = [low[0].min(column), low[1].min(row)];
+                high = [high[0].max(column + 1), high[1].max(row + 1)];
+            }
+        }
+    }
+    if high[0] == 0 {
+        return None;
+    }
+    let half = side as f32 / 2.0;
+    let middle = [0, 1].map(|axis| (low[axis] + high[axis]) as f32 / (2.0 * half) - 1.0);
+    let longer = (high[0] - low[0]).max(high[1] - low[1]) as f32 / half;
+    Some(([middle[0], -middle[1]], longer))
+}

@@ -1,0 +1,233 @@
+//! How thin the walls of a body are.
+
+use rayon::prelude::*;
+
+use super::{
+    triangle_grid::TriangleGrid,
+    vector::{self, Vector},
+};
+
+/// Places at which the wall is measured.
+const SAMPLES: usize = 4_000;
+
+/// The share of the places that may lie on a thinner wall than the one reported: a few of them always fall next to a
+/// sharp edge, or on a sliver that faces anywhere.
+const THINNER_SHARE: f64 = 0.01;
+
+/// Two sides make a wall if their outward normals have at most this cosine, 120 degrees apart or more. The sides of a
+/// right-angled edge come near each other, too, but nothing is thin there.
+const OPPOSITE_COSINE_MAX: f64 = -0.5;
+
+/// Hits nearer than this share of the greatest coordinate are the surface that the ray starts from.
+const DISTANCE_MIN: f64 = 1e-6;
+
+/// The thickness of the thinnest wall, in the unit of the mesh; 0 if it has no inside.
+///
+/// From 4,000 places, spread evenly over the surface and the same for the same mesh, it is measured straight inward how
+/// far the other side is. Of the places with another side about opposite, a hundredth may lie on less than is reported:
+/// so what is reported is a wall and no single point. If hardly any place has one (a tetrahedron), all count.
+pub(super) fn thinnest(grid: &TriangleGrid) -> f64 {
+    let measured: Vec<Measured> = places(grid)
+        .into_par_iter()
+        .filter_map(|place| measure(grid, place))
+        .collect();
+    let opposite = measured
+        .iter()
+        .filter(|measured| measured.is_opposite)
+        .count();
+    let all = (opposite as f64) < THINNER_SHARE * SAMPLES as f64;
+    let mut distances: Vec<f64> = measured
+        .into_iter()
+        .filter(|measured| all || measured.is_opposite)
+        .map(|measured| measured.distance)
+        .collect();
+    if distances.is_empty() {
+        return 0.0;
+    }
+    let thinner = (THINNER_SHARE * distances.len() as f64) as usize;
+    *distances.select_nth_unstable_by(thinner, f64::total_cmp).1
+}
+
+/// A point of the surface and where it faces.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    point: Vector,
+    outward: Vector,
+}
+
+/// What lies behind a place.
+#[derive(Debug, Clone, Copy)]
+struct Measured {
+    distance: f64,
+    is_opposite: bool,
+}
+
+/// Places at even steps of the area, triangle after triangle; within a triangle they follow the additive sequence of
+/// the plastic number, which fills the plane evenly.
+fn places(grid: &TriangleGrid) -> Vec<Place> {
+    /// 1/p and 1/p² for the real root p of p³ = p + 1: Roberts, "The unreasonable effectiveness of quasirandom
+    /// sequences", 2018.
+    const STEPS: [f64; 2] = [0.754_877_666_246_692_8, 0.569_840_290_998_053_3];
+    let normals: Vec<Vector> = (0..grid.triangle_count() as u32)
+        .map(|triangle| vector::twice_area(grid.corners(triangle)))
+        .collect();
+    let total: f64 = normals.iter().map(|&normal| vector::length(normal)).sum();
+    let mut places = Vec::with_capacity(SAMPLES);
+    let mut upto = 0.0;
+    for (triangle, &normal) in normals.iter().enumerate() {
+        upto += vector::length(normal);
+        let Some(outward) = vector::unit(normal) else {
+            continue;
+        };
+        while places.len() < SAMPLES && upto * SAMPLES as f64 > (places.len() as f64 + 0.5) * total
+        {
+            let [mut u, mut v] = STEPS.map(|step| (step * (places.len() as f64 + 0.5)).fract());
+            // Half of the square is folded onto the other.
+            if u + v > 1.0 {
+                (u, v) = (1.0 - u, 1.0 - v);
+            }
+            let [a, b, c] = grid.corners(triangle as u32);
+            let to_b = vector::scale(vector::sub(b, a), u);
+            let to_c = vector::scale(vector::sub(c, a), v);
+            places.push(Place {
+                point: vector::add(a, vector::add(to_b, to_c)),
+                outward,
+            });
+        }
+    }
+    places
+}
+
+/// How far the surface is left again straight inward, if it is.
+fn measure(grid: &TriangleGrid, place: Place) -> Option<Measured> {
+    let inward = vector::scale(place.outward, -1.0);
+    let distance_min = DISTANCE_MIN * grid.reach();
+    let mut nearest: Option<Measured> = None;
+    grid.walk(place.point, inward, |members| {
+        for &triangle in members {
+            let corners = grid.corners(triangle);
+            let Some(distance) = leaves(place.point, inward, corners) else {
+                continue;
+            };
+            if distance > distance_min && nearest.is_none_or(|nearest| distance < nearest.distance)
+            {
+                let cosine = vector::unit(vector::twice_area(corners))
+                    .map_or(0.0, |normal| vector::dot(normal, place.outward));
+                nearest = Some(Measured {
+                    distance,
+                    is_opposite: cosine <= OPPOSITE_COSINE_MAX,
+                });
+            }
+        }
+        nearest.map(|nearest| nearest.distance)
+    });
+    nearest
+}
+
+/// How far along a ray it leaves the body through a triangle: Möller and Trumbore, "Fast, minimum storage ray/triangle
+/// intersection", 1997. Edges belong to both of their triangles, so that no ray slips through between.
+fn leaves(start: Vector, direction: Vector, [a, b, c]: [Vector; 3]) -> Option<f64> {
+    const SLACK: f64 = 1e-9;
+    let (to_b, to_c) = (vector::sub(b, a), vector::sub(c, a));
+    let across = vector::cross(direction, to_c);
+    // Positive where the ray comes from outside.
+    let determinant = vector::dot(to_b, across);
+    if determinant >= 0.0 {
+        return None;
+    }
+    let from_a = vector::sub(start, a);
+    let u = vector::dot(from_a, across) / determinant;
+    if !(-SLACK..=1.0 + SLACK).contains(&u) {
+        return None;
+    }
+    let up = vector::cross(from_a, to_b);
+    let v = vector::dot(direction, up) / determinant;
+    (v >= -SLACK && u + v <= 1.0 + SLACK).then(|| vector::dot(to_c, up) / determinant)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mesh::{Mesh, fixtures};
+
+    fn of(mesh: &Mesh) -> f64 {
+        thinnest(&TriangleGrid::new(mesh.positions(), mesh.triangles()))
+    }
+
+    fn assert_near(value: f64, expected: f64, share: f64) {
+        assert!(
+            (value / expected - 1.0).abs() < share,
+            "{value}, expected {expected}"
+        );
+    }
+
+    /// A cube about the origin, scaled along the axes.
+    fn slab(sides: [f32; 3]) -> Mesh {
+        let cube = fixtures::cube();
+        let positions = cube
+            .positions()
+            .iter()
+            .map(|position| std::array::from_fn(|axis| position[axis] * sides[axis]))
+            .collect();
+        Mesh::new(
+            positions,
+            cube.normals().to_vec(),
+            None,
+            cube.triangles().to_vec(),
+        )
+        .expect("a cube that is scaled")
+    }
+
+    #[test]
+    fn a_slab_is_as_thick_as_its_least_side() {
+        assert_near(of(&slab([1.0, 0.02, 0.7])), 0.02, 1e-5);
+        assert_near(of(&slab([3.0, 2.0, 2.5])), 2.0, 1e-5);
+    }
+
+    #[test]
+    fn a_hollow_sphere_is_as_thick_as_its_shell() {
+        let shell = fixtures::colored(96, |p| {
+            let distance = fixtures::distance(p, [0.0; 3]);
+            50.0 * (0.8 - distance).min(distance - 0.7)
+        });
+        assert_near(of(&shell), 0.1, 0.02);
+    }
+
+    #[test]
+    fn a_ball_and_a_ring_are_as_thick_as_they_are_round() {
+        assert_near(of(&fixtures::colored(64, fixtures::sphere(0.6))), 1.2, 0.03);
+        assert_near(of(&fixtures::colored(96, fixtures::torus())), 0.4, 0.03);
+    }
+
+    #[test]
+    fn a_rod_on_a_ball_is_found() {
+        // About a thirtieth of the surface.
+        let mesh = fixtures::colored(128, |[x, y, z]| {
+            let ball = 0.5 - fixtures::distance([x, y, z], [-0.3, 0.0, 0.0]);
+            let rod = (0.03 - (y * y + z * z).sqrt()).min(0.8 - x.abs());
+            50.0 * ball.max(rod)
+        });
+        assert_near(of(&mesh), 0.06, 0.1);
+    }
+
+    #[test]
+    fn without_opposite_sides_all_count() {
+        let positions = vec![
+            [1.0, 1.0, 1.0],
+            [1.0, -1.0, -1.0],
+            [-1.0, 1.0, -1.0],
+            [-1.0, -1.0, 1.0],
+        ];
+        let triangles = [[0, 1, 2], [0, 3, 1], [0, 2, 3], [1, 3, 2]];
+        let thinnest = thinnest(&TriangleGrid::new(&positions, &triangles));
+        assert!(thinnest > 0.01 && thinnest < 1.0, "{thinnest}");
+    }
+
+    #[test]
+    fn what_has_no_inside_has_no_wall() {
+        let positions = [[0.0; 3], [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]];
+        assert_eq!(thinnest(&TriangleGrid::new(&positions, &[[0, 1, 2]])), 0.0);
+        // Without any area either.
+        assert_eq!(thinnest(&TriangleGrid::new(&positions, &[[0, 0, 1]])), 0.0);
+    }
+}
