@@ -123,15 +123,17 @@ pub const BODY_MAX: Duration = Duration::from_secs(120);
 pub fn router(state: HttpState) -> Router {
     let request_id = HeaderName::from_static("x-request-id");
     let cors = state.0.origins.cors();
-    // Meshes and pictures are stored in forms that gain nothing from compressing once more, and events must not wait in a
+    // What assets gain by it is the download's to say, pictures are compressed already, and events must not wait in a
     // compressor for more of them.
     let compressed = SizeAbove::new(1024)
         .and(NotForContentType::SSE)
         .and(NotForContentType::new("model/"))
+        .and(NotForContentType::new("application/x-ply"))
+        .and(NotForContentType::new("application/zip"))
         .and(NotForContentType::IMAGES);
     Router::new()
         .route("/graphql", get(graphql::get).post(graphql::post).options(graphql::options))
-        .route("/assets/{id}/{file}", get(assets::download))
+        .route("/assets/{id}/{file}", get(assets::download).layer(assets::compression()))
         .route("/healthz", get(health::live))
         .route("/readyz", get(health::ready))
         .merge(studio::routes())

@@ -27,9 +27,8 @@ use crate::{
         sampling::SamplingOptions,
     },
     mesh::{
-        clean::CleanReport,
         field::{FieldOptions, Resolution},
-        preview::PreviewOptions,
+        preview::{PreviewOptions, turntable::TurntableOptions},
         quality::Quality,
     },
 };
@@ -37,13 +36,17 @@ use crate::{
 use self::{
     compute::compute,
     error::PipelineError,
+    look::Look,
     shape::{Shape, ShapeOptions},
     stage::{Reporter, StageGuard, Stages},
 };
 
 mod compute;
+mod draft;
 pub mod error;
 pub mod export;
+pub mod look;
+pub mod paint;
 pub mod shape;
 pub mod stage;
 
@@ -76,6 +79,9 @@ pub struct Job {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MeshFile {
     pub format: MeshFormat,
+    /// The usual ending of its name, without the dot.
+    pub extension: &'static str,
+    pub media_type: &'static str,
     pub bytes: Bytes,
 }
 
@@ -88,6 +94,11 @@ pub struct Product {
     /// A PNG of [`PreviewOptions`]' default size.
     pub preview: Bytes,
     pub preview_side: u32,
+    /// An animated WebP of [`TurntableOptions`]' default size, if it was asked for.
+    pub turntable: Option<Bytes>,
+    pub turntable_side: u32,
+    /// How well the mesh's outline covers the picture's, 0..=1, if that has one.
+    pub silhouette_agreement: Option<f64>,
     /// Of the mesh in the scene's frame.
     pub quality: Quality,
     pub gpu_batch_size: usize,
@@ -98,6 +109,8 @@ pub struct Product {
 /// A picture ready for the model.
 struct Prepared {
     framed: Framed,
+    /// If it has an outline.
+    look: Option<Look>,
     manifest: Arc<Manifest>,
 }
 
@@ -107,7 +120,9 @@ impl Prepared {
         self,
         job: &Job,
     ) -> Result<(EncodeRequest, Resolution, Arc<Manifest>), PipelineError> {
-        let Self { framed, manifest } = self;
+        let Self {
+            framed, manifest, ..
+        } = self;
         let resolution = job.options.resolution;
         let resolution = Resolution::new(resolution.unwrap_or(manifest.resolution.default))?;
         let ConversionOptions {
@@ -159,20 +174,19 @@ pub async fn convert(
 ) -> Result<Product, PipelineError> {
     let mut stages = Stages::new(reporter);
     let on_its_way = tools.engine.on_their_way();
-    let prepared = prepare(&stages.enter(Stage::Prepare).await?, tools, &job).await?;
+    let mut prepared = prepare(&stages.enter(Stage::Prepare).await?, tools, &job).await?;
 
     let touches_border = prepared.framed.touches_border;
-    let target_triangles = job.options.target_triangles;
+    let look = prepared.look.take();
+    let target_triangles = job.options.triangles_wanted();
     let (request, resolution, manifest) = prepared.request(&job)?;
     let ticket = tools.engine.enqueue(request)?;
     drop(on_its_way);
-    let wanted = ShapeOptions {
-        field: FieldOptions::new(resolution, manifest.field.iso_level),
-        target_triangles,
-        texture: job.options.texture,
-    };
-    let shape = shape::shape(&mut stages, &tools.engine, ticket, wanted).await?;
-    let (cleaned, gpu_batch_size) = (shape.cleaned, shape.gpu_batch_size);
+    let field = FieldOptions::new(resolution, manifest.field.iso_level);
+    let wanted = ShapeOptions::new(field, &job.options);
+    let shape = shape::shape(&mut stages, &tools.engine, ticket, look, wanted).await?;
+    let (cleaned, silhouette_agreement) = (shape.cleaned, shape.agreement);
+    let gpu_batch_size = shape.gpu_batch_size;
     let finished = export(
         &stages.enter(Stage::Export).await?,
         shape,
@@ -184,9 +198,14 @@ pub async fn convert(
         files,
         mesh,
         preview,
+        turntable,
         mut quality,
     } = finished;
-    quality.warnings.extend(warnings(touches_border, cleaned));
+    let border = "The object reaches the picture's border; what lies beyond is guessed.";
+    quality
+        .warnings
+        .extend(touches_border.then(|| border.to_owned()));
+    quality.warnings.extend(cleaned.warning());
     let triangles = mesh.triangles().len();
     if let Some(target) = target_triangles.filter(|&target| triangles > target as usize) {
         quality.warnings.push(format!(
@@ -199,28 +218,13 @@ pub async fn convert(
         vertices: mesh.positions().len(),
         preview: preview.into(),
         preview_side: PreviewOptions::default().side_px,
+        turntable: turntable.map(Bytes::from),
+        turntable_side: TurntableOptions::default().side_px,
+        silhouette_agreement,
         quality,
         gpu_batch_size,
         timings: stages.into_timings(),
     })
-}
-
-fn warnings(touches_border: bool, cleaned: CleanReport) -> impl Iterator<Item = String> {
-    let border = touches_border.then(|| {
-        "The object reaches the picture's border; what lies beyond is guessed.".to_owned()
-    });
-    let dropped = (cleaned.components_dropped > 0).then(|| {
-        let CleanReport {
-            components_dropped,
-            volume_share_dropped,
-            ..
-        } = cleaned;
-        format!(
-            "{components_dropped} loose specks ({:.2}% of the volume) were removed.",
-            volume_share_dropped * 100.0
-        )
-    });
-    border.into_iter().chain(dropped)
 }
 
 async fn prepare<R: Reporter>(
@@ -273,6 +277,7 @@ async fn framed(
     options: FrameOptions,
     manifest: Arc<Manifest>,
 ) -> Result<Prepared, PipelineError> {
+    let has_outline = matte.is_some() || pixels.has_transparency();
     let framed = compute(move || match matte {
         Some(matte) => {
             let alpha = matte_alpha(&pixels, &matte, options.side)?;
@@ -282,7 +287,11 @@ async fn framed(
         None => frame(&pixels, AlphaSource::Whole, &options),
     })
     .await??;
-    Ok(Prepared { framed, manifest })
+    Ok(Prepared {
+        look: has_outline.then(|| Look::of(&framed)),
+        framed,
+        manifest,
+    })
 }
 
 async fn export<R: Reporter>(

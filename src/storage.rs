@@ -1,9 +1,11 @@
 //! Asset bytes by key, in a folder or an S3-compatible bucket.
 
-use std::{path::Path, sync::Arc};
+use std::{ops::Range, path::Path, sync::Arc};
 
 use bytes::Bytes;
-use object_store::{GetResult, ObjectStore, ObjectStoreExt, PutPayload, path::Path as Key};
+use object_store::{
+    GetOptions, GetResult, ObjectStore, ObjectStoreExt, PutPayload, path::Path as Key,
+};
 use url::Url;
 
 /// Why bytes could not be kept or brought.
@@ -130,6 +132,24 @@ impl Storage {
     pub async fn open_asset(&self, key: &str) -> Result<GetResult, StorageError> {
         self.store
             .get(&self.key(key))
+            .await
+            .map_err(|source| StorageError::Read {
+                key: key.to_owned(),
+                source,
+            })
+    }
+
+    /// Some of the bytes under a key as a stream.
+    ///
+    /// # Errors
+    /// [`StorageError::Read`], also when there are none.
+    pub async fn open_part(&self, key: &str, part: Range<u64>) -> Result<GetResult, StorageError> {
+        let options = GetOptions {
+            range: Some(part.into()),
+            ..GetOptions::default()
+        };
+        self.store
+            .get_opts(&self.key(key), options)
             .await
             .map_err(|source| StorageError::Read {
                 key: key.to_owned(),

@@ -37,6 +37,8 @@ const SECONDS: [f64; 14] = [
 ];
 /// Images in a GPU batch.
 const IMAGES: [f64; 8] = [1.0, 2.0, 3.0, 4.0, 8.0, 16.0, 32.0, 64.0];
+/// Shares of 1, finest where they should be.
+const SHARES: [f64; 10] = [0.3, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 0.98];
 
 /// Starts recording metrics for the whole process; the handle renders them.
 ///
@@ -46,12 +48,17 @@ pub fn init_metrics() -> Result<PrometheusHandle, TelemetryError> {
     let handle = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &SECONDS)?
         .set_buckets_for_metric(Matcher::Suffix("_images".into()), &IMAGES)?
+        .set_buckets_for_metric(Matcher::Suffix("_agreement".into()), &SHARES)?
         .install_recorder()?;
     describe();
     Ok(handle)
 }
 
 fn describe() {
+    describe_histogram!(
+        "orfeas_silhouette_agreement",
+        "How well outlines of meshes cover those of their pictures, 0 to 1."
+    );
     describe_histogram!(
         "orfeas_conversion_seconds",
         Unit::Seconds,
@@ -106,6 +113,11 @@ fn describe() {
         "orfeas_engine_denoise_conversions",
         Unit::Count,
         "Conversions that shared a denoising step, or the beginning of their latents, by operation."
+    );
+    describe_counter!(
+        "orfeas_meshes_total",
+        Unit::Count,
+        "Meshes made, by what they are like."
     );
     describe_counter!(
         "orfeas_engine_denoise_padding_rows_total",

@@ -21,6 +21,7 @@ use self::{active::Active, progress::Progress};
 
 pub mod active;
 pub mod progress;
+mod record;
 pub mod run;
 
 /// How the queue is looked at when nothing is heard: notifications may be lost, the queue may not.

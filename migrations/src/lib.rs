@@ -64,6 +64,7 @@ impl MigratorTrait for Migrator {
             step!("m0002_identity"),
             step!("m0003_audit"),
             step!("m0004_webhooks"),
+            step!("m0005_turntables"),
         ]
     }
 }

@@ -17,6 +17,7 @@ use crate::{app, config::Settings, inference::engine::Engine};
 mod admission;
 mod limits;
 mod load;
+mod meshes;
 mod mixed;
 mod together;
 
@@ -66,6 +67,9 @@ pub struct Options {
     /// Instead: so many conversions of all kinds, and the memory in use as they go by.
     #[arg(long)]
     mixed: Option<usize>,
+    /// Instead: the steps from a field to its files, without a model, at these resolutions.
+    #[arg(long, value_delimiter = ',')]
+    meshes: Vec<u32>,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -115,8 +119,12 @@ pub async fn run(settings: Settings, options: Options) -> Result<ExitCode, Comma
         waves,
         together,
         mixed,
+        meshes,
         json,
     } = options;
+    if !meshes.is_empty() {
+        return Ok(show(meshes::run(&meshes, repeat)?, json, meshes::table));
+    }
     if !load.is_empty() {
         let options = load::LoadOptions {
             levels: load,

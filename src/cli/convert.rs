@@ -8,7 +8,7 @@ use std::{
     time::Instant,
 };
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use futures_util::{StreamExt, stream};
 
 use super::{CommandError, output, output::Bars, program};
@@ -68,18 +68,51 @@ pub struct Options {
     /// What the noise is made from, with a model that iterates: the same one gives the same mesh.
     #[arg(long)]
     seed: Option<u32>,
-    /// No vertex colours.
+    /// How the surface is coloured.
+    #[arg(long, value_enum, default_value_t = Texture::VertexColor)]
+    texture: Texture,
+    /// Pixels along a side of a baked texture, 256 to 4096.
     #[arg(long)]
-    no_colors: bool,
+    texture_size: Option<u32>,
+    /// Write GLBs of about half the size, with `KHR_mesh_quantization`.
+    #[arg(long)]
+    quantize: bool,
+    /// Fail where the mesh's outline agrees less with the picture's, 0 to 1.
+    #[arg(long)]
+    min_silhouette_agreement: Option<f64>,
     /// Cut the background away (true), or take the whole picture (false).
     #[arg(long)]
     remove_background: Option<bool>,
     /// Write a PNG of each mesh, too.
     #[arg(long)]
     preview: bool,
+    /// Write a loop of each mesh turning, too.
+    #[arg(long)]
+    turntable: bool,
     /// Print results as JSON.
     #[arg(long)]
     json: bool,
+}
+
+/// How a surface is coloured, as the command line has it.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Texture {
+    /// No colours.
+    None,
+    /// One colour for each vertex.
+    VertexColor,
+    /// A picture laid over the surface.
+    Baked,
+}
+
+impl From<Texture> for TextureMode {
+    fn from(texture: Texture) -> Self {
+        match texture {
+            Texture::None => Self::None,
+            Texture::VertexColor => Self::VertexColor,
+            Texture::Baked => Self::Baked,
+        }
+    }
 }
 
 /// Converts pictures and writes the meshes.
@@ -108,11 +141,11 @@ pub async fn run(settings: Settings, options: Options) -> Result<ExitCode, Comma
         formats,
         resolution: options.resolution,
         target_triangles: options.triangles,
-        texture: if options.no_colors {
-            TextureMode::None
-        } else {
-            TextureMode::VertexColor
-        },
+        texture: options.texture.into(),
+        texture_size: options.texture_size,
+        quantize: options.quantize,
+        min_silhouette_agreement: options.min_silhouette_agreement,
+        turntable: options.turntable,
         remove_background: options.remove_background,
         size_mm: options.size_mm,
         steps: options.steps,
@@ -212,25 +245,39 @@ async fn one(
         tracing::debug!(cause = %crate::error_chain::chain(&error), "A picture was not converted");
         error.failure().message
     })?;
+    // The stem may have dots of its own, so endings are added, not replaced.
+    let base = match &options.output {
+        Some(file) => file.with_extension(""),
+        None => options
+            .directory
+            .join(image.file_stem().unwrap_or_default()),
+    };
+    let named = |ending: &str| {
+        let mut path = base.clone().into_os_string();
+        path.push(".");
+        path.push(ending);
+        PathBuf::from(path)
+    };
+    let is_as_typed = |output: &PathBuf, extension: &str| {
+        output
+            .extension()
+            .is_some_and(|typed| typed.eq_ignore_ascii_case(extension))
+    };
+    let meshes = product.files.iter().map(|file| {
+        let typed = options.output.clone();
+        let typed = typed.filter(|output| is_as_typed(output, file.extension));
+        (typed.unwrap_or_else(|| named(file.extension)), &file.bytes)
+    });
+    let preview = options
+        .preview
+        .then(|| (named("preview.png"), &product.preview));
+    let turntable = product
+        .turntable
+        .as_ref()
+        .map(|turntable| (named("turntable.webp"), turntable));
     let mut files = Vec::new();
-    let stem = image.file_stem().unwrap_or_default();
-    for file in &product.files {
-        let in_directory = || {
-            options
-                .directory
-                .join(stem)
-                .with_extension(file.format.extension())
-        };
-        let path = options.output.clone().unwrap_or_else(in_directory);
-        write(&path, &file.bytes).await?;
-        files.push(path);
-    }
-    if options.preview {
-        let path = files
-            .first()
-            .map_or_else(|| PathBuf::from(stem), PathBuf::clone)
-            .with_extension("preview.png");
-        write(&path, &product.preview).await?;
+    for (path, bytes) in meshes.chain(preview).chain(turntable) {
+        write(&path, bytes).await?;
         files.push(path);
     }
     bar.show(1.0, "done");
@@ -304,6 +351,8 @@ fn row(name: &str, result: &Result<Written, String>) -> serde_json::Value {
                 "triangles": product.triangles,
                 "vertices": product.vertices,
                 "watertight": product.quality.watertight,
+                "silhouetteAgreement": product.silhouette_agreement,
+                "selfIntersections": product.quality.self_intersections.pairs,
                 "warnings": product.quality.warnings,
                 "seconds": seconds,
                 "stageSeconds": timings,

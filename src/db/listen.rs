@@ -25,9 +25,10 @@ use crate::{
     conversion::{BatchId, ConversionId, NodeId, Stage},
 };
 
-const CHANNELS: [&str; 7] = [
+const CHANNELS: [&str; 8] = [
     "orfeas_event",
     "orfeas_progress",
+    "orfeas_draft",
     "orfeas_queue",
     "orfeas_cancel",
     "orfeas_key",
@@ -40,8 +41,11 @@ const PING_EVERY: Duration = Duration::from_secs(4);
 /// A connection silent for this long is given up: two pings were lost. With reconnecting, less than the 15 s
 /// within which a broken connection must be noticed.
 const SILENCE_MAX: Duration = Duration::from_secs(10);
-/// For how long the last percentage of a stage is remembered; a stage seldom takes longer without a new one.
-const FRACTION_KEPT: Duration = Duration::from_secs(120);
+/// For how long the last percentage of a stage, and the picture of a coarse shape, are remembered; a conversion seldom
+/// takes longer without a new one.
+const HEARD_KEPT: Duration = Duration::from_secs(120);
+/// The longest picture of a draft, in characters: Postgres takes payloads of up to 8,000 bytes, ids and names included.
+pub const DRAFT_MAX: usize = 7_700;
 /// Wakes kept for a slow waiter; one that falls further behind is told to read everything again.
 const WAKES_MAX: usize = 64;
 
@@ -68,6 +72,20 @@ pub struct Fraction {
     pub value: f32,
 }
 
+/// A small picture of the coarse shape of one attempt. Not stored: it is worth something only until the mesh is there.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Draft {
+    #[serde(rename = "c")]
+    pub conversion: ConversionId,
+    #[serde(rename = "b", default, skip_serializing_if = "Option::is_none")]
+    pub batch: Option<BatchId>,
+    #[serde(rename = "a")]
+    pub attempt: i16,
+    /// A WebP in base64, at most [`DRAFT_MAX`] characters.
+    #[serde(rename = "p")]
+    pub webp: Arc<str>,
+}
+
 /// Why a waiter is woken.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Wake {
@@ -75,6 +93,8 @@ pub enum Wake {
     Changed,
     /// A transient step.
     Fraction(Fraction),
+    /// There is a picture of this conversion's coarse shape.
+    Drafted(ConversionId),
 }
 
 /// Passes notifications on within this process; cheap to clone.
@@ -85,6 +105,7 @@ pub struct Hub(Arc<Inner>);
 struct Inner {
     topics: Mutex<HashMap<Topic, broadcast::Sender<Wake>>>,
     latest: Mutex<HashMap<ConversionId, (Instant, Fraction)>>,
+    drafts: Mutex<HashMap<ConversionId, (Instant, Draft)>>,
     queue: Notify,
     webhooks: Notify,
     keys: broadcast::Sender<KeyId>,
@@ -97,6 +118,7 @@ impl Default for Inner {
         Self {
             topics: Mutex::default(),
             latest: Mutex::default(),
+            drafts: Mutex::default(),
             queue: Notify::new(),
             webhooks: Notify::new(),
             keys: broadcast::channel(WAKES_MAX).0,
@@ -115,6 +137,20 @@ struct EventPayload {
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     // Nothing panics while holding these locks; if it did, the maps would still be sound.
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Keeps what was heard of a conversion in the place of what was heard before. It may come after the transition that
+/// made it stale: such is swept when the map has doubled.
+fn remember<T>(
+    heard: &Mutex<HashMap<ConversionId, (Instant, T)>>,
+    conversion: ConversionId,
+    news: T,
+) {
+    let mut heard = lock(heard);
+    if heard.len().is_power_of_two() {
+        heard.retain(|_, (at, _)| at.elapsed() < HEARD_KEPT);
+    }
+    heard.insert(conversion, (Instant::now(), news));
 }
 
 impl Hub {
@@ -166,6 +202,14 @@ impl Hub {
             .map(|(_, known)| known.value)
     }
 
+    /// The picture of an attempt's coarse shape, while it runs.
+    #[must_use]
+    pub fn draft(&self, id: ConversionId, attempt: i16) -> Option<Arc<str>> {
+        let drafts = lock(&self.0.drafts);
+        let (_, draft) = drafts.get(&id)?;
+        (draft.attempt == attempt).then(|| Arc::clone(&draft.webp))
+    }
+
     /// Whether the LISTEN connection is up and was heard lately.
     #[must_use]
     pub fn is_hearing(&self) -> bool {
@@ -206,6 +250,9 @@ impl Hub {
             "orfeas_progress" => serde_json::from_str(payload)
                 .map(|steps| self.hear_progress(steps))
                 .is_ok(),
+            "orfeas_draft" => serde_json::from_str(payload)
+                .map(|draft| self.hear_draft(draft))
+                .is_ok(),
             "orfeas_cancel" => Uuid::try_parse(payload)
                 .map(|id| self.0.cancels.send(ConversionId(id)))
                 .is_ok(),
@@ -228,15 +275,18 @@ impl Hub {
         }
     }
 
+    fn hear_draft(&self, draft: Draft) {
+        let (conversion, batch) = (draft.conversion, draft.batch);
+        remember(&self.0.drafts, conversion, draft);
+        self.wake(Topic::Conversion(conversion), Wake::Drafted(conversion));
+        if let Some(batch) = batch {
+            self.wake(Topic::Batch(batch), Wake::Drafted(conversion));
+        }
+    }
+
     fn hear_progress(&self, steps: Vec<Fraction>) {
         for step in steps {
-            let mut latest = lock(&self.0.latest);
-            // A step may come after the transition that made it stale. Swept when the map has doubled.
-            if latest.len().is_power_of_two() {
-                latest.retain(|_, (heard, _)| heard.elapsed() < FRACTION_KEPT);
-            }
-            latest.insert(step.conversion, (Instant::now(), step));
-            drop(latest);
+            remember(&self.0.latest, step.conversion, step);
             self.wake(Topic::Conversion(step.conversion), Wake::Fraction(step));
             if let Some(batch) = step.batch {
                 self.wake(Topic::Batch(batch), Wake::Fraction(step));
@@ -347,6 +397,17 @@ impl Database {
             self.execute("SELECT pg_notify('orfeas_progress', $1)", [payload.into()])
                 .await?;
         }
+        Ok(())
+    }
+
+    /// Tells all nodes of a coarse shape.
+    ///
+    /// # Errors
+    /// [`super::DatabaseError`] when the statement fails; a draft is not worth another try.
+    pub async fn publish_draft(&self, draft: &Draft) -> Result<(), super::DatabaseError> {
+        let payload = serde_json::to_string(draft).expect("plain data has a JSON form");
+        self.execute("SELECT pg_notify('orfeas_draft', $1)", [payload.into()])
+            .await?;
         Ok(())
     }
 }

@@ -47,8 +47,18 @@ pub struct ConversionOptionsInput {
     pub texture: TextureMode,
     /// Cut the background away; default: where the picture has no transparency of its own.
     pub remove_background: Option<bool>,
-    /// The longest side in millimetres, for printing.
+    /// The longest side in millimetres; default: 1 m, and 100 mm in STL and 3MF.
     pub size_mm: Option<f64>,
+    /// Pixels along a side of the texture, with `BAKED` only: 256 to 4096; default: 1024.
+    pub texture_size: Option<u32>,
+    /// A GLB of about half the size, by the extension `KHR_mesh_quantization`, which browsers and engines know; default:
+    /// false.
+    pub quantize: Option<bool>,
+    /// Fail rather than deliver a mesh whose outline agrees less with the picture's: 0 to 1; see
+    /// `quality.silhouetteAgreement`.
+    pub min_silhouette_agreement: Option<f64>,
+    /// Make a `turntable`, too: a short loop of the mesh turning; default: false.
+    pub turntable: Option<bool>,
     /// Denoising steps, within the model's `steps`; default: the model's. Ignored by models that don't iterate.
     pub steps: Option<u32>,
     /// How far the picture pulls at each step, within the model's `guidance`; default: the model's. Ignored by models
@@ -119,6 +129,10 @@ impl Order {
             texture,
             remove_background,
             size_mm,
+            texture_size,
+            quantize,
+            min_silhouette_agreement,
+            turntable,
             steps,
             guidance,
             seed,
@@ -134,6 +148,10 @@ impl Order {
             texture,
             remove_background,
             size_mm,
+            texture_size,
+            quantize: quantize.unwrap_or(false),
+            min_silhouette_agreement,
+            turntable: turntable.unwrap_or(false),
             steps,
             guidance,
             seed,

@@ -28,7 +28,7 @@ use super::{
 };
 use crate::{
     auth::principal::Permission,
-    conversion::{BatchId, ConversionId},
+    conversion::{BatchId, ConversionId, Status},
     db::{
         entities::conversion,
         events::PAGE,
@@ -122,10 +122,37 @@ impl Subscription {
     }
 }
 
+/// What is news without a change of rows.
+#[derive(Debug, Clone, Copy)]
+enum Step {
+    Fraction(Fraction),
+    /// There is a picture of this conversion's coarse shape.
+    Drafted(ConversionId),
+}
+
+impl Step {
+    fn conversion(&self) -> ConversionId {
+        match self {
+            Self::Fraction(step) => step.conversion,
+            Self::Drafted(conversion) => *conversion,
+        }
+    }
+
+    /// The state after it, if it is news to who knows `state`.
+    fn after(&self, state: ConversionProgress) -> Option<ConversionProgress> {
+        match self {
+            Self::Fraction(step) => state.advanced(step),
+            // Where it stands is as before, and its picture is looked up as it is asked for.
+            Self::Drafted(_) => (state.status == Status::Running).then_some(state),
+        }
+    }
+}
+
 /// Waits for something to look at: a transient step, or (`None`) perhaps changed rows.
-async fn next_wake(wakes: &mut Receiver<Wake>) -> Option<Fraction> {
+async fn next_wake(wakes: &mut Receiver<Wake>) -> Option<Step> {
     match tokio::time::timeout(POLL, wakes.recv()).await {
-        Ok(Ok(Wake::Fraction(step))) => Some(step),
+        Ok(Ok(Wake::Fraction(step))) => Some(Step::Fraction(step)),
+        Ok(Ok(Wake::Drafted(conversion))) => Some(Step::Drafted(conversion)),
         // Fallen behind, the hub gone, or long silence: the rows know.
         Ok(Ok(Wake::Changed) | Err(RecvError::Lagged(_) | RecvError::Closed)) | Err(_) => None,
     }
@@ -182,7 +209,7 @@ fn follow_conversion(
                 continue;
             }
             while let Some(step) = next_wake(&mut wakes).await {
-                if let Some(further) = state.advanced(&step) {
+                if let Some(further) = step.after(state) {
                     state = further;
                     yield state;
                 }
@@ -228,8 +255,8 @@ fn follow_batch(
                 continue;
             }
             while let Some(step) = next_wake(&mut wakes).await {
-                let Some(further) = states.get(&step.conversion).and_then(|state| state.advanced(&step)) else { continue };
-                states.insert(step.conversion, further);
+                let Some(further) = states.get(&step.conversion()).and_then(|state| step.after(*state)) else { continue };
+                states.insert(step.conversion(), further);
                 let rows = load(loader, ConversionsOf(id)).await?.unwrap_or_default();
                 yield summary(&services, id, seen, &rows, vec![further]);
             }

@@ -6,6 +6,7 @@
 
 use std::{convert::Infallible, panic::AssertUnwindSafe, time::Duration};
 
+use ::metrics::gauge;
 use async_graphql::Response as Answer;
 use async_stream::stream;
 use axum::{
@@ -17,7 +18,13 @@ use futures_util::{StreamExt, stream::BoxStream};
 use tokio::time::{Instant, interval_at};
 use tokio_util::sync::CancellationToken;
 
-use super::{answer, gate::Admitted, key_watch::Watching, metrics, standing::Standing};
+use super::{
+    answer,
+    gate::Admitted,
+    key_watch::Watching,
+    metrics::{self, Counted},
+    standing::Standing,
+};
 use crate::graphql::error::{ApiError, ErrorCode};
 
 /// The media type of events.
@@ -66,22 +73,6 @@ fn respond_with(events: BoxStream<'static, Bytes>) -> Response {
     response
 }
 
-/// Counted as long as it lives.
-struct Counted;
-
-impl Counted {
-    fn new() -> Self {
-        ::metrics::gauge!("orfeas_event_streams").increment(1);
-        Self
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        ::metrics::gauge!("orfeas_event_streams").decrement(1);
-    }
-}
-
 /// What to do next.
 enum Turn {
     Answer(Answer),
@@ -97,7 +88,7 @@ fn events(
     answers: BoxStream<'static, Answer>,
     ends: Ends,
 ) -> impl futures_util::Stream<Item = Bytes> + Send + 'static {
-    let counted = Counted::new();
+    let counted = Counted::new(gauge!("orfeas_event_streams"));
     stream! {
         let _counted = counted;
         let Ends { admitted, watching, stopping } = ends;

@@ -1,6 +1,7 @@
 //! The operators' listener: Prometheus' text, and the node's health.
 
 use axum::{Router, extract::State, response::Response, routing::get};
+use metrics::Gauge;
 use metrics_exporter_prometheus::PrometheusHandle;
 
 use super::health::{self, Vitals};
@@ -17,6 +18,25 @@ pub fn router(handle: PrometheusHandle, vitals: Vitals) -> Router {
 
 async fn ready(vitals: &Vitals) -> Response {
     health::respond(&health::problems(vitals).await)
+}
+
+/// Counted by a gauge as long as it lives.
+#[derive(Debug)]
+pub struct Counted(Gauge);
+
+impl Counted {
+    /// One more.
+    #[must_use]
+    pub fn new(gauge: Gauge) -> Self {
+        gauge.increment(1);
+        Self(gauge)
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.decrement(1);
+    }
 }
 
 /// Counts a handler that panicked.

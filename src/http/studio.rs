@@ -126,7 +126,7 @@ impl File {
                 HeaderValue::from_static("accept, accept-encoding"),
             ),
         ];
-        if is_known(asked, self.etag.as_bytes()) {
+        if self.etag.to_str().is_ok_and(|etag| is_known(asked, etag)) {
             return (StatusCode::NOT_MODIFIED, fixed).into_response();
         }
         let packed = accepts_gzip(asked).then(|| self.gzip()).flatten();

@@ -5,6 +5,7 @@
 
 use std::time::Duration;
 
+use ::metrics::gauge;
 use axum::{
     extract::ws::{Message, WebSocket, WebSocketUpgrade},
     response::Response,
@@ -20,6 +21,7 @@ use super::{
     HttpState,
     gate::{Admitted, Origin},
     key_watch::Watching,
+    metrics::Counted,
     standing::{self, Standing},
 };
 
@@ -77,24 +79,8 @@ pub fn upgrade(
         .on_upgrade(move |socket| serve(state, socket, origin, caller))
 }
 
-/// Counted as long as it lives.
-struct Counted;
-
-impl Counted {
-    fn new() -> Self {
-        ::metrics::gauge!("orfeas_websockets").increment(1);
-        Self
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        ::metrics::gauge!("orfeas_websockets").decrement(1);
-    }
-}
-
 async fn serve(state: HttpState, socket: WebSocket, origin: Origin, caller: Option<Caller>) {
-    let _counted = Counted::new();
+    let _counted = Counted::new(gauge!("orfeas_websockets"));
     let (sink, stream) = socket.split();
     let (outgoing, queue) = mpsc::channel(QUEUE_MAX);
     let (signed_in, signed_in_seen) = watch::channel(None);

@@ -9,6 +9,7 @@ use std::{
     any::Any,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::OnceLock,
+    thread,
 };
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
@@ -59,15 +60,28 @@ pub(super) async fn compute_soon<T: Send + 'static>(
     compute_on(&SAMPLING, work).await
 }
 
-async fn compute_on<T: Send + 'static>(
+/// Starts what takes milliseconds and nobody waits for; a panic there ends as nothing.
+pub(super) fn start_soon(work: impl FnOnce() + Send + 'static) {
+    drop(start_on(&SAMPLING, work));
+}
+
+fn start_on<T: Send + 'static>(
     pool: &'static Pool,
     work: impl FnOnce() -> T + Send + 'static,
-) -> Result<T, PipelineError> {
+) -> oneshot::Receiver<thread::Result<T>> {
     let (sender, receiver) = oneshot::channel();
     pool.threads().spawn(move || {
         // Whoever waits no more, needs no answer.
         drop(sender.send(catch_unwind(AssertUnwindSafe(work))));
     });
+    receiver
+}
+
+async fn compute_on<T: Send + 'static>(
+    pool: &'static Pool,
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, PipelineError> {
+    let receiver = start_on(pool, work);
     let done = receiver.await.map_err(|_| PipelineError::Panicked {
         reason: "it was not computed".into(),
     })?;

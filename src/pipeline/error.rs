@@ -27,6 +27,9 @@ pub enum PipelineError {
     Mesh(#[from] MeshError),
     #[error("a mesh file can't be written")]
     Write(#[from] WriteError),
+    /// The mesh doesn't look like the picture, by the option `minSilhouetteAgreement`.
+    #[error("the outlines agree by {agreement:.3}, less than {least}")]
+    Unlike { agreement: f64, least: f64 },
     /// The option `removeBackground` and the model don't fit.
     #[error("the model {model} can't remove backgrounds")]
     NoMatte { model: String },
@@ -67,6 +70,12 @@ impl PipelineError {
             Self::Mesh(MeshError::TooComplex { .. }) => lasting(
                 "CONVERSION_FAILED",
                 "The surface would be too intricate: ask for a lower resolution, or send a clearer picture.".into(),
+            ),
+            Self::Unlike { agreement, least } => lasting(
+                "CONVERSION_FAILED",
+                format!(
+                    "The mesh's outline agrees with the picture's by {agreement:.2}, and minSilhouetteAgreement asks for {least}: send a clearer picture, or ask for less."
+                ),
             ),
             Self::NoMatte { .. } => lasting("INVALID_INPUT", self.to_string()),
             Self::Engine(EngineError::Sampling(error)) => lasting("INVALID_INPUT", error.to_string()),

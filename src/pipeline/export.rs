@@ -5,15 +5,20 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use rayon::prelude::*;
 
-use super::{MeshFile, error::PipelineError, shape::Shape};
+use super::{MeshFile, error::PipelineError, paint::Paint, shape::Shape};
 use crate::{
-    conversion::options::{ConversionOptions, MeshFormat},
+    conversion::options::{ConversionOptions, MeshFormat, PRINT_SIZE_MM, SCENE_SIZE_MM},
     mesh::{
-        Mesh, WriteError, glb, obj,
+        Mesh, WriteError, glb,
+        normals::CREASE_DEG,
+        obj,
         placement::{Frame, Placement, place},
         ply,
-        preview::{self, PreviewOptions},
-        quality::{self, Quality},
+        preview::{
+            self, PreviewOptions,
+            turntable::{TurntableOptions, turntable},
+        },
+        quality::{self, Known, Quality},
         stl, three_mf,
     },
 };
@@ -21,7 +26,7 @@ use crate::{
 /// Where every mesh is put first; most files want it so.
 const AS_EXPORTED: Placement = Placement {
     frame: Frame::Scene,
-    size_mm: None,
+    size_mm: SCENE_SIZE_MM,
 };
 
 /// What [`export`] has made.
@@ -32,6 +37,8 @@ pub struct Exported {
     pub mesh: Mesh,
     /// A PNG.
     pub preview: Vec<u8>,
+    /// A loop, if it was asked for.
+    pub turntable: Option<Vec<u8>>,
     pub quality: Quality,
 }
 
@@ -44,23 +51,49 @@ pub fn export(
     options: &ConversionOptions,
     name: Option<&str>,
 ) -> Result<Exported, PipelineError> {
-    let mesh = place(
-        &Mesh::from_surface(shape.surface, shape.colors)?,
-        AS_EXPORTED,
-    );
+    let Shape {
+        surface,
+        topology,
+        is_simplified,
+        self_intersections,
+        paint: Paint { colors, texture },
+        ..
+    } = shape;
+    let mut mesh = Mesh::from_surface(surface, colors)?;
+    if is_simplified {
+        // What was round is flat between its edges now, and what was an edge is one vertex.
+        mesh = mesh.with_creases(CREASE_DEG);
+    }
+    if let Some(texture) = texture {
+        mesh = mesh.with_texture(texture)?;
+    }
+    let mesh = place(&mesh, AS_EXPORTED);
+    let known = Known {
+        topology: &topology,
+        self_intersections: Some(self_intersections),
+    };
     // Side by side where threads of the pool are free, one after another where conversions take them all.
-    let ((files, preview), quality) = rayon::join(
+    let ((files, quality), (preview, turntable)) = rayon::join(
         || {
             rayon::join(
                 || written(&mesh, options, name),
-                || preview::png(&mesh, &PreviewOptions::default()),
+                || quality::assess_as(&mesh, known),
             )
         },
-        || quality::assess_as(&mesh, &shape.topology),
+        || {
+            rayon::join(
+                || preview::png(&mesh, &PreviewOptions::default()),
+                || {
+                    let wanted = options.turntable.then(TurntableOptions::default);
+                    wanted.map(|wanted| turntable(&mesh, &wanted)).transpose()
+                },
+            )
+        },
     );
     Ok(Exported {
         files: files?,
         preview: preview?,
+        turntable: turntable?,
         quality,
         mesh,
     })
@@ -72,8 +105,20 @@ fn written(
     name: Option<&str>,
 ) -> Result<Vec<MeshFile>, WriteError> {
     let file = |&format: &MeshFormat| {
-        let bytes = Bytes::from(write(mesh, format, options.size_mm, name)?);
-        Ok(MeshFile { format, bytes })
+        let bytes = Bytes::from(write(mesh, format, options, name)?);
+        // An OBJ comes with its material and texture, where it has one.
+        let is_packed = format == MeshFormat::Obj && mesh.texture().is_some();
+        let (extension, media_type) = if is_packed {
+            ("obj.zip", "application/zip")
+        } else {
+            (format.extension(), format.media_type())
+        };
+        Ok(MeshFile {
+            format,
+            extension,
+            media_type,
+            bytes,
+        })
     };
     options.formats.par_iter().map(file).collect()
 }
@@ -81,12 +126,17 @@ fn written(
 fn write(
     mesh: &Mesh,
     format: MeshFormat,
-    size_mm: Option<f64>,
+    options: &ConversionOptions,
     name: Option<&str>,
 ) -> Result<Vec<u8>, WriteError> {
-    let frame = match format {
-        MeshFormat::Glb | MeshFormat::Obj | MeshFormat::Ply => Frame::Scene,
-        MeshFormat::Stl | MeshFormat::ThreeMf => Frame::Print,
+    let &ConversionOptions {
+        size_mm, quantize, ..
+    } = options;
+    let (frame, size_mm) = match format {
+        MeshFormat::Glb | MeshFormat::Obj | MeshFormat::Ply => {
+            (Frame::Scene, size_mm.unwrap_or(SCENE_SIZE_MM))
+        }
+        MeshFormat::Stl | MeshFormat::ThreeMf => (Frame::Print, size_mm.unwrap_or(PRINT_SIZE_MM)),
     };
     let placement = Placement { frame, size_mm };
     let placed = if placement == AS_EXPORTED {
@@ -96,7 +146,17 @@ fn write(
     };
     let placed = placed.as_ref();
     match format {
-        MeshFormat::Glb => glb::write(placed, glb::GlbOptions { conversion: name }),
+        MeshFormat::Glb => {
+            let conversion = name;
+            glb::write(
+                placed,
+                glb::GlbOptions {
+                    conversion,
+                    quantize,
+                },
+            )
+        }
+        MeshFormat::Obj if placed.texture().is_some() => obj::write_zip(placed),
         MeshFormat::Obj => obj::write(placed),
         MeshFormat::Stl => stl::write(placed),
         MeshFormat::Ply => ply::write(placed),

@@ -1,12 +1,20 @@
 //! From an encoded picture to a coloured surface: the stages that ask the engine.
 
+use std::sync::Arc;
+
 use super::{
     compute::{compute, compute_soon},
+    draft::Draft,
     error::PipelineError,
+    look::{Look, Seen},
+    paint::{Paint, Painter},
     stage::{Reporter, StageGuard, Stages},
 };
 use crate::{
-    conversion::{Stage, options::TextureMode},
+    conversion::{
+        Stage,
+        options::{ConversionOptions, TEXTURE_SIZE_DEFAULT, TextureMode},
+    },
     inference::{
         backend::Want,
         engine::Engine,
@@ -15,6 +23,7 @@ use crate::{
     mesh::{
         clean::{CleanOptions, CleanReport, drop_specks},
         field::{FieldOptions, FieldSampler},
+        intersections::Intersections,
         simplify::simplify_surface,
         surface::Surface,
         topology::Topology,
@@ -27,6 +36,24 @@ pub struct ShapeOptions {
     pub field: FieldOptions,
     pub target_triangles: Option<u32>,
     pub texture: TextureMode,
+    /// Pixels along a side of a baked texture.
+    pub texture_size: u32,
+    /// Fail rather than make a mesh whose outline agrees less with the picture's, 0..=1.
+    pub min_agreement: Option<f64>,
+}
+
+impl ShapeOptions {
+    /// As a conversion's options have it.
+    #[must_use]
+    pub fn new(field: FieldOptions, options: &ConversionOptions) -> Self {
+        Self {
+            field,
+            target_triangles: options.triangles_wanted(),
+            texture: options.texture,
+            texture_size: options.texture_size.unwrap_or(TEXTURE_SIZE_DEFAULT),
+            min_agreement: options.min_silhouette_agreement,
+        }
+    }
 }
 
 /// What the model says an object looks like.
@@ -35,13 +62,18 @@ pub struct Shape {
     pub surface: Surface,
     /// Of the surface.
     pub topology: Topology,
-    /// sRGB at each vertex.
-    pub colors: Option<Vec<[u8; 3]>>,
+    /// Whether it has fewer triangles than the field gave.
+    pub is_simplified: bool,
+    pub self_intersections: Intersections,
+    pub paint: Paint,
     pub cleaned: CleanReport,
+    /// How well its outline covers the picture's, 0..=1, if that has one.
+    pub agreement: Option<f64>,
     pub gpu_batch_size: usize,
 }
 
-/// Waits for the picture's batch, samples its field and takes the surface out.
+/// Waits for the picture's batch, samples its field and takes the surface out; it is held against the `look` of the
+/// picture, if that has an outline.
 ///
 /// # Errors
 /// [`PipelineError`].
@@ -49,6 +81,7 @@ pub async fn shape<R: Reporter>(
     stages: &mut Stages<'_, R>,
     engine: &Engine,
     mut ticket: Ticket,
+    look: Option<Look>,
     options: ShapeOptions,
 ) -> Result<Shape, PipelineError> {
     let (codes, gpu_batch_size) = {
@@ -62,38 +95,43 @@ pub async fn shape<R: Reporter>(
         stage.encoded();
         (codes, batch.images)
     };
-    let ShapeOptions {
-        field,
-        target_triangles,
-        texture,
-    } = options;
-    let sampler = reconstruct(
-        &stages.enter(Stage::Reconstruct).await?,
-        engine,
-        &codes,
-        field,
-    )
-    .await?;
-    let (surface, topology, cleaned) =
-        extract(&stages.enter(Stage::Mesh).await?, sampler, target_triangles).await?;
-    let colors = match texture {
-        TextureMode::None => None,
-        TextureMode::VertexColor => Some(
-            paint(
-                &stages.enter(Stage::Texture).await?,
-                engine,
-                &codes,
-                &surface,
-            )
-            .await?,
-        ),
+    let stage = stages.enter(Stage::Reconstruct).await?;
+    let sampler = reconstruct(&stage, engine, &codes, options.field).await?;
+    drop(stage);
+    let stage = stages.enter(Stage::Mesh).await?;
+    let extracted = extract(&stage, sampler, look, options).await?;
+    drop(stage);
+    let Extracted {
+        surface,
+        topology,
+        is_simplified,
+        self_intersections,
+        cleaned,
+        seen,
+    } = extracted;
+    let agreement = seen.as_ref().map(Seen::agreement);
+    let surface = Arc::new(surface);
+    let paint = if options.texture == TextureMode::None {
+        Paint::default()
+    } else {
+        let painter = Painter {
+            stage: &stages.enter(Stage::Texture).await?,
+            engine,
+            codes: &codes,
+            surface: Arc::clone(&surface),
+            seen: seen.map(Arc::new),
+        };
+        painter.paint(options.texture, options.texture_size).await?
     };
     // The codes go here: their memory on the device is for those who wait.
     Ok(Shape {
-        surface,
+        surface: Arc::unwrap_or_clone(surface),
         topology,
-        colors,
+        is_simplified,
+        self_intersections,
+        paint,
         cleaned,
+        agreement,
         gpu_batch_size,
     })
 }
@@ -105,6 +143,7 @@ async fn reconstruct<R: Reporter>(
     field: FieldOptions,
 ) -> Result<FieldSampler, PipelineError> {
     let mut sampler = FieldSampler::new(field);
+    let mut draft = Draft::new(stage);
     loop {
         let (returned, points) = compute_soon(move || {
             let points = sampler.request();
@@ -116,6 +155,7 @@ async fn reconstruct<R: Reporter>(
             return Ok(sampler);
         };
         stage.check()?;
+        sampler = draft.look_at(sampler).await?;
         let asked = engine.query(codes, points, Want::Logits);
         let values = stage.unless_interrupted(asked).await??;
         sampler = compute_soon(move || sampler.supply(&values.logits).map(|()| sampler)).await??;
@@ -123,42 +163,53 @@ async fn reconstruct<R: Reporter>(
     }
 }
 
+/// A surface, what became of it, and how the picture shows it.
+struct Extracted {
+    surface: Surface,
+    topology: Topology,
+    is_simplified: bool,
+    self_intersections: Intersections,
+    cleaned: CleanReport,
+    seen: Option<Seen>,
+}
+
 async fn extract<R: Reporter>(
     _stage: &StageGuard<'_, R>,
     sampler: FieldSampler,
-    target_triangles: Option<u32>,
-) -> Result<(Surface, Topology, CleanReport), PipelineError> {
+    look: Option<Look>,
+    options: ShapeOptions,
+) -> Result<Extracted, PipelineError> {
+    let ShapeOptions {
+        target_triangles,
+        min_agreement,
+        ..
+    } = options;
     let extracted = compute(move || {
         let surface = sampler.into_surface()?;
-        let (surface, topology, cleaned) = drop_specks(surface, CleanOptions::default());
-        let Some(target) = target_triangles else {
-            return Ok::<_, PipelineError>((surface, topology, cleaned));
-        };
-        let (surface, _) = simplify_surface(surface, target as usize);
-        let topology = Topology::of(surface.positions().len(), surface.triangles());
-        Ok((surface, topology, cleaned))
+        let (mut surface, mut topology, cleaned) = drop_specks(surface, CleanOptions::default());
+        let mut simplified = None;
+        if let Some(target) = target_triangles {
+            let report;
+            (surface, report) = simplify_surface(surface, target as usize);
+            topology = Topology::of(surface.positions().len(), surface.triangles());
+            // None where it had no more than that.
+            simplified = report.self_intersections;
+        }
+        let seen = look.and_then(|look| Seen::fit(&surface, look));
+        Ok::<_, PipelineError>(Extracted {
+            is_simplified: simplified.is_some(),
+            self_intersections: simplified.unwrap_or(Intersections::NONE),
+            surface,
+            topology,
+            cleaned,
+            seen,
+        })
     });
-    extracted.await?
-}
-
-/// The field's colour at each vertex, as sRGB bytes.
-async fn paint<R: Reporter>(
-    stage: &StageGuard<'_, R>,
-    engine: &Engine,
-    codes: &Codes,
-    surface: &Surface,
-) -> Result<Vec<[u8; 3]>, PipelineError> {
-    let asked = engine.query(codes, surface.positions().to_vec(), Want::LogitsAndColors);
-    let values = stage.unless_interrupted(asked).await??;
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "clamped to a byte's range"
-    )]
-    let byte = |value: f32| (value.clamp(0.0, 1.0) * 255.0).round() as u8;
-    Ok(values
-        .rgb
-        .into_iter()
-        .map(|color| color.map(byte))
-        .collect())
+    let extracted = extracted.await??;
+    match (min_agreement, extracted.seen.as_ref().map(Seen::agreement)) {
+        (Some(least), Some(agreement)) if agreement < least => {
+            Err(PipelineError::Unlike { agreement, least })
+        }
+        _ => Ok(extracted),
+    }
 }

@@ -30,6 +30,9 @@ pub enum Interrupt {
     Displaced,
 }
 
+/// Takes the file of a small picture.
+pub type DraftSink = Box<dyn FnOnce(Vec<u8>) + Send>;
+
 /// Where a conversion's progress goes.
 pub trait Reporter: Sync {
     /// Records that a stage begins.
@@ -40,6 +43,12 @@ pub trait Reporter: Sync {
 
     /// Notes how far the present stage is, 0..=1. Cheap: called as often as there is news.
     fn fraction(&self, stage: Stage, value: f32);
+
+    /// What takes a small WebP of the coarse shape, if somebody may want to see it: it costs milliseconds. It may be
+    /// handed over at any later time, and never is where there is nothing to show.
+    fn draft_sink(&self) -> Option<DraftSink> {
+        None
+    }
 
     /// The model has encoded the picture: another one may be prepared in its place.
     fn encoded(&self) {}
@@ -132,6 +141,12 @@ impl<R: Reporter> StageGuard<'_, R> {
     /// Notes how far the stage is, 0..=1.
     pub fn fraction(&self, value: f32) {
         self.stages.reporter.fraction(self.stage, value);
+    }
+
+    /// What takes a small WebP of the coarse shape.
+    #[must_use]
+    pub fn draft_sink(&self) -> Option<DraftSink> {
+        self.stages.reporter.draft_sink()
     }
 
     /// Notes that the picture is encoded.

@@ -6,31 +6,27 @@ use std::{
     time::Duration,
 };
 
-use bytes::Bytes;
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use futures_util::FutureExt;
-use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
-use super::{Worker, active::Signal, progress::Progress};
+use super::{Worker, active::Signal, progress::Progress, record};
 use crate::{
-    conversion::{AfterFailure, AssetId, Failure, Stage, after_failure},
+    conversion::{AfterFailure, Failure, Stage, after_failure},
     db::{
         Database, DatabaseError,
         conversions::{Attempt, Entered},
-        entities::{
-            asset,
-            conversion::{Model, Quality, Timings, Warnings},
-        },
-        listen::Fraction,
+        entities::conversion::Model,
+        listen::{DRAFT_MAX, Draft, Fraction},
     },
     error_chain::chain,
     inference::error::EngineError,
     pipeline::{
-        self, Job, Product,
+        self, Job,
         error::PipelineError,
-        stage::{Interrupt, Reporter},
+        stage::{DraftSink, Interrupt, Reporter},
     },
     storage::StorageError,
 };
@@ -157,6 +153,28 @@ impl Reporter for RowReporter<'_> {
         });
     }
 
+    fn draft_sink(&self) -> Option<DraftSink> {
+        let (progress, batch) = (self.progress.clone(), self.row.batch_id);
+        let Attempt { conversion, number } = self.attempt;
+        Some(Box::new(move |webp| {
+            let webp = BASE64.encode(webp);
+            if webp.len() > DRAFT_MAX {
+                let length = webp.len();
+                debug!(
+                    length,
+                    "The picture of a coarse shape is too large to be told"
+                );
+                return;
+            }
+            progress.draft(Draft {
+                conversion,
+                batch,
+                attempt: number,
+                webp: webp.into(),
+            });
+        }))
+    }
+
     fn encoded(&self) {
         self.slot.encoded();
     }
@@ -228,12 +246,9 @@ impl Worker {
         };
         let product = pipeline::convert(&self.tools, job, &reporter).await?;
         let queued = claimed_at - row.created_at;
-        let timings = timings(
-            &product,
-            i64::try_from(queued.whole_milliseconds()).unwrap_or(0),
-        );
-        let quality = quality(&product);
-        let assets = self.keep(row, attempt, product).await?;
+        let timings = record::timings(&product, queued);
+        let quality = record::quality(&product);
+        let assets = record::keep(&self.storage, row, attempt, product).await?;
         let entered = retrying(|| {
             self.database
                 .succeed(attempt, assets.clone(), timings.clone(), quality.clone())
@@ -244,6 +259,7 @@ impl Worker {
         }
         let seconds = (OffsetDateTime::now_utc() - row.created_at).as_seconds_f64();
         metrics::histogram!("orfeas_conversion_seconds").record(seconds);
+        record::measure(&quality);
         info!(
             seconds,
             gpu_batch_size = timings.gpu_batch_size,
@@ -251,44 +267,6 @@ impl Worker {
             row.id
         );
         Ok(())
-    }
-
-    /// Stores what was made. The keys carry the attempt, so that a late writer overwrites nothing.
-    async fn keep(
-        &self,
-        row: &Model,
-        attempt: Attempt,
-        product: Product,
-    ) -> Result<Vec<asset::Model>, StorageError> {
-        let folder = format!("conversions/{}/{}", row.id, attempt.number);
-        let mut assets = Vec::new();
-        let count = |value: usize| Some(i32::try_from(value).unwrap_or(i32::MAX));
-        for file in product.files {
-            let file_name = format!("{}.{}", row.id, file.format.extension());
-            let media_type = file.format.media_type();
-            let mut kept = new_asset(row, attempt, &folder, file_name, media_type, &file.bytes);
-            kept.format = Some(file.format);
-            kept.triangles = count(product.triangles);
-            kept.vertices = count(product.vertices);
-            self.storage.put(&kept.storage_key, file.bytes).await?;
-            assets.push(kept);
-        }
-        let mut preview = new_asset(
-            row,
-            attempt,
-            &folder,
-            "preview.png".into(),
-            "image/png",
-            &product.preview,
-        );
-        preview.kind = asset::Kind::Preview;
-        preview.width = i32::try_from(product.preview_side).ok();
-        preview.height = preview.width;
-        self.storage
-            .put(&preview.storage_key, product.preview)
-            .await?;
-        assets.push(preview);
-        Ok(assets)
     }
 
     /// Writes down how an attempt ended that did not succeed, and says which word counts it.
@@ -356,66 +334,4 @@ fn is_passing(error: &sea_orm::DbErr) -> bool {
         error,
         sea_orm::DbErr::Conn(_) | sea_orm::DbErr::ConnectionAcquire(_)
     ) || error.sql_err().is_none()
-}
-
-fn new_asset(
-    row: &Model,
-    attempt: Attempt,
-    folder: &str,
-    file_name: String,
-    media_type: &str,
-    bytes: &Bytes,
-) -> asset::Model {
-    asset::Model {
-        id: AssetId::new(),
-        owner: row.owner.clone(),
-        kind: asset::Kind::Mesh,
-        conversion_id: Some(row.id),
-        attempt: Some(attempt.number),
-        storage_key: format!("{folder}/{file_name}"),
-        file_name,
-        media_type: media_type.to_owned(),
-        format: None,
-        bytes: i64::try_from(bytes.len()).unwrap_or(i64::MAX),
-        sha256: Sha256::digest(bytes).to_vec(),
-        width: None,
-        height: None,
-        triangles: None,
-        vertices: None,
-        created_at: OffsetDateTime::now_utc(),
-    }
-}
-
-fn timings(product: &Product, queued_ms: i64) -> Timings {
-    let of = |wanted: Stage| {
-        let took = product
-            .timings
-            .iter()
-            .find(|(stage, _)| *stage == wanted)
-            .map(|(_, took)| *took);
-        i64::try_from(took.unwrap_or_default().as_millis()).unwrap_or(i64::MAX)
-    };
-    Timings {
-        queued_ms: queued_ms.max(0),
-        prepare_ms: of(Stage::Prepare),
-        encode_ms: of(Stage::Encode),
-        reconstruct_ms: of(Stage::Reconstruct),
-        mesh_ms: of(Stage::Mesh),
-        texture_ms: of(Stage::Texture),
-        export_ms: of(Stage::Export),
-        gpu_batch_size: i32::try_from(product.gpu_batch_size).unwrap_or(i32::MAX),
-    }
-}
-
-fn quality(product: &Product) -> Quality {
-    let quality = &product.quality;
-    Quality {
-        watertight: quality.watertight,
-        manifold: quality.manifold,
-        volume: quality.volume,
-        surface_area: quality.surface_area,
-        bounding_box: quality.bounding_box.size(),
-        components: i32::try_from(quality.components).unwrap_or(i32::MAX),
-        warnings: Warnings(quality.warnings.clone()),
-    }
 }

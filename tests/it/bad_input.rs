@@ -204,6 +204,26 @@ async fn options_out_of_range_are_named() {
         (json!({ "sizeMm": 1e9 }), "INVALID_INPUT", "options.sizeMm"),
         (json!({ "formats": [] }), "INVALID_INPUT", "options.formats"),
         (
+            json!({ "texture": "BAKED", "textureSize": 255 }),
+            "INVALID_INPUT",
+            "options.textureSize",
+        ),
+        (
+            json!({ "textureSize": 1024 }),
+            "INVALID_INPUT",
+            "options.textureSize",
+        ),
+        (
+            json!({ "texture": "BAKED", "targetTriangles": 100_001 }),
+            "INVALID_INPUT",
+            "options.targetTriangles",
+        ),
+        (
+            json!({ "minSilhouetteAgreement": -0.1 }),
+            "INVALID_INPUT",
+            "options.minSilhouetteAgreement",
+        ),
+        (
             json!({ "model": "no-such" }),
             "MODEL_UNAVAILABLE",
             "options.model",

@@ -24,6 +24,7 @@ mod conversion;
 mod dense;
 mod docs;
 mod documents;
+mod downloads;
 mod egress;
 mod embedded;
 mod event_streams;

@@ -10,6 +10,7 @@ use crate::harness::{World, client::Client, pictures};
 
 mod crowd;
 mod cuts;
+mod drafts;
 
 const FOLLOW: &str = "subscription ($id: ID!, $after: Int) {
     conversionProgress(id: $id, after: $after) { sequence status stage progress } }";

@@ -18,7 +18,7 @@ use super::{
 use crate::{
     app,
     config::Settings,
-    conversion::options::{ConversionOptions, TextureMode},
+    conversion::options::ConversionOptions,
     inference::{batcher::BatchLimits, engine::Engine, limits::KernelWatch},
     pipeline::{
         self, Job,
@@ -176,13 +176,9 @@ async fn on_engine(
         let one = |number: usize| {
             let (engine, (request, field)) = (engine.clone(), request(number));
             async move {
-                let wanted = ShapeOptions {
-                    field,
-                    target_triangles: None,
-                    texture: TextureMode::VertexColor,
-                };
+                let wanted = ShapeOptions::new(field, &ConversionOptions::default());
                 let ticket = engine.enqueue(request)?;
-                let shape = shape(&mut Stages::new(&Silent), &engine, ticket, wanted).await?;
+                let shape = shape(&mut Stages::new(&Silent), &engine, ticket, None, wanted).await?;
                 Ok(shape.gpu_batch_size as f64)
             }
         };

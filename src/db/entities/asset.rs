@@ -13,6 +13,8 @@ pub enum Kind {
     Source,
     /// A picture of the mesh.
     Preview,
+    /// A loop of the mesh turning.
+    Turntable,
     /// A mesh file.
     Mesh,
 }

@@ -25,7 +25,7 @@ pub struct Timings {
     pub gpu_batch_size: i32,
 }
 
-/// What the mesh is like, measured on the mesh itself.
+/// What the mesh is like, measured on the mesh itself. What is optional was not measured by earlier versions.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, FromJsonQueryResult)]
 #[serde(rename_all = "camelCase")]
 pub struct Quality {
@@ -38,6 +38,16 @@ pub struct Quality {
     /// Sides along x, y and z in metres, the longest being 1 m.
     pub bounding_box: [f64; 3],
     pub components: i32,
+    /// Pairs of triangles that cut each other, as far as they were counted.
+    pub self_intersections: Option<i32>,
+    /// How well its outline covers the picture's, 0..=1; `None` also where the picture has no outline.
+    pub silhouette_agreement: Option<f64>,
+    /// In metres, the longest side being 1 m.
+    pub thinnest_wall: Option<f64>,
+    /// The share of the surface that overhangs, 0..=1.
+    pub overhang_share: Option<f64>,
+    pub triangles: Option<i32>,
+    pub vertices: Option<i32>,
     /// What a person should know, in plain words.
     pub warnings: Warnings,
 }

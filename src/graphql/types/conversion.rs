@@ -10,7 +10,7 @@ use super::{
 use crate::{
     conversion::{
         Priority, Stage, Status,
-        options::{ConversionOptions, MeshFormat, TextureMode},
+        options::{ConversionOptions, MeshFormat, PRINT_SIZE_MM, TextureMode},
         progress::overall,
     },
     db::entities::{asset, conversion},
@@ -52,6 +52,14 @@ pub struct AcceptedOptions {
     pub remove_background: Option<bool>,
     /// The longest side in millimetres.
     pub size_mm: Option<f64>,
+    /// Pixels along a side of the texture; null: 1024 with `BAKED`, none otherwise.
+    pub texture_size: Option<u32>,
+    /// Whether the GLB is written with `KHR_mesh_quantization`.
+    pub quantize: bool,
+    /// The least agreement of the outlines that is delivered, 0 to 1; null: any.
+    pub min_silhouette_agreement: Option<f64>,
+    /// Whether a turntable is made.
+    pub turntable: bool,
     /// Denoising steps; null: the model doesn't iterate.
     pub steps: Option<u32>,
     /// How far the picture pulls at each step; null: the model takes no notice of it.
@@ -69,6 +77,10 @@ impl From<ConversionOptions> for AcceptedOptions {
             texture,
             remove_background,
             size_mm,
+            texture_size,
+            quantize,
+            min_silhouette_agreement,
+            turntable,
             steps,
             guidance,
             seed,
@@ -80,6 +92,10 @@ impl From<ConversionOptions> for AcceptedOptions {
             texture,
             remove_background,
             size_mm,
+            texture_size,
+            quantize,
+            min_silhouette_agreement,
+            turntable,
             steps,
             guidance,
             seed,
@@ -102,8 +118,49 @@ pub struct QualityReport {
     pub bounding_box: Vec<f64>,
     /// Separate parts.
     pub components: i32,
+    /// Pairs of triangles that cut each other, counted up to 1,000; null: not counted, by an earlier version.
+    pub self_intersections: Option<i32>,
+    /// How well the mesh's outline, seen from the camera that fits best, covers the object's in the picture: the area that
+    /// both cover by the area that either covers, 0 to 1. Null: the picture was taken as a whole, without an outline.
+    pub silhouette_agreement: Option<f64>,
+    /// Triangles of the mesh.
+    pub triangles: Option<i32>,
+    /// Vertices of the mesh; files may repeat some, where a texture or the light breaks.
+    pub vertices: Option<i32>,
+    /// The mesh as a printed thing; null: made by an earlier version.
+    pub print: Option<PrintReport>,
     /// What a person should know, in plain words.
     pub warnings: Vec<String>,
+}
+
+/// A mesh as it leaves a printer, in the size of its STL and 3MF: the longest side `sizeMm`, or 100 mm.
+#[derive(Debug, Clone, SimpleObject)]
+pub struct PrintReport {
+    /// The longest side.
+    pub size_mm: f64,
+    /// What it displaces, solid inside.
+    pub volume_cm3: f64,
+    /// Its surface.
+    pub surface_cm2: f64,
+    /// How thin its walls get, estimated from some thousand points: under a printer's least, such places are lost or break.
+    pub thinnest_wall_mm: f64,
+    /// The share of the surface that faces down at more than 45 degrees and rests on nothing: what needs support.
+    pub overhang_share: f64,
+}
+
+impl PrintReport {
+    fn of(quality: &conversion::Quality, options: &ConversionOptions) -> Option<Self> {
+        let size_mm = options.size_mm.unwrap_or(PRINT_SIZE_MM);
+        let (thinnest_wall, overhang_share) = quality.thinnest_wall.zip(quality.overhang_share)?;
+        let cm = size_mm / 10.0;
+        Some(Self {
+            size_mm,
+            volume_cm3: quality.volume * cm.powi(3),
+            surface_cm2: quality.surface_area * cm.powi(2),
+            thinnest_wall_mm: thinnest_wall * size_mm,
+            overhang_share,
+        })
+    }
 }
 
 /// Milliseconds in each stage of the attempt that succeeded.
@@ -239,11 +296,12 @@ impl Conversion {
 
     /// A picture of the mesh.
     async fn preview(&self, context: &Context<'_>) -> Result<Option<Asset>> {
-        let assets = self.assets(context).await?;
-        Ok(assets
-            .into_iter()
-            .find(|asset| asset.kind == asset::Kind::Preview)
-            .map(Asset))
+        self.picture(context, asset::Kind::Preview).await
+    }
+
+    /// A short loop of the mesh turning, if it was asked for.
+    async fn turntable(&self, context: &Context<'_>) -> Result<Option<Asset>> {
+        self.picture(context, asset::Kind::Turntable).await
     }
 
     /// The mesh files, once it has succeeded.
@@ -261,6 +319,11 @@ impl Conversion {
     /// What the mesh is like, once it has succeeded.
     async fn quality(&self) -> Option<QualityReport> {
         self.0.quality.clone().map(|quality| QualityReport {
+            print: PrintReport::of(&quality, &self.0.options),
+            self_intersections: quality.self_intersections,
+            silhouette_agreement: quality.silhouette_agreement,
+            triangles: quality.triangles,
+            vertices: quality.vertices,
             watertight: quality.watertight,
             manifold: quality.manifold,
             volume: quality.volume,
@@ -359,6 +422,11 @@ impl Conversion {
 }
 
 impl Conversion {
+    async fn picture(&self, context: &Context<'_>, kind: asset::Kind) -> Result<Option<Asset>> {
+        let mut assets = self.assets(context).await?.into_iter();
+        Ok(assets.find(|asset| asset.kind == kind).map(Asset))
+    }
+
     async fn assets(&self, context: &Context<'_>) -> Result<Vec<asset::Model>> {
         if self.0.status != Status::Succeeded {
             return Ok(Vec::new());

@@ -13,7 +13,10 @@ use crate::{
         entities::{asset, conversion, event},
         listen::Fraction,
     },
-    graphql::loader::{AssetsOf, Loader},
+    graphql::{
+        Services,
+        loader::{AssetsOf, Loader},
+    },
 };
 
 /// One step of a conversion: a stored transition, or a percentage between two of them.
@@ -123,6 +126,17 @@ impl ConversionProgress {
         Ok(assets
             .find(|asset| asset.kind == asset::Kind::Preview)
             .map(Asset))
+    }
+
+    /// A picture of the coarse shape while the mesh is being made, as a `data:` URL of a small WebP. Unlike transitions it
+    /// may be missed; null before there is one, and once `preview` is there.
+    async fn draft(&self, context: &Context<'_>) -> Result<Option<String>> {
+        if self.status != Status::Running {
+            return Ok(None);
+        }
+        let hub = &context.data::<Services>()?.hub;
+        let draft = hub.draft(self.conversion, self.attempt);
+        Ok(draft.map(|webp| format!("data:image/webp;base64,{webp}")))
     }
 
     /// The conversion as it is now, which may be further than this step.

@@ -9,8 +9,9 @@ use super::socket::Socket;
 
 /// Everything a test asks of a conversion.
 pub const CONVERSION: &str = "id status stage progress attempts sequence cancelRequested retryOf error { code message retryable }
-    outputs { format url bytes sha256 triangles vertices } preview { url width }
-    quality { watertight manifold volume boundingBox components warnings }
+    outputs { format url bytes sha256 triangles vertices } preview { url width } turntable { url width }
+    quality { watertight manifold volume boundingBox components warnings selfIntersections silhouetteAgreement triangles vertices
+        print { sizeMm volumeCm3 surfaceCm2 thinnestWallMm overhangShare } }
     timings { queuedMs prepareMs encodeMs reconstructMs meshMs textureMs exportMs gpuBatchSize }
     source { id mediaType width height }";
 

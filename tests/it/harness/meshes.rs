@@ -2,7 +2,7 @@
 
 use std::{
     collections::HashSet,
-    io::{Cursor, Write},
+    io::{Cursor, Read, Write},
     path::Path,
     process::Command,
     sync::Once,
@@ -17,6 +17,7 @@ pub struct Shape {
     pub positions: Vec<[f32; 3]>,
     pub triangles: usize,
     pub has_colors: bool,
+    pub is_textured: bool,
 }
 
 impl Shape {
@@ -135,6 +136,7 @@ pub fn glb(bytes: &[u8]) -> Shape {
     Shape {
         triangles: indices.len() / 3,
         has_colors: reader.read_colors(0).is_some(),
+        is_textured: reader.read_tex_coords(0).is_some() && document.textures().count() == 1,
         positions,
     }
 }
@@ -153,6 +155,7 @@ pub fn stl(bytes: &[u8]) -> Shape {
         triangles: mesh.faces.len(),
         positions: mesh.vertices.iter().map(|vertex| vertex.0).collect(),
         has_colors: false,
+        is_textured: false,
     }
 }
 
@@ -171,6 +174,69 @@ pub fn three_mf(bytes: &[u8]) -> Shape {
             .map(|vertex| position([vertex.x.value(), vertex.y.value(), vertex.z.value()]))
             .collect(),
         has_colors: false,
+        is_textured: false,
+    }
+}
+
+/// Reads an OBJ that comes in a ZIP with its material and texture.
+pub fn packed_obj(bytes: &[u8]) -> Shape {
+    let mut archive = zip::ZipArchive::new(Cursor::new(bytes)).unwrap();
+    let mut file = |name: &str| {
+        let mut content = Vec::new();
+        archive
+            .by_name(name)
+            .unwrap()
+            .read_to_end(&mut content)
+            .unwrap();
+        content
+    };
+    let text = file("mesh.obj");
+    let material = String::from_utf8(file("mesh.mtl")).unwrap();
+    assert!(
+        std::str::from_utf8(&text)
+            .unwrap()
+            .contains("mtllib mesh.mtl")
+    );
+    assert!(material.contains("map_Kd texture.png"), "{material}");
+    image::load_from_memory(&file("texture.png")).unwrap();
+    obj(&text)
+}
+
+/// Reads a GLB whose coordinates are whole numbers, and has the Khronos validator look at it.
+pub fn quantized_glb(bytes: &[u8]) -> Shape {
+    assert_valid(bytes);
+    let (description, numbers) = glb_chunks(bytes);
+    assert_eq!(
+        description["extensionsRequired"],
+        serde_json::json!(["KHR_mesh_quantization"])
+    );
+    let primitive = &description["meshes"][0]["primitives"][0];
+    let accessor = |name: &Value| &description["accessors"][name.as_u64().unwrap() as usize];
+    let attributes = &primitive["attributes"];
+    let positions = accessor(&attributes["POSITION"]);
+    assert_eq!(
+        (&positions["componentType"], &positions["normalized"]),
+        (&serde_json::json!(5123), &Value::Null)
+    );
+    let view = &description["bufferViews"][positions["bufferView"].as_u64().unwrap() as usize];
+    let number = |value: &Value, missing: u64| value.as_u64().unwrap_or(missing) as usize;
+    let start = number(&view["byteOffset"], 0) + number(&positions["byteOffset"], 0);
+    let stride = number(&view["byteStride"], 6);
+    let node = &description["nodes"][0];
+    #[expect(clippy::cast_possible_truncation, reason = "lengths in metres")]
+    let of_node = |name: &str, axis: usize| node[name][axis].as_f64().unwrap() as f32;
+    let position = |vertex: usize| {
+        std::array::from_fn(|axis| {
+            let at = start + vertex * stride + 2 * axis;
+            let whole = u16::from_le_bytes([numbers[at], numbers[at + 1]]);
+            f32::from(whole) * of_node("scale", axis) + of_node("translation", axis)
+        })
+    };
+    Shape {
+        positions: (0..number(&positions["count"], 0)).map(position).collect(),
+        triangles: number(&accessor(&primitive["indices"])["count"], 0) / 3,
+        has_colors: attributes["COLOR_0"].is_u64(),
+        is_textured: attributes["TEXCOORD_0"].is_u64(),
     }
 }
 
@@ -178,7 +244,7 @@ pub fn three_mf(bytes: &[u8]) -> Shape {
 pub fn obj(bytes: &[u8]) -> Shape {
     let text = std::str::from_utf8(bytes).unwrap();
     let mut positions = Vec::new();
-    let (mut triangles, mut has_colors) = (0, false);
+    let (mut triangles, mut has_colors, mut is_textured) = (0, false, false);
     for line in text.lines() {
         if let Some(numbers) = line.strip_prefix("v ") {
             let numbers: Vec<f32> = numbers
@@ -189,12 +255,15 @@ pub fn obj(bytes: &[u8]) -> Shape {
             positions.push([numbers[0], numbers[1], numbers[2]]);
         } else if line.starts_with("f ") {
             triangles += 1;
+        } else if line.starts_with("vt ") {
+            is_textured = true;
         }
     }
     Shape {
         positions,
         triangles,
         has_colors,
+        is_textured,
     }
 }
 

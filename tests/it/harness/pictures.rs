@@ -24,3 +24,17 @@ pub fn png(image: &RgbaImage) -> Vec<u8> {
 pub fn empty() -> Vec<u8> {
     png(&RgbaImage::from_pixel(64, 64, Rgba([0, 0, 0, 0])))
 }
+
+/// A picture over grey, without transparency.
+pub fn over_grey(picture: &[u8]) -> Vec<u8> {
+    let mut image = image::load_from_memory(picture).unwrap().into_rgba8();
+    for pixel in image.pixels_mut() {
+        let alpha = u32::from(pixel.0[3]);
+        for channel in &mut pixel.0[..3] {
+            let over = (u32::from(*channel) * alpha + 128 * (255 - alpha)) / 255;
+            *channel = u8::try_from(over).unwrap();
+        }
+        pixel.0[3] = 255;
+    }
+    png(&image)
+}

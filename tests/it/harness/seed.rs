@@ -118,6 +118,12 @@ pub fn quality() -> Quality {
         surface_area: 1.0,
         bounding_box: [1.0; 3],
         components: 1,
+        self_intersections: Some(0),
+        silhouette_agreement: Some(0.9),
+        thinnest_wall: Some(0.1),
+        overhang_share: Some(0.2),
+        triangles: Some(4),
+        vertices: Some(4),
         warnings: Warnings::default(),
     }
 }

@@ -1,0 +1,65 @@
+//! What the picture shows of the object, as the model was shown it: the mesh is held against it.
+
+use tracing::debug;
+
+use crate::{
+    image::frame::Framed,
+    mesh::{
+        sight::{Picture, Sight},
+        surface::Surface,
+    },
+};
+
+/// A picture with an outline.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Look {
+    side: usize,
+    rgb: Vec<f32>,
+    alpha: Vec<f32>,
+}
+
+impl Look {
+    /// Of a picture that was cut out.
+    #[must_use]
+    pub fn of(framed: &Framed) -> Self {
+        Self {
+            side: framed.side as usize,
+            rgb: framed.rgb.clone(),
+            alpha: framed.alpha.clone(),
+        }
+    }
+
+    fn picture(&self) -> Picture<'_> {
+        Picture::new(self.side, &self.alpha, &self.rgb)
+    }
+}
+
+/// A picture, and from where it shows a surface.
+#[derive(Debug)]
+pub struct Seen {
+    look: Look,
+    sight: Sight,
+}
+
+impl Seen {
+    /// Finds the camera that shows the surface as the picture does; none does where nothing of either is seen.
+    #[must_use]
+    pub fn fit(surface: &Surface, look: Look) -> Option<Self> {
+        let sight = Sight::fit_surface(surface.positions(), surface.triangles(), &look.picture())?;
+        Some(Self { look, sight })
+    }
+
+    /// How well the surface's outline covers the picture's, 0..=1.
+    #[must_use]
+    pub fn agreement(&self) -> f64 {
+        self.sight.silhouette_agreement()
+    }
+
+    /// Lays what the picture shows over the colours of points of the surface.
+    pub fn overlay(&self, points: &[[f32; 3]], normals: &[[f32; 3]], colors: &mut [[u8; 3]]) {
+        let blend = self
+            .sight
+            .blend(points, normals, colors, &self.look.picture());
+        debug!(?blend, "The picture's colours");
+    }
+}

@@ -1,0 +1,164 @@
+//! What is written down of a conversion that has succeeded.
+
+use bytes::Bytes;
+use sha2::{Digest, Sha256};
+use time::{Duration, OffsetDateTime};
+
+use crate::{
+    conversion::{AssetId, Stage},
+    db::{
+        conversions::Attempt,
+        entities::{
+            asset,
+            conversion::{Model, Quality, Timings, Warnings},
+        },
+    },
+    pipeline::Product,
+    storage::{Storage, StorageError},
+};
+
+/// Stores what was made. The keys carry the attempt, so that a late writer overwrites nothing.
+///
+/// # Errors
+/// [`StorageError`]: the attempt has failed then.
+pub(super) async fn keep(
+    storage: &Storage,
+    row: &Model,
+    attempt: Attempt,
+    product: Product,
+) -> Result<Vec<asset::Model>, StorageError> {
+    let folder = format!("conversions/{}/{}", row.id, attempt.number);
+    let mut assets = Vec::new();
+    let count = |value: usize| Some(i32::try_from(value).unwrap_or(i32::MAX));
+    for file in product.files {
+        let file_name = format!("{}.{}", row.id, file.extension);
+        let mut kept = new_asset(
+            row,
+            attempt,
+            &folder,
+            file_name,
+            file.media_type,
+            &file.bytes,
+        );
+        kept.format = Some(file.format);
+        kept.triangles = count(product.triangles);
+        kept.vertices = count(product.vertices);
+        storage.put(&kept.storage_key, file.bytes).await?;
+        assets.push(kept);
+    }
+    let turntable = product.turntable.map(|bytes| {
+        let kind = asset::Kind::Turntable;
+        (
+            kind,
+            "turntable.webp",
+            "image/webp",
+            product.turntable_side,
+            bytes,
+        )
+    });
+    let preview = asset::Kind::Preview;
+    let preview = (
+        preview,
+        "preview.png",
+        "image/png",
+        product.preview_side,
+        product.preview,
+    );
+    for (kind, file_name, media_type, side, bytes) in [preview].into_iter().chain(turntable) {
+        let mut kept = new_asset(row, attempt, &folder, file_name.into(), media_type, &bytes);
+        kept.kind = kind;
+        kept.width = i32::try_from(side).ok();
+        kept.height = kept.width;
+        storage.put(&kept.storage_key, bytes).await?;
+        assets.push(kept);
+    }
+    Ok(assets)
+}
+
+fn new_asset(
+    row: &Model,
+    attempt: Attempt,
+    folder: &str,
+    file_name: String,
+    media_type: &str,
+    bytes: &Bytes,
+) -> asset::Model {
+    asset::Model {
+        id: AssetId::new(),
+        owner: row.owner.clone(),
+        kind: asset::Kind::Mesh,
+        conversion_id: Some(row.id),
+        attempt: Some(attempt.number),
+        storage_key: format!("{folder}/{file_name}"),
+        file_name,
+        media_type: media_type.to_owned(),
+        format: None,
+        bytes: i64::try_from(bytes.len()).unwrap_or(i64::MAX),
+        sha256: Sha256::digest(bytes).to_vec(),
+        width: None,
+        height: None,
+        triangles: None,
+        vertices: None,
+        created_at: OffsetDateTime::now_utc(),
+    }
+}
+
+/// How long each stage took, after so much waiting.
+pub(super) fn timings(product: &Product, queued: Duration) -> Timings {
+    let of = |wanted: Stage| {
+        let took = product
+            .timings
+            .iter()
+            .find(|(stage, _)| *stage == wanted)
+            .map(|(_, took)| *took);
+        i64::try_from(took.unwrap_or_default().as_millis()).unwrap_or(i64::MAX)
+    };
+    Timings {
+        queued_ms: i64::try_from(queued.whole_milliseconds())
+            .unwrap_or(0)
+            .max(0),
+        prepare_ms: of(Stage::Prepare),
+        encode_ms: of(Stage::Encode),
+        reconstruct_ms: of(Stage::Reconstruct),
+        mesh_ms: of(Stage::Mesh),
+        texture_ms: of(Stage::Texture),
+        export_ms: of(Stage::Export),
+        gpu_batch_size: i32::try_from(product.gpu_batch_size).unwrap_or(i32::MAX),
+    }
+}
+
+/// What the mesh is like.
+pub(super) fn quality(product: &Product) -> Quality {
+    let quality = &product.quality;
+    let count = |value: usize| i32::try_from(value).unwrap_or(i32::MAX);
+    Quality {
+        self_intersections: Some(count(quality.self_intersections.pairs)),
+        silhouette_agreement: product.silhouette_agreement,
+        thinnest_wall: Some(quality.thinnest_wall),
+        overhang_share: Some(quality.overhang_share),
+        triangles: Some(count(quality.triangles)),
+        vertices: Some(count(quality.vertices)),
+        watertight: quality.watertight,
+        manifold: quality.manifold,
+        volume: quality.volume,
+        surface_area: quality.surface_area,
+        bounding_box: quality.bounding_box.size(),
+        components: count(quality.components),
+        warnings: Warnings(quality.warnings.clone()),
+    }
+}
+
+/// Counts a mesh by what it is like.
+pub(super) fn measure(quality: &Quality) {
+    let flag = |is: bool| if is { "true" } else { "false" };
+    metrics::counter!(
+        "orfeas_meshes_total",
+        "watertight" => flag(quality.watertight),
+        "manifold" => flag(quality.manifold),
+        "self_intersecting" => flag(quality.self_intersections.is_some_and(|pairs| pairs > 0)),
+    )
+    .increment(1);
+    if let Some(agreement) = quality.silhouette_agreement {
+        metrics::histogram!("orfeas_silhouette_agreement").record(agreement);
+    }
+}
