@@ -58,6 +58,8 @@ await withPage({ acceptDownloads: true }, async (page) => {
   await tabTo(page, page.getByText("More options"), "the options");
   await page.keyboard.press("Enter");
   await tabTo(page, page.getByLabel("Colour"), "an option");
+  // Past the texture, which takes longer, to none.
+  await page.keyboard.press("ArrowDown");
   await page.keyboard.press("ArrowDown");
   await tabTo(page, page.getByRole("button", { name: "Convert", exact: true }), "the button that converts");
   await page.keyboard.press("Enter");

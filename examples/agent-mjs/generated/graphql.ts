@@ -13,8 +13,18 @@ export type ConversionOptionsInput = {
    * that have none.
    */
   guidance?: number | null | undefined;
+  /**
+   * Fail rather than deliver a mesh whose outline agrees less with the picture's: 0 to 1; see
+   * `quality.silhouetteAgreement`.
+   */
+  minSilhouetteAgreement?: number | null | undefined;
   /** Default: the server's. */
   model?: string | null | undefined;
+  /**
+   * A GLB of about half the size, by the extension `KHR_mesh_quantization`, which browsers and engines know; default:
+   * false.
+   */
+  quantize?: boolean | null | undefined;
   /** Cut the background away; default: where the picture has no transparency of its own. */
   removeBackground?: boolean | null | undefined;
   /** Field samples along an axis, 32 to 512; default: the model's. */
@@ -24,7 +34,7 @@ export type ConversionOptionsInput = {
    * models that don't iterate.
    */
   seed?: number | null | undefined;
-  /** The longest side in millimetres, for printing. */
+  /** The longest side in millimetres; default: 1 m, and 100 mm in STL and 3MF. */
   sizeMm?: number | null | undefined;
   /** Denoising steps, within the model's `steps`; default: the model's. Ignored by models that don't iterate. */
   steps?: number | null | undefined;
@@ -32,6 +42,10 @@ export type ConversionOptionsInput = {
   targetTriangles?: number | null | undefined;
   /** How the surface is coloured. */
   texture?: TextureMode;
+  /** Pixels along a side of the texture, with `BAKED` only: 256 to 4096; default: 1024. */
+  textureSize?: number | null | undefined;
+  /** Make a `turntable`, too: a short loop of the mesh turning; default: false. */
+  turntable?: boolean | null | undefined;
 };
 
 /** Where a conversion stands. `Succeeded`, `Failed` and `Canceled` never change again. */
@@ -130,6 +144,11 @@ export type SubmitBatchInput = {
 
 /** How the surface is coloured. */
 export type TextureMode =
+  /**
+   * A picture laid over the surface, which is simplified to some 20,000 triangles unless `targetTriangles` says
+   * otherwise: GLB and OBJ (a ZIP with its material and picture) carry it, PLY and 3MF the colours of the vertices.
+   */
+  | 'BAKED'
   /** No colours. */
   | 'NONE'
   /** One colour per vertex. */

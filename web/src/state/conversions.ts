@@ -80,11 +80,12 @@ function followProgress(id: string): void {
     FollowConversion,
     // From the last step that is known here, so that none is missed between asking and following, or in a break.
     () => ({ id, after: known.value.get(id)?.sequence ?? null }),
-    ({ conversionProgress: { status, stage, progress, etaSeconds, sequence, preview } }) => {
+    ({ conversionProgress: { status, stage, progress, etaSeconds, sequence, preview, draft } }) => {
       const before = known.value.get(id);
       if (before === undefined || before.sequence > sequence) return;
       // What only the whole conversion tells (its files, its error) comes when it has ended.
-      if (!hasEnded(status)) change(id, { status, stage, progress, etaSeconds, sequence, preview: preview ?? before.preview });
+      const coarse = draft ? { url: draft } : null;
+      if (!hasEnded(status)) change(id, { status, stage, progress, etaSeconds, sequence, preview: preview ?? coarse ?? before.preview });
     },
     () => {
       followed.delete(id);

@@ -15,6 +15,11 @@ export interface Options {
   /** Null: where the picture has no transparency of its own. */
   removeBackground: boolean | null;
   texture: TextureMode;
+  /** With a baked texture only; null: the server's. */
+  textureSize: number | null;
+  /** Whether the GLB is to be small. */
+  quantize: boolean;
+  turntable: boolean;
   sizeMm: number | null;
   /** These three count with models that go step by step; null: the model's own, and seed 0. */
   steps: number | null;
@@ -29,6 +34,10 @@ export const DEFAULTS: Options = {
   targetTriangles: null,
   removeBackground: null,
   texture: "VERTEX_COLOR",
+  textureSize: null,
+  quantize: false,
+  // Cards turn under the pointer.
+  turntable: true,
   sizeMm: null,
   steps: null,
   guidance: null,
@@ -132,8 +141,9 @@ function groupsOf(all: readonly Picture[]): Picture[][] {
 export async function send(): Promise<void> {
   if (isSending.value) return;
   isSending.value = true;
-  const { formats, ...others } = options.value;
-  const input: ConversionOptionsInput = { ...others, formats: [...formats] };
+  const { formats, textureSize, ...others } = options.value;
+  const size = others.texture === "BAKED" ? textureSize : null;
+  const input: ConversionOptionsInput = { ...others, formats: [...formats], textureSize: size };
   for (const group of groupsOf(pictures.value.filter((picture) => picture.failure === null))) {
     const [first] = group;
     try {

@@ -1,5 +1,6 @@
 /** What a mesh is like and how it came about, in plain words. */
 import type { JSX } from "preact";
+import type { TextureMode } from "../generated/graphql";
 import type { Conversion } from "../state/conversions";
 import { Icon } from "./icons";
 import { count, duration } from "./words";
@@ -19,10 +20,22 @@ function sides(box: readonly number[], longestMm: number | null): string {
   return `${x} × ${y} × ${z} mm, wide, high and deep`;
 }
 
+type Print = NonNullable<NonNullable<Conversion["quality"]>["print"]>;
+
+function printed({ sizeMm, volumeCm3, thinnestWallMm, overhangShare }: Print): string {
+  const volume = volumeCm3 < 10 ? volumeCm3.toFixed(1) : String(Math.round(volumeCm3));
+  const wall = thinnestWallMm.toFixed(1);
+  const overhang = Math.round(100 * overhangShare);
+  return `Printed ${Math.round(sizeMm)} mm long: ${volume} cm³, walls from ${wall} mm, ${overhang} % of the surface overhangs`;
+}
+
+/** Outlines that agree so well look alike. */
+const ALIKE = 0.85;
+
 export function Quality({ conversion }: { conversion: Conversion }): JSX.Element | null {
   const { quality, options } = conversion;
   if (!quality) return null;
-  const { watertight, manifold, components, boundingBox, warnings } = quality;
+  const { watertight, manifold, components, boundingBox, warnings, silhouetteAgreement, print } = quality;
   return (
     <section aria-labelledby="quality">
       <h2 id="quality">Quality</h2>
@@ -32,14 +45,26 @@ export function Quality({ conversion }: { conversion: Conversion }): JSX.Element
           {manifold ? "Clean: every edge joins two faces" : "Some edges join more or fewer than two faces"}
         </Verdict>
         <Verdict good={components === 1}>{components === 1 ? "One piece" : `${count(components)} separate pieces`}</Verdict>
+        {typeof silhouetteAgreement === "number" && (
+          <Verdict good={silhouetteAgreement >= ALIKE}>
+            {`From the front its outline covers ${Math.round(100 * silhouetteAgreement)} % of the picture's`}
+          </Verdict>
+        )}
         {warnings.map((warning) => (
           <Verdict key={warning} good={false}>{warning}</Verdict>
         ))}
       </ul>
       <p class="muted small">{sides(boundingBox, options.sizeMm ?? null)}</p>
+      {print && <p class="muted small">{printed(print)}</p>}
     </section>
   );
 }
+
+const COLOURS: Record<TextureMode, string> = {
+  NONE: "none",
+  VERTEX_COLOR: "at each corner",
+  BAKED: "a texture",
+};
 
 function rows({ options, timings, model, attempts, outputs, id }: Conversion): [string, string][] {
   const background = options.removeBackground;
@@ -47,7 +72,7 @@ function rows({ options, timings, model, attempts, outputs, id }: Conversion): [
     ["Model", model],
     ["Detail", options.resolution ? String(options.resolution) : "the model's standard"],
     ["Background", background === null || background === undefined ? "cut away unless transparent" : background ? "cut away" : "left as it is"],
-    ["Colour", options.texture === "NONE" ? "none" : "from the picture"],
+    ["Colour", COLOURS[options.texture]],
   ];
   if (options.targetTriangles) found.push(["At most", `${count(options.targetTriangles)} triangles`]);
   if (options.steps) found.push(["Steps", `${options.steps}, from seed ${options.seed ?? 0}`]);

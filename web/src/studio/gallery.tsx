@@ -1,4 +1,5 @@
 import type { JSX } from "preact";
+import { useState } from "preact/hooks";
 import { titleOf } from "../api/errors";
 import { local } from "../api/link";
 import { isAdmin, person } from "../state/app";
@@ -17,12 +18,25 @@ const FILTERS: readonly [Filter, string][] = [
 ];
 
 function Face({ conversion }: { conversion: Conversion }): JSX.Element {
-  const { preview, source } = conversion;
+  const { preview, source, turntable } = conversion;
+  const [isTurning, setTurning] = useState(false);
   const picture = preview ?? source;
   if (!picture) return <div class="face empty"><Icon name="cube" size={40} /></div>;
   return (
-    <div class={preview ? "face" : "face source"}>
+    <div
+      class={preview ? "face" : "face source"}
+      onPointerEnter={() => setTurning(!matchMedia("(prefers-reduced-motion: reduce)").matches)}
+      onPointerLeave={() => setTurning(false)}
+    >
       <img src={local(picture.url)} alt={preview ? "The mesh" : "The picture"} loading="lazy" decoding="async" />
+      {isTurning && turntable && (
+        <img
+          class="turning"
+          src={local(turntable.url)}
+          alt=""
+          onLoad={(event) => event.currentTarget.classList.add("here")}
+        />
+      )}
       {preview && source && <img class="inset" src={local(source.url)} alt="" loading="lazy" decoding="async" />}
     </div>
   );

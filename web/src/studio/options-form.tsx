@@ -92,7 +92,7 @@ function OfSteps({ name, label, range, step }: StepProps): JSX.Element | null {
 const SEEDS = { default: 0, min: 0, max: 2147483647 };
 
 export function OptionsForm(): JSX.Element {
-  const { formats, model, resolution, removeBackground, sizeMm, targetTriangles, texture } = options.value;
+  const { formats, model, quantize, resolution, removeBackground, sizeMm, targetTriangles, texture, textureSize } = options.value;
   const chosen = models.value.find((one) => (model === null ? one.isDefault : one.name === model));
   const isPrinted = formats.some((format) => format === "STL" || format === "THREE_MF");
   return (
@@ -134,7 +134,7 @@ export function OptionsForm(): JSX.Element {
               name="triangles"
               min="4"
               step="1000"
-              placeholder="as they come"
+              placeholder={texture === "BAKED" ? "20000" : "as they come"}
               value={targetTriangles ?? ""}
               onInput={(event) => set({ targetTriangles: numberOf(event.currentTarget.value) })}
             />
@@ -146,10 +146,26 @@ export function OptionsForm(): JSX.Element {
               value={texture}
               onChange={(event) => set({ texture: event.currentTarget.value as Options["texture"] })}
             >
-              <option value="VERTEX_COLOR">From the picture</option>
+              <option value="VERTEX_COLOR">A colour at each corner</option>
+              <option value="BAKED">A texture, with fewer triangles</option>
               <option value="NONE">None</option>
             </select>
           </label>
+          {texture === "BAKED" && (
+            <label class="field">
+              <span>Texture, pixels a side</span>
+              <select
+                name="textureSize"
+                value={textureSize === null ? "" : String(textureSize)}
+                onChange={(event) => set({ textureSize: numberOf(event.currentTarget.value) })}
+              >
+                <option value="">Standard (1024)</option>
+                {[512, 2048, 4096].map((size) => (
+                  <option key={size} value={String(size)}>{size}</option>
+                ))}
+              </select>
+            </label>
+          )}
           <label class="field full">
             <span>Longest side for printing, mm{isPrinted ? "" : " (STL and 3MF)"}</span>
             <input
@@ -157,11 +173,17 @@ export function OptionsForm(): JSX.Element {
               name="size"
               min="1"
               step="any"
-              placeholder="1000"
+              placeholder="100"
               value={sizeMm ?? ""}
               onInput={(event) => set({ sizeMm: numberOf(event.currentTarget.value) })}
             />
           </label>
+          {formats.includes("GLB") && (
+            <label class="check full">
+              <input type="checkbox" name="quantize" checked={quantize} onChange={() => set({ quantize: !quantize })} />
+              <span>GLB of half the size, for the web</span>
+            </label>
+          )}
           <OfSteps name="steps" label="Steps" range={chosen?.steps} step="1" />
           <OfSteps name="guidance" label="Pull of the picture" range={chosen?.guidance} step="any" />
           <OfSteps name="seed" label="Seed" range={chosen?.steps && SEEDS} step="1" />

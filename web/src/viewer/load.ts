@@ -1,11 +1,36 @@
 /** Reads a mesh file of any of the server's formats; +Y up, about 1 in size. */
-import { Box3, Group, Mesh, MeshStandardMaterial, Vector3 } from "three";
+import { Box3, Group, Mesh, MeshStandardMaterial, SRGBColorSpace, Texture, Vector3 } from "three";
 import type { BufferGeometry, Object3D } from "three";
+import type { OBJLoader } from "three/addons/loaders/OBJLoader.js";
 import type { MeshFormat } from "../generated/graphql";
 
 function meshOf(geometry: BufferGeometry): Object3D {
   if (!geometry.hasAttribute("normal")) geometry.computeVertexNormals();
   return new Mesh(geometry, new MeshStandardMaterial());
+}
+
+function isZip(bytes: Uint8Array): boolean {
+  return bytes[0] === 0x50 && bytes[1] === 0x4b;
+}
+
+/** An OBJ that comes with its texture. */
+async function packedObj(zip: Uint8Array, loader: OBJLoader): Promise<Object3D> {
+  const { unzipSync } = await import("three/addons/libs/fflate.module.js");
+  const files = unzipSync(zip);
+  const { "mesh.obj": text, "texture.png": picture } = files;
+  if (text === undefined) throw new Error("the archive has no mesh");
+  const object = loader.parse(new TextDecoder().decode(text));
+  if (picture === undefined) return object;
+  const bitmap = await createImageBitmap(new Blob([picture.slice()], { type: "image/png" }), { imageOrientation: "flipY" });
+  const map = new Texture(bitmap);
+  // The bitmap has been turned over: v runs up in an OBJ.
+  map.flipY = false;
+  map.colorSpace = SRGBColorSpace;
+  map.needsUpdate = true;
+  object.traverse((node) => {
+    if (node instanceof Mesh) node.material = new MeshStandardMaterial({ map });
+  });
+  return object;
 }
 
 async function read(format: MeshFormat, url: string): Promise<Object3D> {
@@ -20,7 +45,10 @@ async function read(format: MeshFormat, url: string): Promise<Object3D> {
     }
     case "OBJ": {
       const { OBJLoader } = await import("three/addons/loaders/OBJLoader.js");
-      return new OBJLoader().loadAsync(url);
+      const answer = await fetch(url);
+      if (!answer.ok) throw new Error(`the server answered ${answer.status}`);
+      const bytes = new Uint8Array(await answer.arrayBuffer());
+      return isZip(bytes) ? packedObj(bytes, new OBJLoader()) : new OBJLoader().parse(new TextDecoder().decode(bytes));
     }
     case "STL": {
       const { STLLoader } = await import("three/addons/loaders/STLLoader.js");
@@ -45,6 +73,8 @@ export async function loadMesh(url: string, format: MeshFormat, material: MeshSt
   const longest = Math.max(size.x, size.y, size.z) || 1;
   object.traverse((node) => {
     if (!(node instanceof Mesh)) return;
+    const { map } = node.material as MeshStandardMaterial;
+    if (map) material.map = map;
     material.vertexColors ||= (node.geometry as BufferGeometry).hasAttribute("color");
     node.material = material;
   });

@@ -63,7 +63,10 @@ function free(space: Space): void {
     if (node instanceof Mesh || node instanceof LineSegments) {
       (node.geometry as BufferGeometry).dispose();
       const material = node.material as MeshStandardMaterial | MeshStandardMaterial[];
-      for (const one of Array.isArray(material) ? material : [material]) one.dispose();
+      for (const one of Array.isArray(material) ? material : [material]) {
+        one.map?.dispose();
+        one.dispose();
+      }
     }
   });
 }
