@@ -1,5 +1,5 @@
 /** Reads a mesh file of any of the server's formats; +Y up, about 1 in size. */
-import { Box3, Group, Mesh, MeshStandardMaterial, SRGBColorSpace, Texture, Vector3 } from "three";
+import { Box3, Group, Mesh, MeshStandardMaterial, SRGBColorSpace, Texture, TextureLoader, Vector3 } from "three";
 import type { BufferGeometry, Object3D } from "three";
 import type { OBJLoader } from "three/addons/loaders/OBJLoader.js";
 import type { MeshFormat } from "../generated/graphql";
@@ -37,7 +37,13 @@ async function read(format: MeshFormat, url: string): Promise<Object3D> {
   switch (format) {
     case "GLB": {
       const { GLTFLoader } = await import("three/addons/loaders/GLTFLoader.js");
-      return (await new GLTFLoader().loadAsync(url)).scene;
+      const loader = new GLTFLoader();
+      // Textures by an element: by themselves they would be fetched, which the page's policy allows from its server alone.
+      loader.register((parser) => {
+        parser.textureLoader = new TextureLoader(parser.options.manager);
+        return { name: "textures" };
+      });
+      return (await loader.loadAsync(url)).scene;
     }
     case "PLY": {
       const { PLYLoader } = await import("three/addons/loaders/PLYLoader.js");
