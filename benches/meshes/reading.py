@@ -72,6 +72,20 @@ def whole_numbers(path: pathlib.Path) -> dict[str, float]:
     return {name: greatest[accessor["componentType"]] for name, accessor in accessors.items() if accessor.get("normalized")}
 
 
+def corner_normals(path: pathlib.Path) -> numpy.ndarray:
+    """The normals of an OBJ's triangles [triangles, 3, 3]. trimesh 5.2 keeps one for each pair of a position and a texture
+    coordinate, and mixes up those of a place where the light breaks."""
+    normals, corners = [], []
+    with path.open() as text:
+        for line in text:
+            kind, *words = line.split() or [""]
+            if kind == "vn":
+                normals.append([float(word) for word in words])
+            elif kind == "f":
+                corners.append([int(word.split("/")[2]) - 1 for word in words])
+    return numpy.asarray(normals)[numpy.asarray(corners)]
+
+
 def read(path: pathlib.Path) -> Body:
     """The only mesh of the file, untouched: nothing merged, nothing removed.
 
@@ -96,10 +110,15 @@ def read(path: pathlib.Path) -> Body:
         # It has turned v about, too, as 1 - v in the whole numbers' own type.
         u, v = numpy.asarray(coordinates, numpy.float64).T
         coordinates = numpy.stack([u / divisor, 1.0 - (1.0 - v) % (divisor + 1.0) / divisor], axis=1)
+    triangles = numpy.asarray(mesh.faces, numpy.int64)
+    if path.suffix == ".obj" and normals is not None:
+        positions, normals = positions[triangles].reshape(-1, 3), corner_normals(path).reshape(-1, 3)
+        coordinates = None if coordinates is None else numpy.asarray(coordinates)[triangles].reshape(-1, 2)
+        triangles = numpy.arange(triangles.size).reshape(-1, 3)
     return Body(
         format=format_of(path),
         positions=trimesh.transform_points(positions, transform),
-        triangles=numpy.asarray(mesh.faces, numpy.int64),
+        triangles=triangles,
         normals=None if normals is None else numpy.asarray(normals, numpy.float64),
         texture_coordinates=None if coordinates is None else numpy.asarray(coordinates, numpy.float64),
         image_size=None if image is None else image.size,

@@ -74,7 +74,7 @@ pub struct Options {
     /// Pixels along a side of a baked texture, 256 to 4096.
     #[arg(long)]
     texture_size: Option<u32>,
-    /// Write GLBs of about half the size, with `KHR_mesh_quantization`.
+    /// Write GLBs of about two thirds the size, with `KHR_mesh_quantization`.
     #[arg(long)]
     quantize: bool,
     /// Fail where the mesh's outline agrees less with the picture's, 0 to 1.

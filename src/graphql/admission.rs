@@ -51,7 +51,7 @@ pub struct ConversionOptionsInput {
     pub size_mm: Option<f64>,
     /// Pixels along a side of the texture, with `BAKED` only: 256 to 4096; default: 1024.
     pub texture_size: Option<u32>,
-    /// A GLB of about half the size, by the extension `KHR_mesh_quantization`, which browsers and engines know; default:
+    /// A GLB of about two thirds the size, by the extension `KHR_mesh_quantization`, which browsers and engines know; default:
     /// false.
     pub quantize: Option<bool>,
     /// Fail rather than deliver a mesh whose outline agrees less with the picture's: 0 to 1; see

@@ -21,7 +21,7 @@ export type ConversionOptionsInput = {
   /** Default: the server's. */
   model?: string | null | undefined;
   /**
-   * A GLB of about half the size, by the extension `KHR_mesh_quantization`, which browsers and engines know; default:
+   * A GLB of about two thirds the size, by the extension `KHR_mesh_quantization`, which browsers and engines know; default:
    * false.
    */
   quantize?: boolean | null | undefined;

@@ -181,7 +181,7 @@ export function OptionsForm(): JSX.Element {
           {formats.includes("GLB") && (
             <label class="check full">
               <input type="checkbox" name="quantize" checked={quantize} onChange={() => set({ quantize: !quantize })} />
-              <span>GLB of half the size, for the web</span>
+              <span>Smaller GLB, for the web</span>
             </label>
           )}
           <OfSteps name="steps" label="Steps" range={chosen?.steps} step="1" />
