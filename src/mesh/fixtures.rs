@@ -96,6 +96,19 @@ pub(super) fn colored(samples: u32, field: impl Fn([f32; 3]) -> f32) -> Mesh {
     Mesh::from_surface(surface, Some(colors)).expect("the parts fit")
 }
 
+/// The cube with its corners moved; its normals stay.
+pub(super) fn moved_cube(change: impl Fn([f32; 3]) -> [f32; 3]) -> Mesh {
+    let cube = cube();
+    let positions = cube.positions().iter().copied().map(change).collect();
+    Mesh::new(
+        positions,
+        cube.normals().to_vec(),
+        None,
+        cube.triangles().to_vec(),
+    )
+    .expect("a cube with other corners")
+}
+
 /// A unit cube about the origin, without colours.
 pub(super) fn cube() -> Mesh {
     let positions = (0..8)

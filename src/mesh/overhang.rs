@@ -39,23 +39,6 @@ mod tests {
         share(mesh.positions(), mesh.triangles())
     }
 
-    /// A cube with its lower (false) and upper (true) corners moved.
-    fn changed(change: impl Fn(bool, [f32; 3]) -> [f32; 3]) -> Mesh {
-        let cube = fixtures::cube();
-        let positions = cube
-            .positions()
-            .iter()
-            .map(|&position| change(position[1] > 0.0, position))
-            .collect();
-        Mesh::new(
-            positions,
-            cube.normals().to_vec(),
-            None,
-            cube.triangles().to_vec(),
-        )
-        .expect("a cube with other corners")
-    }
-
     #[test]
     fn a_cube_rests_on_its_bottom() {
         assert_eq!(of(&fixtures::cube()), 0.0);
@@ -76,8 +59,8 @@ mod tests {
     #[test]
     fn a_pyramid_on_its_tip_hangs_over_if_it_is_flatter_than_45_degrees() {
         let on_its_tip = |height: f32| {
-            changed(move |is_upper, [x, _, z]| {
-                if is_upper {
+            fixtures::moved_cube(move |[x, y, z]| {
+                if y > 0.0 {
                     [x, height, z]
                 } else {
                     [0.02 * x, 0.0, 0.02 * z]

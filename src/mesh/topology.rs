@@ -286,18 +286,18 @@ impl Sides {
 }
 
 /// Disjoint sets.
-struct Forest {
+pub(super) struct Forest {
     parent: Vec<u32>,
 }
 
 impl Forest {
-    fn new(count: usize) -> Self {
+    pub(super) fn new(count: usize) -> Self {
         Self {
             parent: (0..count as u32).collect(),
         }
     }
 
-    fn root(&mut self, mut item: u32) -> u32 {
+    pub(super) fn root(&mut self, mut item: u32) -> u32 {
         while self.parent[item as usize] != item {
             let grandparent = self.parent[self.parent[item as usize] as usize];
             self.parent[item as usize] = grandparent;
@@ -306,7 +306,7 @@ impl Forest {
         item
     }
 
-    fn join(&mut self, a: u32, b: u32) {
+    pub(super) fn join(&mut self, a: u32, b: u32) {
         let (a, b) = (self.root(a), self.root(b));
         // The lesser index becomes the root, so that numbering follows the order of the triangles.
         self.parent[a.max(b) as usize] = a.min(b);

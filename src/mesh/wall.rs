@@ -163,19 +163,7 @@ mod tests {
 
     /// A cube about the origin, scaled along the axes.
     fn slab(sides: [f32; 3]) -> Mesh {
-        let cube = fixtures::cube();
-        let positions = cube
-            .positions()
-            .iter()
-            .map(|position| std::array::from_fn(|axis| position[axis] * sides[axis]))
-            .collect();
-        Mesh::new(
-            positions,
-            cube.normals().to_vec(),
-            None,
-            cube.triangles().to_vec(),
-        )
-        .expect("a cube that is scaled")
+        fixtures::moved_cube(|position| std::array::from_fn(|axis| position[axis] * sides[axis]))
     }
 
     #[test]

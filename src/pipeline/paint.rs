@@ -11,7 +11,6 @@ use super::{
     stage::{Reporter, StageGuard},
 };
 use crate::{
-    conversion::options::TextureMode,
     inference::{backend::Want, engine::Engine, handle::Codes},
     mesh::{atlas::Atlas, normals::vertex_normals, surface::Surface, texture::TextureMap},
 };
@@ -41,24 +40,14 @@ pub(super) struct Painter<'a, 'r, R> {
 }
 
 impl<R: Reporter> Painter<'_, '_, R> {
-    /// Paints as was asked for; a texture has `texture_size` pixels a side.
-    pub(super) async fn paint(
-        &self,
-        texture: TextureMode,
-        texture_size: u32,
-    ) -> Result<Paint, PipelineError> {
-        let colors = match texture {
-            TextureMode::None => return Ok(Paint::default()),
-            TextureMode::VertexColor | TextureMode::Baked => self.vertex_colors().await?,
+    /// Paints the vertices, and a texture if it is to have so many pixels a side.
+    pub(super) async fn paint(&self, texture_size: Option<u32>) -> Result<Paint, PipelineError> {
+        let colors = Some(self.vertex_colors().await?);
+        let texture = match texture_size {
+            Some(side_px) => Some(self.bake(side_px).await?),
+            None => None,
         };
-        let texture = match texture {
-            TextureMode::None | TextureMode::VertexColor => None,
-            TextureMode::Baked => Some(self.bake(texture_size).await?),
-        };
-        Ok(Paint {
-            colors: Some(colors),
-            texture,
-        })
+        Ok(Paint { colors, texture })
     }
 
     async fn vertex_colors(&self) -> Result<Vec<[u8; 3]>, PipelineError> {

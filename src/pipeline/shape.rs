@@ -121,7 +121,10 @@ pub async fn shape<R: Reporter>(
             surface: Arc::clone(&surface),
             seen: seen.map(Arc::new),
         };
-        painter.paint(options.texture, options.texture_size).await?
+        let is_baked = options.texture == TextureMode::Baked;
+        painter
+            .paint(is_baked.then_some(options.texture_size))
+            .await?
     };
     // The codes go here: their memory on the device is for those who wait.
     Ok(Shape {

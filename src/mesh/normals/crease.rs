@@ -1,6 +1,9 @@
 //! Normals of corners, so that edges between flat faces look sharp.
 
-use super::{super::vector, weighted_corners};
+use super::{
+    super::{topology::Forest, vector},
+    weighted_corners,
+};
 
 /// Faces that meet at more than this many degrees meet at an edge. The edge of a box turns by 90° or, where sampling has
 /// cut it off, twice by 45°. Of the edges of spheres and tori that were simplified to 500 to 4,000 triangles, at most 2 in
@@ -22,7 +25,7 @@ pub fn crease_normals(
 ) -> Option<Vec<[[f32; 3]; 3]>> {
     let directions = directions(positions, triangles);
     let cosine_min = f64::from(angle_deg).to_radians().cos();
-    let mut groups = Groups::of(3 * triangles.len());
+    let mut groups = Forest::new(3 * triangles.len());
     let mut has_crease = false;
     for pair in shared_edges(triangles) {
         let [one, other] = pair.map(|side| directions[side[0] as usize / 3]);
@@ -84,7 +87,7 @@ fn shared_edges(triangles: &[[u32; 3]]) -> Vec<[[u32; 2]; 2]> {
 fn means(
     positions: &[[f32; 3]],
     triangles: &[[u32; 3]],
-    groups: &mut Groups,
+    groups: &mut Forest,
 ) -> Vec<[[f32; 3]; 3]> {
     let mut sums = vec![[0.0f64; 3]; 3 * triangles.len()];
     for (first, &triangle) in (0..).step_by(3).zip(triangles) {
@@ -100,33 +103,6 @@ fn means(
         })
     });
     corners.collect()
-}
-
-/// Corners that share a normal, as disjoint sets.
-struct Groups {
-    parents: Vec<u32>,
-}
-
-impl Groups {
-    fn of(corners: usize) -> Self {
-        Self {
-            parents: (0..corners as u32).collect(),
-        }
-    }
-
-    fn root(&mut self, mut corner: u32) -> u32 {
-        while self.parents[corner as usize] != corner {
-            let grandparent = self.parents[self.parents[corner as usize] as usize];
-            self.parents[corner as usize] = grandparent;
-            corner = grandparent;
-        }
-        corner
-    }
-
-    fn join(&mut self, one: u32, other: u32) {
-        let (one, other) = (self.root(one), self.root(other));
-        self.parents[one.max(other) as usize] = one.min(other);
-    }
 }
 
 #[cfg(test)]
