@@ -30,6 +30,7 @@ pub mod memory;
 pub mod packing;
 pub mod queue;
 pub mod sampling;
+pub mod staging;
 pub mod starting;
 #[cfg(feature = "torch")]
 pub mod torch;

@@ -302,8 +302,20 @@ impl Mesh {
         surface: surface::Surface,
         colors: Option<Vec<[u8; 3]>>,
     ) -> Result<Self, MeshError> {
+        let normals = normals::vertex_normals(surface.positions(), surface.triangles());
+        Self::with_normals(surface, normals, colors)
+    }
+
+    /// A mesh from a surface and a normal for each of its positions. `colors` are sRGB, one for each position.
+    ///
+    /// # Errors
+    /// [`MeshError::AttributeLength`] if there are not as many as positions.
+    pub fn with_normals(
+        surface: surface::Surface,
+        normals: Vec<[f32; 3]>,
+        colors: Option<Vec<[u8; 3]>>,
+    ) -> Result<Self, MeshError> {
         let (positions, triangles) = surface.into_parts();
-        let normals = normals::vertex_normals(&positions, &triangles);
         Self::new(positions, normals, colors, triangles)
     }
 

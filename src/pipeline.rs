@@ -17,7 +17,7 @@ use crate::{
     decoder::DecoderPool,
     image::{
         ImageLimits, InputImage,
-        frame::{AlphaSource, FrameOptions, Framed, frame},
+        frame::{AlphaSource, FrameOptions, frame},
         matte::{matte_alpha, matte_input},
         pixels::Pixels,
     },
@@ -25,6 +25,7 @@ use crate::{
         engine::{EncodeRequest, Engine},
         manifest::Manifest,
         sampling::SamplingOptions,
+        staging::Staged,
     },
     mesh::{
         field::{FieldOptions, Resolution},
@@ -108,7 +109,8 @@ pub struct Product {
 
 /// A picture ready for the model.
 struct Prepared {
-    framed: Framed,
+    image: Staged,
+    touches_border: bool,
     /// If it has an outline.
     look: Option<Look>,
     manifest: Arc<Manifest>,
@@ -121,7 +123,7 @@ impl Prepared {
         job: &Job,
     ) -> Result<(EncodeRequest, Resolution, Arc<Manifest>), PipelineError> {
         let Self {
-            framed, manifest, ..
+            image, manifest, ..
         } = self;
         let resolution = job.options.resolution;
         let resolution = Resolution::new(resolution.unwrap_or(manifest.resolution.default))?;
@@ -140,7 +142,7 @@ impl Prepared {
                 guidance,
                 seed: seed.unwrap_or(SEED_DEFAULT),
             },
-            image: framed.rgb,
+            image,
         };
         Ok((request, resolution, manifest))
     }
@@ -176,7 +178,7 @@ pub async fn convert(
     let on_its_way = tools.engine.on_their_way();
     let mut prepared = prepare(&stages.enter(Stage::Prepare).await?, tools, &job).await?;
 
-    let touches_border = prepared.framed.touches_border;
+    let touches_border = prepared.touches_border;
     let look = prepared.look.take();
     let target_triangles = job.options.triangles_wanted();
     let (request, resolution, manifest) = prepared.request(&job)?;
@@ -243,7 +245,7 @@ async fn prepare<R: Reporter>(
         fill: manifest.input.fill,
     };
     if !matte_wanted(&pixels, &manifest, job.options.remove_background)? {
-        return framed(pixels, None, options, manifest).await;
+        return framed(tools, pixels, None, options, manifest).await;
     }
     let (pixels, input) = compute(move || {
         let input = matte_input(&pixels, side);
@@ -252,7 +254,7 @@ async fn prepare<R: Reporter>(
     .await?;
     let asked = tools.engine.matte(&job.model, input);
     let matte = stage.unless_interrupted(asked).await??;
-    framed(pixels, Some(matte), options, manifest).await
+    framed(tools, pixels, Some(matte), options, manifest).await
 }
 
 /// Whether the model must tell the object from its background: for pictures without transparency, unless told not to.
@@ -272,26 +274,31 @@ fn matte_wanted(
 }
 
 async fn framed(
+    tools: &Tools,
     pixels: Pixels,
     matte: Option<Vec<f32>>,
     options: FrameOptions,
     manifest: Arc<Manifest>,
 ) -> Result<Prepared, PipelineError> {
     let has_outline = matte.is_some() || pixels.has_transparency();
-    let framed = compute(move || match matte {
-        Some(matte) => {
-            let alpha = matte_alpha(&pixels, &matte, options.side)?;
-            frame(&pixels, AlphaSource::Matte(&alpha), &options)
-        }
-        None if pixels.has_transparency() => frame(&pixels, AlphaSource::Picture, &options),
-        None => frame(&pixels, AlphaSource::Whole, &options),
+    let engine = tools.engine.clone();
+    compute(move || {
+        let framed = match matte {
+            Some(matte) => {
+                let alpha = matte_alpha(&pixels, &matte, options.side)?;
+                frame(&pixels, AlphaSource::Matte(&alpha), &options)?
+            }
+            None if pixels.has_transparency() => frame(&pixels, AlphaSource::Picture, &options)?,
+            None => frame(&pixels, AlphaSource::Whole, &options)?,
+        };
+        Ok(Prepared {
+            image: engine.stage(&framed.rgb),
+            touches_border: framed.touches_border,
+            look: has_outline.then(|| Look::of(framed)),
+            manifest,
+        })
     })
-    .await??;
-    Ok(Prepared {
-        look: has_outline.then(|| Look::of(&framed)),
-        framed,
-        manifest,
-    })
+    .await?
 }
 
 async fn export<R: Reporter>(

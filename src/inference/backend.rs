@@ -8,9 +8,10 @@ use std::{fmt, time::Duration};
 
 use super::{
     device::DeviceId,
-    error::EngineError,
+    error::{EngineError, Operation},
     memory::{Lesson, Measured, MemoryNow},
     sampling::Sampling,
+    staging::Staging,
 };
 
 /// What a query answers with.
@@ -40,6 +41,69 @@ impl FieldValues {
                 .fold(true, |all, value| all & value.is_finite())
         };
         finite(&self.logits) && finite(self.rgb.as_flattened())
+    }
+}
+
+/// What a pass gave for one portion, still where the device has put it: copying it out is for the thread of whoever wants
+/// it, since the device's own has no time for it.
+pub struct Answer {
+    points: usize,
+    want: Want,
+    read: Box<dyn FnOnce() -> Result<FieldValues, EngineError> + Send>,
+}
+
+impl Answer {
+    /// The answer for so many points, which `read` copies out.
+    pub fn new(
+        points: usize,
+        want: Want,
+        read: impl FnOnce() -> Result<FieldValues, EngineError> + Send + 'static,
+    ) -> Self {
+        let read = Box::new(read);
+        Self { points, want, read }
+    }
+
+    /// For how many points it has values.
+    #[must_use]
+    pub fn points(&self) -> usize {
+        self.points
+    }
+
+    /// Copies the values out.
+    ///
+    /// # Errors
+    /// [`EngineError::NonFinite`] if one is no finite number, and what copying them met.
+    ///
+    /// # Panics
+    /// If the backend gives other than it was asked for.
+    pub fn read(self) -> Result<FieldValues, EngineError> {
+        let Self { points, want, read } = self;
+        let values = read()?;
+        let colors = match want {
+            Want::Logits => 0,
+            Want::LogitsAndColors => points,
+        };
+        assert_eq!(
+            (values.logits.len(), values.rgb.len()),
+            (points, colors),
+            "a backend gives what it was asked for"
+        );
+        if values.is_finite() {
+            Ok(values)
+        } else {
+            Err(EngineError::NonFinite {
+                operation: Operation::Query,
+            })
+        }
+    }
+}
+
+impl fmt::Debug for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Answer")
+            .field("points", &self.points)
+            .field("want", &self.want)
+            .finish_non_exhaustive()
     }
 }
 
@@ -163,7 +227,7 @@ pub trait Backend {
         model: usize,
         portions: &[Portion<'_, Self::Codes>],
         row: usize,
-    ) -> Result<UnderWay<Vec<FieldValues>>, EngineError>;
+    ) -> Result<UnderWay<Vec<Answer>>, EngineError>;
 
     /// The share of each pixel that belongs to the object, `height * width` values in 0..1 for each image.
     ///
@@ -198,6 +262,8 @@ pub trait Backend {
 pub struct Opened<B> {
     pub backend: B,
     pub id: DeviceId,
+    /// Where the device reads by itself what it is given.
+    pub staging: Staging,
     /// The maker's name for the device.
     pub name: String,
     /// For each of the engine's models what was measured, or why it is refused.

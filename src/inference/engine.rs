@@ -1,6 +1,7 @@
 //! The handle through which conversions reach the devices.
 
 use std::{
+    borrow::Cow,
     fmt,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
@@ -16,12 +17,13 @@ use super::{
     batcher::{BatchKey, BatchLimits, Batcher, Pending, ResolutionClass},
     catalog::{Catalog, ModelInfo, ServedModel},
     device::{DeviceChoice, DeviceId, DeviceInfo},
-    error::{EngineError, Operation},
-    handle::{Codes, OnItsWay, Steps, Ticket},
+    error::EngineError,
+    handle::{Answers, Codes, OnItsWay, Steps, Ticket},
     manifest::Manifest,
     measurements::Measurements,
     queue::{DeviceQueue, EncodeJob, Job, MatteJob, QueryJob, Queue, State},
     sampling::SamplingOptions,
+    staging::{InPlace, Staged, Staging},
     starting::{OpenOptions, OpenReport, Starting},
 };
 
@@ -55,8 +57,8 @@ pub struct EncodeRequest {
     pub rank: i64,
     /// For iterative models.
     pub sampling: SamplingOptions,
-    /// Planes of `3 * height * width` sRGB values in 0..1, of the manifest's size.
-    pub image: Vec<f32>,
+    /// Planes of `3 * height * width` sRGB values in 0..1, of the manifest's size. See [`Engine::stage`].
+    pub image: Staged,
 }
 
 /// A cheap handle to the models and the threads that own them. The threads end when
@@ -70,6 +72,8 @@ struct Inner {
     queue: Arc<Queue>,
     catalog: Catalog,
     job_slots: Semaphore,
+    /// Of any of the devices: each reads what is laid for another.
+    staging: Staging,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
@@ -153,8 +157,15 @@ impl Engine {
             starting.push(Starting::spawn(options, open.clone())?);
         }
         let mut queues = Vec::new();
+        let mut staging: Staging = Arc::new(InPlace);
         for device in &starting {
-            let OpenReport { id, name, models } = device.report()?;
+            let OpenReport {
+                id,
+                name,
+                staging: of_device,
+                models,
+            } = device.report()?;
+            staging = of_device;
             let ceilings = catalog.take_in(models);
             queues.push(DeviceQueue::new(id, name, ceilings));
         }
@@ -183,6 +194,7 @@ impl Engine {
                 queue,
                 catalog,
                 job_slots,
+                staging,
                 threads: Mutex::new(threads),
             }),
         })
@@ -242,19 +254,39 @@ impl Engine {
         Ok(Ticket::new(started, steps, finished))
     }
 
-    /// The field's values at `points`, each coordinate in [-1, 1]. Passes have at most the
-    /// manifest's points; dropping the future stops between two of them.
+    /// Lays the values of a picture or of points where the devices read them best. It copies them, so call it where there is
+    /// time for that; values that are not laid so are taken all the same.
+    #[must_use]
+    pub fn stage<'a>(&self, values: impl Into<Cow<'a, [f32]>>) -> Staged {
+        self.inner.staging.stage(values.into())
+    }
+
+    /// The field's values at `points`, each coordinate in [-1, 1]: [`Engine::ask`], and the answer read at once.
     ///
     /// # Errors
-    /// [`EngineError`]; [`EngineError::DeviceLost`] means that the picture must be encoded again.
+    /// As [`Engine::ask`] and [`Answers::read`].
     pub async fn query(
         &self,
         codes: &Codes,
         points: Vec<[f32; 3]>,
         want: Want,
     ) -> Result<FieldValues, EngineError> {
+        self.ask(codes, points.into(), want).await?.read()
+    }
+
+    /// Asks the field at `points`, x, y and z of each, in [-1, 1]. Passes have at most the manifest's points; dropping the
+    /// future stops between two of them.
+    ///
+    /// # Errors
+    /// [`EngineError`]; [`EngineError::DeviceLost`] means that the picture must be encoded again.
+    pub async fn ask(
+        &self,
+        codes: &Codes,
+        points: Staged,
+        want: Want,
+    ) -> Result<Answers, EngineError> {
         if points.is_empty() {
-            return Ok(FieldValues::default());
+            return Ok(Answers::default());
         }
         let _slot = self
             .inner
@@ -268,27 +300,25 @@ impl Engine {
             codes: codes.id,
             points,
             want,
-            values: FieldValues::default(),
+            answers: Vec::new(),
             reply,
             span: Span::current(),
         };
         codes.queue.push_job(Some(codes.device), Job::Query(job))?;
-        let values = answer.await.map_err(|_| EngineError::Stopped)??;
-        // Here and not on the device's thread, which has no time for it.
-        if values.is_finite() {
-            Ok(values)
-        } else {
-            Err(EngineError::NonFinite {
-                operation: Operation::Query,
-            })
-        }
+        let answers = answer.await.map_err(|_| EngineError::Stopped)??;
+        Ok(Answers(answers))
     }
 
     /// The share of each pixel that belongs to the object: `height * width` values in 0..1.
     ///
     /// # Errors
     /// [`EngineError::NoMatte`] if the model cannot tell, else as [`Engine::enqueue`].
-    pub async fn matte(&self, model: &str, image: Vec<f32>) -> Result<Vec<f32>, EngineError> {
+    pub async fn matte(
+        &self,
+        model: &str,
+        image: impl Into<Staged>,
+    ) -> Result<Vec<f32>, EngineError> {
+        let image = image.into();
         let (index, served) = self.inner.catalog.model(model)?;
         if !served.manifest.matte {
             return Err(EngineError::NoMatte {

@@ -5,6 +5,7 @@ use std::{fmt, sync::Arc};
 use tokio::sync::{oneshot, watch};
 
 use super::{
+    backend::{Answer, FieldValues},
     error::EngineError,
     queue::{BatchStart, Queue},
 };
@@ -67,6 +68,27 @@ impl Ticket {
     /// Why there are none.
     pub async fn finished(self) -> Result<Codes, EngineError> {
         self.finished.await.unwrap_or(Err(EngineError::Stopped))
+    }
+}
+
+/// The field's answers to one query, each to the points that went in a pass together; they lie where the device put them.
+#[derive(Debug, Default)]
+pub struct Answers(pub(super) Vec<Answer>);
+
+impl Answers {
+    /// Copies the values out, in the order of the points: for a thread that has time for it.
+    ///
+    /// # Errors
+    /// [`EngineError::NonFinite`], and what copying them met.
+    pub fn read(self) -> Result<FieldValues, EngineError> {
+        let mut answers = self.0.into_iter().map(Answer::read);
+        let mut all = answers.next().transpose()?.unwrap_or_default();
+        for values in answers {
+            let values = values?;
+            all.logits.extend(values.logits);
+            all.rgb.extend(values.rgb);
+        }
+        Ok(all)
     }
 }
 

@@ -12,13 +12,14 @@ use tokio::sync::{oneshot, watch};
 use tracing::Span;
 
 use super::{
-    backend::{FieldValues, Want},
+    backend::{Answer, Want},
     batcher::{BatchLimits, Batcher, Decision, Pending, Situation, StopReason},
     device::DeviceId,
     error::EngineError,
     handle::Codes,
     memory::{Ceiling, Ceilings, MemoryNow},
     sampling::Sampling,
+    staging::Staged,
 };
 
 /// The GPU batch that a conversion became part of.
@@ -36,7 +37,7 @@ pub struct BatchStart {
 #[derive(Debug)]
 pub struct EncodeJob {
     pub model: usize,
-    pub image: Vec<f32>,
+    pub image: Staged,
     /// If the model iterates: how, and who hears of each step done.
     pub denoising: Option<(Sampling, watch::Sender<u32>)>,
     pub started: Option<oneshot::Sender<Result<BatchStart, EngineError>>>,
@@ -60,11 +61,12 @@ impl EncodeJob {
 pub struct QueryJob {
     pub model: usize,
     pub codes: u64,
-    pub points: Vec<[f32; 3]>,
+    /// x, y and z of one point after the other.
+    pub points: Staged,
     pub want: Want,
-    /// The answers so far; its logits count the points done.
-    pub values: FieldValues,
-    pub reply: oneshot::Sender<Result<FieldValues, EngineError>>,
+    /// Those to the first points.
+    pub answers: Vec<Answer>,
+    pub reply: oneshot::Sender<Result<Vec<Answer>, EngineError>>,
     pub span: Span,
 }
 
@@ -72,9 +74,23 @@ pub struct QueryJob {
 #[derive(Debug)]
 pub struct MatteJob {
     pub model: usize,
-    pub image: Vec<f32>,
+    pub image: Staged,
     pub reply: oneshot::Sender<Result<Vec<f32>, EngineError>>,
     pub span: Span,
+}
+
+impl QueryJob {
+    /// How many points it has.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.points.len() / 3
+    }
+
+    /// How many of them are answered.
+    #[must_use]
+    pub fn answered(&self) -> usize {
+        self.answers.iter().map(Answer::points).sum()
+    }
 }
 
 impl MatteJob {

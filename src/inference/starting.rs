@@ -15,6 +15,7 @@ use super::{
     measurements::Measurements,
     memory::Measured,
     queue::Queue,
+    staging::Staging,
 };
 
 /// What a device needs to open: which one, and the models to load.
@@ -35,6 +36,7 @@ pub struct OpenOptions {
 pub struct OpenReport {
     pub id: DeviceId,
     pub name: String,
+    pub staging: Staging,
     pub models: Vec<Result<Measured, ModelError>>,
 }
 
@@ -65,11 +67,17 @@ impl Starting {
                 Ok(Opened {
                     backend,
                     id,
+                    staging,
                     name,
                     models,
                 }) => {
                     // Nobody listens if another device has failed; then `gone` ends this thread too.
-                    drop(report_sender.send(Ok(OpenReport { id, name, models })));
+                    drop(report_sender.send(Ok(OpenReport {
+                        id,
+                        name,
+                        staging,
+                        models,
+                    })));
                     backend
                 }
                 Err(error) => return drop(report_sender.send(Err(error))),

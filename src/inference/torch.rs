@@ -10,7 +10,7 @@ use tch::{CModule, NoGradGuard, TchError, Tensor};
 use tracing::info;
 
 use super::{
-    backend::{Backend, Beginning, Denoising, FieldValues, Opened, Portion, Rows, UnderWay},
+    backend::{Answer, Backend, Beginning, Denoising, Opened, Portion, Rows, UnderWay},
     catalog::ServedModel,
     contract::{Check, Finding, Verdict},
     cuda::MemoryWatch,
@@ -97,6 +97,7 @@ impl TorchBackend {
         Ok(Opened {
             id,
             name: backend.name.clone(),
+            staging: backend.transfers.staging(),
             backend,
             models,
         })
@@ -212,7 +213,7 @@ impl TorchBackend {
             .expect("the engine asks only for models that every device has admitted")
     }
 
-    fn failed(&self, operation: Operation) -> impl Fn(TchError) -> EngineError + use<> {
+    fn failed(&self, operation: Operation) -> impl Fn(TchError) -> EngineError + Copy + use<> {
         let device = self.id;
         move |error| message::classify(&error.to_string(), device, operation)
     }
@@ -250,7 +251,7 @@ impl Backend for TorchBackend {
         model: usize,
         portions: &[Portion<'_, Tensor>],
         row: usize,
-    ) -> Result<UnderWay<Vec<FieldValues>>, EngineError> {
+    ) -> Result<UnderWay<Vec<Answer>>, EngineError> {
         self.begin_query(model, portions, row)
     }
 

@@ -53,13 +53,14 @@ pub fn export(
 ) -> Result<Exported, PipelineError> {
     let Shape {
         surface,
+        normals,
         topology,
         is_simplified,
         self_intersections,
         paint: Paint { colors, texture },
         ..
     } = shape;
-    let mut mesh = Mesh::from_surface(surface, colors)?;
+    let mut mesh = Mesh::with_normals(surface, normals, colors)?;
     if is_simplified {
         // What was round is flat between its edges now, and what was an edge is one vertex.
         mesh = mesh.with_creases(CREASE_DEG);

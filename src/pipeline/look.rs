@@ -21,11 +21,14 @@ pub struct Look {
 impl Look {
     /// Of a picture that was cut out.
     #[must_use]
-    pub fn of(framed: &Framed) -> Self {
+    pub fn of(framed: Framed) -> Self {
+        let Framed {
+            side, rgb, alpha, ..
+        } = framed;
         Self {
-            side: framed.side as usize,
-            rgb: framed.rgb.clone(),
-            alpha: framed.alpha.clone(),
+            side: side as usize,
+            rgb,
+            alpha,
         }
     }
 

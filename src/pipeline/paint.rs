@@ -1,18 +1,18 @@
 //! The colours of a surface: the model's, with what the picture shows of it laid over them.
 
-use std::sync::Arc;
+use std::{ops::Range, sync::Arc};
 
 use tokio::sync::Semaphore;
 
 use super::{
-    compute::compute,
+    compute::{compute, compute_soon},
     error::PipelineError,
     look::Seen,
     stage::{Reporter, StageGuard},
 };
 use crate::{
-    inference::{backend::Want, engine::Engine, handle::Codes},
-    mesh::{atlas::Atlas, normals::vertex_normals, surface::Surface, texture::TextureMap},
+    inference::{backend::Want, engine::Engine, handle::Codes, staging::Staged},
+    mesh::{atlas::Atlas, surface::Surface, texture::TextureMap},
 };
 
 /// Points asked of the field at once: of a large texture there are sixteen million.
@@ -36,6 +36,8 @@ pub(super) struct Painter<'a, 'r, R> {
     pub(super) engine: &'a Engine,
     pub(super) codes: &'a Codes,
     pub(super) surface: Arc<Surface>,
+    /// Of the surface's vertices.
+    pub(super) normals: Arc<Vec<[f32; 3]>>,
     pub(super) seen: Option<Arc<Seen>>,
 }
 
@@ -51,11 +53,19 @@ impl<R: Reporter> Painter<'_, '_, R> {
     }
 
     async fn vertex_colors(&self) -> Result<Vec<[u8; 3]>, PipelineError> {
-        let points = self.surface.positions().to_vec();
-        let colors = self.ask(&points, 0.0..1.0).await?;
         let surface = Arc::clone(&self.surface);
-        self.overlaid(points, colors, move |points| {
-            vertex_normals(points, surface.triangles())
+        let count = surface.positions().len();
+        let some = move |engine: &Engine, some: Range<usize>| {
+            engine.stage(surface.positions()[some].as_flattened())
+        };
+        let mut colors = self.ask(count, some, 0.0..1.0).await?;
+        let Some(seen) = self.seen.clone() else {
+            return Ok(colors);
+        };
+        let (surface, normals) = (Arc::clone(&self.surface), Arc::clone(&self.normals));
+        compute(move || {
+            seen.overlay(surface.positions(), &normals, &mut colors);
+            colors
         })
         .await
     }
@@ -65,58 +75,64 @@ impl<R: Reporter> Painter<'_, '_, R> {
         let surface = Arc::clone(&self.surface);
         let (atlas, points, normals) = compute(move || {
             let atlas = Atlas::of(&surface, side_px)?;
-            let (points, normals) = (atlas.points(), atlas.normals());
+            let (points, normals) = (Arc::new(atlas.points()), atlas.normals());
             Ok::<_, PipelineError>((atlas, points, normals))
         })
         .await??;
         self.stage.fraction(0.3);
-        let colors = self.ask(&points, 0.3..0.8).await?;
-        let colors = self.overlaid(points, colors, move |_| normals).await?;
-        Ok(compute(move || atlas.paint(&colors)).await??)
+        let asked = Arc::clone(&points);
+        let some =
+            move |engine: &Engine, some: Range<usize>| engine.stage(asked[some].as_flattened());
+        let mut colors = self.ask(points.len(), some, 0.3..0.8).await?;
+        let seen = self.seen.clone();
+        let painted = compute(move || {
+            if let Some(seen) = seen {
+                seen.overlay(&points, &normals, &mut colors);
+            }
+            atlas.paint(&colors)
+        });
+        Ok(painted.await??)
     }
 
-    /// The field's colours, as sRGB bytes; the stage goes from the one to the other end of `progress` meanwhile.
+    /// The field's colours at `count` points, some of which `stage` lays for the engine, as sRGB bytes. The stage goes from
+    /// the one to the other end of `progress` meanwhile.
     async fn ask(
         &self,
-        points: &[[f32; 3]],
-        progress: std::ops::Range<f32>,
+        count: usize,
+        stage: impl Fn(&Engine, Range<usize>) -> Staged + Clone + Send + 'static,
+        progress: Range<f32>,
     ) -> Result<Vec<[u8; 3]>, PipelineError> {
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "clamped to a byte's range"
-        )]
-        let byte = |value: f32| (value.clamp(0.0, 1.0) * 255.0).round() as u8;
-        let mut colors = Vec::with_capacity(points.len());
-        for some in points.chunks(POINTS_MAX) {
+        let mut colors = Vec::new();
+        let mut asked = 0;
+        while asked < count {
             self.stage.check()?;
-            let asked = self
-                .engine
-                .query(self.codes, some.to_vec(), Want::LogitsAndColors);
-            let values = self.stage.unless_interrupted(asked).await??;
-            colors.extend(values.rgb.into_iter().map(|color| color.map(byte)));
-            let share = colors.len() as f32 / points.len() as f32;
+            let some = asked..count.min(asked + POINTS_MAX);
+            asked = some.end;
+            let (engine, stage) = (self.engine.clone(), stage.clone());
+            let points = compute_soon(move || stage(&engine, some)).await?;
+            let answers = self.engine.ask(self.codes, points, Want::LogitsAndColors);
+            let answers = self.stage.unless_interrupted(answers).await??;
+            colors = compute_soon(move || {
+                let values = answers.read()?;
+                colors.extend(values.rgb.into_iter().map(|color| color.map(byte)));
+                Ok::<_, PipelineError>(colors)
+            })
+            .await??;
+            let share = asked as f32 / count as f32;
             self.stage
                 .fraction(progress.start + share * (progress.end - progress.start));
         }
         Ok(colors)
     }
+}
 
-    /// The colours, with the picture's own where it shows the points well.
-    async fn overlaid(
-        &self,
-        points: Vec<[f32; 3]>,
-        mut colors: Vec<[u8; 3]>,
-        normals: impl FnOnce(&[[f32; 3]]) -> Vec<[f32; 3]> + Send + 'static,
-    ) -> Result<Vec<[u8; 3]>, PipelineError> {
-        let Some(seen) = self.seen.clone() else {
-            return Ok(colors);
-        };
-        compute(move || {
-            let normals = normals(&points);
-            seen.overlay(&points, &normals, &mut colors);
-            colors
-        })
-        .await
-    }
+/// A channel of 0..1 as a byte.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "clamped to a byte's range"
+)]
+fn byte(value: f32) -> u8 {
+    // To the nearest: what is clamped is never below zero.
+    (value.clamp(0.0, 1.0) * 255.0 + 0.5) as u8
 }

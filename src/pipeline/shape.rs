@@ -18,12 +18,13 @@ use crate::{
     inference::{
         backend::Want,
         engine::Engine,
-        handle::{Codes, Ticket},
+        handle::{Answers, Codes, Ticket},
     },
     mesh::{
         clean::{CleanOptions, CleanReport, drop_specks},
         field::{FieldOptions, FieldSampler},
         intersections::Intersections,
+        normals::vertex_normals,
         simplify::simplify_surface,
         surface::Surface,
         topology::Topology,
@@ -60,6 +61,8 @@ impl ShapeOptions {
 #[derive(Debug)]
 pub struct Shape {
     pub surface: Surface,
+    /// Of its vertices.
+    pub normals: Vec<[f32; 3]>,
     /// Of the surface.
     pub topology: Topology,
     /// Whether it has fewer triangles than the field gave.
@@ -103,6 +106,7 @@ pub async fn shape<R: Reporter>(
     drop(stage);
     let Extracted {
         surface,
+        normals,
         topology,
         is_simplified,
         self_intersections,
@@ -110,7 +114,7 @@ pub async fn shape<R: Reporter>(
         seen,
     } = extracted;
     let agreement = seen.as_ref().map(Seen::agreement);
-    let surface = Arc::new(surface);
+    let (surface, normals) = (Arc::new(surface), Arc::new(normals));
     let paint = if options.texture == TextureMode::None {
         Paint::default()
     } else {
@@ -119,6 +123,7 @@ pub async fn shape<R: Reporter>(
             engine,
             codes: &codes,
             surface: Arc::clone(&surface),
+            normals: Arc::clone(&normals),
             seen: seen.map(Arc::new),
         };
         let is_baked = options.texture == TextureMode::Baked;
@@ -129,6 +134,7 @@ pub async fn shape<R: Reporter>(
     // The codes go here: their memory on the device is for those who wait.
     Ok(Shape {
         surface: Arc::unwrap_or_clone(surface),
+        normals: Arc::unwrap_or_clone(normals),
         topology,
         is_simplified,
         self_intersections,
@@ -147,28 +153,33 @@ async fn reconstruct<R: Reporter>(
 ) -> Result<FieldSampler, PipelineError> {
     let mut sampler = FieldSampler::new(field);
     let mut draft = Draft::new(stage);
+    let mut answers: Option<Answers> = None;
     loop {
-        let (returned, points) = compute_soon(move || {
+        let own = engine.clone();
+        let supplied = compute_soon(move || {
+            if let Some(answers) = answers {
+                sampler.supply(&answers.read()?.logits)?;
+            }
             let points = sampler.request();
-            (sampler, points)
-        })
-        .await?;
-        sampler = returned;
+            let points = points.map(|points| own.stage(points.into_flattened()));
+            Ok::<_, PipelineError>((sampler, points))
+        });
+        let (returned, points) = supplied.await??;
+        stage.fraction(returned.fraction());
         let Some(points) = points else {
-            return Ok(sampler);
+            return Ok(returned);
         };
         stage.check()?;
-        sampler = draft.look_at(sampler).await?;
-        let asked = engine.query(codes, points, Want::Logits);
-        let values = stage.unless_interrupted(asked).await??;
-        sampler = compute_soon(move || sampler.supply(&values.logits).map(|()| sampler)).await??;
-        stage.fraction(sampler.fraction());
+        sampler = draft.look_at(returned).await?;
+        let asked = engine.ask(codes, points, Want::Logits);
+        answers = Some(stage.unless_interrupted(asked).await??);
     }
 }
 
 /// A surface, what became of it, and how the picture shows it.
 struct Extracted {
     surface: Surface,
+    normals: Vec<[f32; 3]>,
     topology: Topology,
     is_simplified: bool,
     self_intersections: Intersections,
@@ -202,6 +213,7 @@ async fn extract<R: Reporter>(
         Ok::<_, PipelineError>(Extracted {
             is_simplified: simplified.is_some(),
             self_intersections: simplified.unwrap_or(Intersections::NONE),
+            normals: vertex_normals(surface.positions(), surface.triangles()),
             surface,
             topology,
             cleaned,

@@ -57,7 +57,14 @@ async fn images(bench: &Bench) -> Vec<Vec<f32>> {
             name: None,
         };
         let tools = &tools;
-        async move { pipeline::prepared(tools, &job).await.unwrap().0.image }
+        async move {
+            pipeline::prepared(tools, &job)
+                .await
+                .unwrap()
+                .0
+                .image
+                .to_vec()
+        }
     });
     join_all(prepared).await
 }

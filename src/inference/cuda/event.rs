@@ -21,6 +21,8 @@ type Handle = *mut c_void;
 /// The runtime's functions for one device.
 #[derive(Debug, Clone)]
 pub struct Runtime {
+    ordinal: i32,
+    set_device: Symbol<unsafe extern "C" fn(i32) -> Status>,
     create: Symbol<unsafe extern "C" fn(*mut Handle, u32) -> Status>,
     record: Symbol<unsafe extern "C" fn(Handle, *mut c_void) -> Status>,
     query: Symbol<unsafe extern "C" fn(Handle) -> Status>,
@@ -49,11 +51,11 @@ impl Runtime {
         let process = Library::this();
         let ordinal = i32::try_from(ordinal).map_err(|error| error.to_string())?;
         // SAFETY: the symbols have these signatures in every CUDA runtime; libtorch keeps it loaded for ever.
-        let (runtime, set_device) = unsafe {
+        let runtime = unsafe {
             let missing = |error: libloading::Error| error.to_string();
-            let set_device: Symbol<unsafe extern "C" fn(i32) -> Status> =
-                process.get(b"cudaSetDevice\0").map_err(missing)?;
-            let runtime = Self {
+            Self {
+                ordinal,
+                set_device: process.get(b"cudaSetDevice\0").map_err(missing)?,
                 create: process
                     .get(b"cudaEventCreateWithFlags\0")
                     .map_err(missing)?,
@@ -65,13 +67,20 @@ impl Runtime {
                 host_alloc: process.get(b"cudaHostAlloc\0").map_err(missing)?,
                 free_host: process.get(b"cudaFreeHost\0").map_err(missing)?,
                 error_string: process.get(b"cudaGetErrorString\0").map_err(missing)?,
-            };
-            (runtime, set_device)
+            }
         };
-        // SAFETY: as above.
-        let status = unsafe { set_device(ordinal) };
-        runtime.judge(status)?;
+        runtime.enter()?;
         Ok(runtime)
+    }
+
+    /// Makes the device the calling thread's.
+    ///
+    /// # Errors
+    /// What the runtime says.
+    #[expect(unsafe_code, reason = "tch has no binding for it")]
+    pub(super) fn enter(&self) -> Result<(), String> {
+        // SAFETY: it takes a number and touches no memory of ours.
+        self.judge(unsafe { (self.set_device)(self.ordinal) })
     }
 
     /// Marks the point of a stream's work that has been asked for so far; of the default one's without a stream.

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::super::{
-    backend::{FieldValues, Want},
+    backend::Answer,
     error::EngineError,
     packing::{Layout, layout},
     queue::QueryJob,
@@ -127,29 +127,28 @@ impl Queries {
         self.all.get(&id)
     }
 
-    /// Takes in the values of a part, which must be the next that its query lacks. Answers the query if they were the last.
-    pub(super) fn deliver(&mut self, part: &Part, values: FieldValues) {
+    /// Takes in the answer to a part, which must be the next that its query lacks. Ends the query if it was the last.
+    pub(super) fn deliver(&mut self, part: &Part, answer: Answer) {
         let Some(asking) = self.all.get_mut(&part.query) else {
             return;
         };
         let job = &mut asking.job;
         assert_eq!(
-            job.values.logits.len(),
+            job.answered(),
             part.points.start,
             "passes land in the order in which they began"
         );
-        check_counts(&values, job.want, part.points.len());
-        if part.points.start == 0 {
-            job.values = values;
-        } else {
-            job.values.logits.extend(values.logits);
-            job.values.rgb.extend(values.rgb);
-        }
-        if job.values.logits.len() == job.points.len()
+        assert_eq!(
+            answer.points(),
+            part.points.len(),
+            "a backend answers what it was asked"
+        );
+        job.answers.push(answer);
+        if part.points.end == job.count()
             && let Some(asking) = self.all.remove(&part.query)
         {
             // A waiter that is gone is no concern of the engine's.
-            drop(asking.job.reply.send(Ok(asking.job.values)));
+            drop(asking.job.reply.send(Ok(asking.job.answers)));
         }
     }
 
@@ -174,19 +173,6 @@ impl Queries {
 
 impl Asking {
     fn left(&self) -> usize {
-        self.job.points.len() - self.begun
+        self.job.count() - self.begun
     }
-}
-
-/// Sees to it that a pass gave what it was asked for. Whether it is finite is for the caller to see, on its own thread.
-fn check_counts(values: &FieldValues, want: Want, points: usize) {
-    let colors = match want {
-        Want::Logits => 0,
-        Want::LogitsAndColors => points,
-    };
-    assert_eq!(
-        (values.logits.len(), values.rgb.len()),
-        (points, colors),
-        "a backend gives what it was asked for"
-    );
 }

@@ -12,7 +12,7 @@ use tracing::{Span, error, info_span, warn};
 
 use super::{
     super::{
-        backend::{Backend, FieldValues, Portion, Rows, UnderWay},
+        backend::{Answer, Backend, Portion, Rows, UnderWay},
         error::{EngineError, Operation},
         memory::Lesson,
         queue::{EncodeJob, MatteJob},
@@ -26,7 +26,7 @@ use super::{
 #[derive(Debug)]
 pub(super) enum Flight<C> {
     Encode(Pass<Vec<EncodeJob>, Rows<C>>),
-    Query(Pass<Vec<Part>, Vec<FieldValues>>),
+    Query(Pass<Vec<Part>, Vec<Answer>>),
     Matte(Pass<Vec<MatteJob>, Vec<Vec<f32>>>),
     Step(Operation, Pass<Vec<RunningId>, Rows<C>>),
 }
@@ -74,7 +74,7 @@ impl<B: Backend> Executor<B> {
         jobs.iter().for_each(|job| {
             span.follows_from(&job.span);
         });
-        let images: Vec<&[f32]> = jobs.iter().map(|job| job.image.as_slice()).collect();
+        let images: Vec<&[f32]> = jobs.iter().map(|job| &*job.image).collect();
         let began = Instant::now();
         let begun = self.guarded(&span, Operation::Encode, |backend| {
             backend.encode(model, &images)
@@ -149,7 +149,7 @@ impl<B: Backend> Executor<B> {
         model: usize,
         parts: &[Part],
         row: usize,
-    ) -> Result<Pass<Vec<Part>, Vec<FieldValues>>, EngineError> {
+    ) -> Result<Pass<Vec<Part>, Vec<Answer>>, EngineError> {
         let mut portions = Vec::with_capacity(parts.len());
         let span = info_span!("query", device = %self.id, conversions = parts.len());
         for part in parts {
@@ -158,7 +158,7 @@ impl<B: Backend> Executor<B> {
             portions.push(Portion {
                 // The caller holds its codes while it asks, and who asks no more was dropped before.
                 codes: &self.codes[&job.codes],
-                points: &job.points[part.points.clone()],
+                points: &job.points.as_points()[part.points.clone()],
                 want: job.want,
             });
         }
@@ -238,7 +238,7 @@ impl<B: Backend> Executor<B> {
         jobs.iter().for_each(|job| {
             span.follows_from(&job.span);
         });
-        let images: Vec<&[f32]> = jobs.iter().map(|job| job.image.as_slice()).collect();
+        let images: Vec<&[f32]> = jobs.iter().map(|job| &*job.image).collect();
         let began = Instant::now();
         let begun = self.guarded(&span, Operation::Matte, |backend| {
             backend.matte(model, &images)
@@ -279,9 +279,9 @@ impl<B: Backend> Executor<B> {
             Flight::Query(pass) => {
                 let (_, parts, landed) = self.landed(pass, Operation::Query);
                 match landed {
-                    Ok(values) => {
-                        for (part, values) in parts.iter().zip(values) {
-                            self.queries.deliver(part, values);
+                    Ok(answers) => {
+                        for (part, answer) in parts.iter().zip(answers) {
+                            self.queries.deliver(part, answer);
                         }
                     }
                     Err(error) => self.separate(&parts, error),

@@ -5,11 +5,11 @@ use tch::{IValue, TchError, Tensor};
 
 use super::{
     super::{
-        backend::{FieldValues, Portion, Rows, UnderWay, Want},
+        backend::{Answer, FieldValues, Portion, Rows, UnderWay, Want},
         error::{EngineError, Operation},
     },
     TorchBackend,
-    transfer::Departure,
+    transfer::{Departure, Stretch},
 };
 
 /// Rows of a pass, and for each whether all of it is finite, to be read once the pass has landed.
@@ -26,24 +26,20 @@ impl TorchBackend {
     }
 
     /// Pictures of one model as a tensor on the device, and after them as many blank ones as the batch's size needs.
-    fn images(
-        &self,
-        departure: &mut Departure,
-        model: usize,
-        images: &[&[f32]],
-    ) -> Result<Tensor, TchError> {
+    fn images(&self, model: usize, images: &[&[f32]]) -> Result<Tensor, TchError> {
         let input = &self.loaded(model).manifest.input;
         let (height, width) = (i64::from(input.height), i64::from(input.width));
         let size = self.warm_size(model, images.len());
         counter!("orfeas_gpu_batch_padding_images_total").increment((size - images.len()) as u64);
-        let shape = [size as i64, 3, height, width];
-        self.transfers.send(departure, &shape, |values| {
-            let (pictures, blanks) = values.split_at_mut(images.len() * input.values());
-            for (row, image) in pictures.chunks_exact_mut(input.values()).zip(images) {
-                row.copy_from_slice(image);
-            }
-            blanks.fill(0.5);
-        })
+        let mut stretches: Vec<_> = images.iter().map(|image| Stretch::Values(image)).collect();
+        if size > images.len() {
+            stretches.push(Stretch::Filling {
+                count: (size - images.len()) * input.values(),
+                with: 0.5,
+            });
+        }
+        self.transfers
+            .send(&[size as i64, 3, height, width], &stretches)
     }
 
     /// Begins to encode.
@@ -52,18 +48,13 @@ impl TorchBackend {
         model: usize,
         images: &[&[f32]],
     ) -> Result<UnderWay<Rows<Tensor>>, EngineError> {
-        let mut departure = self.transfers.depart(Operation::Encode)?;
-        let encoded = self.encode_rows(&mut departure, model, images);
+        let departure = self.transfers.depart(Operation::Encode)?;
+        let encoded = self.encode_rows(model, images);
         self.land_rows(departure, Operation::Encode, encoded)
     }
 
-    fn encode_rows(
-        &self,
-        departure: &mut Departure,
-        model: usize,
-        images: &[&[f32]],
-    ) -> Result<Apart, TchError> {
-        let pictures = self.images(departure, model, images)?;
+    fn encode_rows(&self, model: usize, images: &[&[f32]]) -> Result<Apart, TchError> {
+        let pictures = self.images(model, images)?;
         let size = pictures.size()[0];
         let codes = self.loaded(model).module.method_ts("encode", &[pictures])?;
         if codes.dim() < 2 || codes.size()[0] != size {
@@ -126,8 +117,8 @@ impl TorchBackend {
         model: usize,
         portions: &[Portion<'_, Tensor>],
         row: usize,
-    ) -> Result<UnderWay<Vec<FieldValues>>, EngineError> {
-        let mut departure = self.transfers.depart(Operation::Query)?;
+    ) -> Result<UnderWay<Vec<Answer>>, EngineError> {
+        let departure = self.transfers.depart(Operation::Query)?;
         let wants: Vec<_> = portions
             .iter()
             .map(|portion| (portion.points.len(), portion.want))
@@ -136,8 +127,9 @@ impl TorchBackend {
             .iter()
             .any(|portion| portion.want == Want::LogitsAndColors);
         let (logits, rgb) = self
-            .query_rows(&mut departure, model, portions, row, colors)
+            .query_rows(model, portions, row, colors)
             .map_err(self.failed(Operation::Query))?;
+        let failed = self.failed(Operation::Query);
         // The query has a stream of its own: were codes given up now, the next encode could be put where they lie.
         let codes: Vec<Tensor> = portions
             .iter()
@@ -149,16 +141,14 @@ impl TorchBackend {
             let portion = |(points, want): (usize, Want)| {
                 let from = first;
                 first += points.div_ceil(row) * row;
-                let mut values = FieldValues {
-                    logits: vec![0.0; points],
-                    rgb: Vec::new(),
+                let logits = part(&logits, from, points)?;
+                let rgb = match (want, &rgb) {
+                    (Want::LogitsAndColors, Some(rgb)) => Some(part(rgb, 3 * from, 3 * points)?),
+                    _ => None,
                 };
-                copy_out(&logits, from, &mut values.logits)?;
-                if let (Want::LogitsAndColors, Some(rgb)) = (want, &rgb) {
-                    values.rgb = vec![[0.0; 3]; points];
-                    copy_out(rgb, 3 * from, values.rgb.as_flattened_mut())?;
-                }
-                Ok(values)
+                Ok(Answer::new(points, want, move || {
+                    copied_out(&logits, rgb.as_ref(), points).map_err(failed)
+                }))
             };
             wants.into_iter().map(portion).collect()
         })
@@ -166,7 +156,6 @@ impl TorchBackend {
 
     fn query_rows(
         &self,
-        departure: &mut Departure,
         model: usize,
         portions: &[Portion<'_, Tensor>],
         row: usize,
@@ -178,16 +167,18 @@ impl TorchBackend {
             .flat_map(|portion| std::iter::repeat_n(portion.codes, rows_of(portion)))
             .collect();
         let shape = [rows.len() as i64, row as i64, 3];
-        let points = self.transfers.send(departure, &shape, |values| {
-            let mut rest = values;
-            for portion in portions {
-                let (own, others) = rest.split_at_mut(3 * row * rows_of(portion));
-                let (asked, padding) = own.split_at_mut(3 * portion.points.len());
-                asked.copy_from_slice(portion.points.as_flattened());
-                padding.fill(0.0);
-                rest = others;
+        let mut stretches = Vec::with_capacity(2 * portions.len());
+        for portion in portions {
+            stretches.push(Stretch::Values(portion.points.as_flattened()));
+            let padding = row * rows_of(portion) - portion.points.len();
+            if padding > 0 {
+                stretches.push(Stretch::Filling {
+                    count: 3 * padding,
+                    with: 0.0,
+                });
             }
-        })?;
+        }
+        let points = self.transfers.send(&shape, &stretches)?;
         let codes = match rows.as_slice() {
             [codes] => codes.shallow_clone(),
             _ => Tensor::f_cat(&rows, 0)?,
@@ -231,31 +222,26 @@ impl TorchBackend {
         model: usize,
         images: &[&[f32]],
     ) -> Result<UnderWay<Vec<Vec<f32>>>, EngineError> {
-        let mut departure = self.transfers.depart(Operation::Matte)?;
+        let departure = self.transfers.depart(Operation::Matte)?;
         let alpha = self
-            .matte_rows(&mut departure, model, images)
+            .matte_rows(model, images)
             .map_err(self.failed(Operation::Matte))?;
         let pixels = self.loaded(model).manifest.input.pixels();
         let count = images.len();
         self.transfers.let_go(departure, move || {
             let matte = |at| {
                 let mut matte = vec![0.0; pixels];
-                copy_out(&alpha, at * pixels, &mut matte)?;
+                part(&alpha, at * pixels, pixels)?.f_copy_data(&mut matte, pixels)?;
                 Ok(matte)
             };
             (0..count).map(matte).collect()
         })
     }
 
-    fn matte_rows(
-        &self,
-        departure: &mut Departure,
-        model: usize,
-        images: &[&[f32]],
-    ) -> Result<Tensor, TchError> {
+    fn matte_rows(&self, model: usize, images: &[&[f32]]) -> Result<Tensor, TchError> {
         let loaded = self.loaded(model);
         let input = &loaded.manifest.input;
-        let pictures = self.images(departure, model, images)?;
+        let pictures = self.images(model, images)?;
         let size = pictures.size()[0];
         let alpha = loaded.module.method_ts("matte", &[pictures])?;
         let (height, width) = (i64::from(input.height), i64::from(input.width));
@@ -270,11 +256,25 @@ impl TorchBackend {
     }
 }
 
-/// Copies values of a dense float tensor, which lies in the processor's memory, from one of them on.
-fn copy_out(tensor: &Tensor, from: usize, values: &mut [f32]) -> Result<(), TchError> {
-    let count = values.len();
-    let part = tensor
-        .f_view([-1])?
-        .f_narrow(0, from as i64, count as i64)?;
-    part.f_copy_data(values, count)
+/// Some values of a dense tensor, from one of them on.
+fn part(tensor: &Tensor, from: usize, count: usize) -> Result<Tensor, TchError> {
+    tensor.f_view([-1])?.f_narrow(0, from as i64, count as i64)
+}
+
+/// Copies a portion's values out of the processor's memory.
+fn copied_out(
+    logits: &Tensor,
+    rgb: Option<&Tensor>,
+    points: usize,
+) -> Result<FieldValues, TchError> {
+    let mut values = FieldValues {
+        logits: vec![0.0; points],
+        rgb: Vec::new(),
+    };
+    logits.f_copy_data(&mut values.logits, points)?;
+    if let Some(rgb) = rgb {
+        values.rgb = vec![[0.0; 3]; points];
+        rgb.f_copy_data(values.rgb.as_flattened_mut(), 3 * points)?;
+    }
+    Ok(values)
 }

@@ -6,7 +6,7 @@ use tch::{Device, Kind};
 
 use super::{
     super::{
-        backend::Want,
+        backend::{FieldValues, Want},
         batcher::BatchLimits,
         catalog::Catalog,
         cuda,
@@ -72,7 +72,7 @@ fn request(image: Vec<f32>) -> EncodeRequest {
         resolution: 128,
         rank: 0,
         sampling: SamplingOptions::default(),
-        image,
+        image: image.into(),
     }
 }
 

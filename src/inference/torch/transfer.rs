@@ -1,11 +1,12 @@
 //! Values on their way to a device and back.
 //!
-//! On CUDA both ways are asynchronous: values lie in pinned memory, and an event says when the device has come so far.
+//! On CUDA both ways are asynchronous: values lie in pinned memory (`staging`), and an event says when the device has come
+//! so far.
 //! Queries and mattes have a stream of their own, which goes before the other one: an encode takes tens of milliseconds,
 //! in which the conversions before it would wait for a query of one.
 //! On a CPU they are where they are needed, and a pass is over when its call returns.
 
-use std::{cell::RefCell, fmt, rc::Rc, time::Duration};
+use std::{cell::RefCell, fmt, rc::Rc, sync::Arc, time::Duration};
 
 use metrics::histogram;
 use tch::{Device, Kind, TchError, Tensor};
@@ -15,11 +16,12 @@ use super::{
         backend::UnderWay,
         cuda::{
             event::{Event, Runtime},
-            pinned::Pinned,
+            pinned::Pool,
             stream::{Entered, Stream},
         },
         device::DeviceId,
         error::{EngineError, Operation},
+        staging::{InPlace, Staging},
     },
     busy::Busy,
     message::classify,
@@ -36,28 +38,13 @@ struct Cuda {
     runtime: Runtime,
     /// For short passes.
     urgent: Stream,
-    /// Pinned memory that no pass uses now: taking it anew takes longer than a pass.
-    free: Rc<RefCell<Vec<Pinned>>>,
     busy: Rc<RefCell<Busy>>,
-}
-
-/// Pinned memory that a pass reads until it has landed.
-struct Loan {
-    buffer: Option<Pinned>,
-    free: Rc<RefCell<Vec<Pinned>>>,
-}
-
-impl Drop for Loan {
-    fn drop(&mut self) {
-        self.free.borrow_mut().extend(self.buffer.take());
-    }
 }
 
 /// A pass while it is put together.
 pub(super) struct Departure {
     operation: Operation,
     start: Option<Event>,
-    loan: Option<Loan>,
     /// Its stream, if that is not the default one.
     entered: Option<Entered>,
 }
@@ -85,7 +72,6 @@ impl Transfers {
                 let cuda = Cuda {
                     urgent: Stream::urgent(&runtime, ordinal).map_err(lost(id))?,
                     runtime,
-                    free: Rc::default(),
                     busy: Rc::new(RefCell::new(Busy::since(origin))),
                 };
                 (Device::Cuda(ordinal), Some(cuda))
@@ -110,7 +96,6 @@ impl Transfers {
         Ok(Departure {
             operation,
             start: self.mark(operation)?,
-            loan: None,
             entered: entered.map_err(lost(self.id))?,
         })
     }
@@ -127,35 +112,47 @@ impl Transfers {
         operation.is_short().then_some(&cuda.urgent)
     }
 
-    /// A float tensor on the device with the values that `fill` writes. Once in a pass.
+    /// Where callers lay values for this device.
+    pub(super) fn staging(&self) -> Staging {
+        match &self.cuda {
+            Some(cuda) => Arc::new(Pool::new(cuda.runtime.clone())),
+            None => Arc::new(InPlace),
+        }
+    }
+
+    /// A float tensor on the device with these stretches of values, one after the other. Those in pinned memory must stay
+    /// where they are until the pass has landed; others are copied before this returns.
     ///
     /// # Errors
     /// libtorch's: mostly that memory is short.
     pub(super) fn send(
         &self,
-        departure: &mut Departure,
         shape: &[i64],
-        fill: impl FnOnce(&mut [f32]),
+        stretches: &[Stretch<'_>],
     ) -> Result<Tensor, TchError> {
-        let count = shape.iter().product::<i64>() as usize;
-        let Some(cuda) = &self.cuda else {
-            let mut values = vec![0.0; count];
-            fill(&mut values);
+        if self.cuda.is_none() {
+            let mut values = Vec::with_capacity(shape.iter().product::<i64>() as usize);
+            for stretch in stretches {
+                match *stretch {
+                    Stretch::Values(some) => values.extend_from_slice(some),
+                    Stretch::Filling { count, with } => values.resize(values.len() + count, with),
+                }
+            }
             return Tensor::f_from_slice(&values)?.f_view(shape);
+        }
+        let sent = |stretch: &Stretch<'_>| match *stretch {
+            Stretch::Values(values) => {
+                lent(values)?.f_internal_to_copy((Kind::Float, self.device), true)
+            }
+            Stretch::Filling { count, with } => {
+                Tensor::f_full([count as i64], f64::from(with), (Kind::Float, self.device))
+            }
         };
-        let spare = cuda.free.borrow_mut().pop();
-        let mut buffer = match spare {
-            Some(buffer) if buffer.room() >= count => buffer,
-            _ => Pinned::new(&cuda.runtime, count).map_err(TchError::Torch)?,
-        };
-        let values = &mut buffer.values()[..count];
-        fill(values);
-        let sent = lent(values, shape)?.f_internal_to_copy((Kind::Float, self.device), true)?;
-        departure.loan = Some(Loan {
-            buffer: Some(buffer),
-            free: Rc::clone(&cuda.free),
-        });
-        Ok(sent)
+        let sent: Vec<Tensor> = stretches.iter().map(sent).collect::<Result<_, _>>()?;
+        match sent.as_slice() {
+            [whole] => whole.f_view(shape),
+            parts => Tensor::f_cat(parts, 0)?.f_view(shape),
+        }
     }
 
     /// A copy of a tensor that the processor may read once the pass has landed.
@@ -180,7 +177,6 @@ impl Transfers {
         let Departure {
             operation,
             start,
-            loan,
             entered,
         } = departure;
         let id = self.id;
@@ -197,8 +193,6 @@ impl Transfers {
         };
         Ok(UnderWay::new(is_over, move || {
             let waited = end.wait().and_then(|()| end.since(&start));
-            // Only now may its memory be written anew.
-            drop(loan);
             let took = waited.map_err(lost(id))?;
             histogram!("orfeas_engine_device_seconds", "op" => operation.label()).record(took);
             let counted = total.map(|total| total.borrow_mut().add(&start, &end));
@@ -217,18 +211,24 @@ fn lost(device: DeviceId) -> impl FnOnce(String) -> EngineError {
     }
 }
 
+/// Some of the values of a tensor.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Stretch<'a> {
+    /// These.
+    Values(&'a [f32]),
+    /// So many of one value.
+    Filling { count: usize, with: f32 },
+}
+
 /// A tensor that lies in values which others own. It must not outlive them.
 #[expect(unsafe_code, reason = "tch copies slices into tensors of their own")]
-fn lent(values: &mut [f32], shape: &[i64]) -> Result<Tensor, TchError> {
-    let strides: Vec<i64> = (1..=shape.len())
-        .map(|after| shape[after..].iter().product())
-        .collect();
-    // SAFETY: so many floats lie there, one behind the other; the caller drops the tensor within its statement.
+fn lent(values: &[f32]) -> Result<Tensor, TchError> {
+    // SAFETY: so many floats lie there and are only read; the caller drops the tensor within its statement.
     unsafe {
         Tensor::f_from_blob(
             values.as_ptr().cast(),
-            shape,
-            &strides,
+            &[values.len() as i64],
+            &[1],
             Kind::Float,
             Device::Cpu,
         )

@@ -9,7 +9,7 @@ use std::{
 use orfeas::{
     app,
     inference::{
-        backend::{Backend, Beginning, Denoising, FieldValues, Opened, Portion, Rows, UnderWay},
+        backend::{Answer, Backend, Beginning, Denoising, Opened, Portion, Rows, UnderWay},
         batcher::BatchLimits,
         device::{DeviceChoice, DeviceId},
         engine::{EncodeRequest, Engine, EngineOptions},
@@ -92,7 +92,7 @@ impl Backend for Sharing {
         model: usize,
         portions: &[Portion<'_, Self::Codes>],
         row: usize,
-    ) -> Result<UnderWay<Vec<FieldValues>>, EngineError> {
+    ) -> Result<UnderWay<Vec<Answer>>, EngineError> {
         let rows = portions
             .iter()
             .map(|portion| portion.points.len().div_ceil(row));
@@ -191,6 +191,7 @@ impl BenchOptions {
                 backend,
                 id,
                 name,
+                staging,
                 models,
             } = TorchBackend::open(options)?;
             let backend = Sharing {
@@ -202,6 +203,7 @@ impl BenchOptions {
                 backend,
                 id,
                 name,
+                staging,
                 models,
             })
         };
@@ -238,7 +240,7 @@ impl Bench {
             resolution: 32,
             rank: 0,
             sampling: SamplingOptions::default(),
-            image,
+            image: image.into(),
         }
     }
 

@@ -239,7 +239,7 @@ fn requests_are_checked_before_they_wait() {
         Err(EngineError::ModelUnavailable { source: None, .. })
     ));
     let small = EncodeRequest {
-        image: vec![0.0; 7],
+        image: vec![0.0; 7].into(),
         ..request(0.0)
     };
     let expected = 3 * SIDE * SIDE;
@@ -281,6 +281,7 @@ fn broken_models_are_reported_and_the_default_must_be_whole() {
             backend,
             id: options.id,
             name: "scripted".into(),
+            staging: Arc::new(InPlace),
             models,
         })
     };

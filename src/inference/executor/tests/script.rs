@@ -12,7 +12,9 @@ pub(super) use std::{
 
 pub(super) use super::super::{
     super::{
-        backend::{Beginning, Denoising, FieldValues, Opened, Portion, Rows, UnderWay, Want},
+        backend::{
+            Answer, Beginning, Denoising, FieldValues, Opened, Portion, Rows, UnderWay, Want,
+        },
         batcher::{BatchLimits, StopReason},
         device::DeviceChoice,
         engine::{EncodeRequest, Engine, EngineOptions},
@@ -21,6 +23,7 @@ pub(super) use super::super::{
         manifest::{MANIFEST_FILE, ModelError},
         memory::{Lesson, Measured, MemoryNow},
         sampling::SamplingOptions,
+        staging::InPlace,
         starting::OpenOptions,
     },
     *,
@@ -164,7 +167,7 @@ impl Backend for ScriptedBackend {
         _model: usize,
         portions: &[Portion<'_, ScriptedCodes>],
         row: usize,
-    ) -> Result<UnderWay<Vec<FieldValues>>, EngineError> {
+    ) -> Result<UnderWay<Vec<Answer>>, EngineError> {
         let points: usize = portions
             .iter()
             .map(|portion| portion.points.len().div_ceil(row) * row)
@@ -202,7 +205,10 @@ impl Backend for ScriptedBackend {
                 Want::LogitsAndColors => portion.points.to_vec(),
             },
         });
-        let values = values.collect();
+        let answers = values.zip(portions).map(|(values, portion)| {
+            Answer::new(portion.points.len(), portion.want, || Ok(values))
+        });
+        let answers = answers.collect();
         let is_over = || true;
         Ok(UnderWay::new(is_over, move || match lands_badly {
             true => Err(EngineError::Torch {
@@ -210,7 +216,7 @@ impl Backend for ScriptedBackend {
                 operation,
                 reason: "planned".into(),
             }),
-            false => Ok(values),
+            false => Ok(answers),
         }))
     }
 
@@ -332,6 +338,7 @@ pub(super) fn bench(devices: &[DeviceId]) -> Bench {
                 backend,
                 id: options.id,
                 name: "scripted".into(),
+                staging: Arc::new(InPlace),
                 models,
             })
         }
@@ -356,7 +363,7 @@ pub(super) fn request(value: f32) -> EncodeRequest {
         resolution: 64,
         rank: 0,
         sampling: SamplingOptions::default(),
-        image: picture(value),
+        image: picture(value).into(),
     }
 }
 

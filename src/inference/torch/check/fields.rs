@@ -5,7 +5,7 @@ use std::fmt;
 use super::{
     super::{
         super::{
-            backend::{Backend as _, FieldValues, Portion, Want},
+            backend::{Answer, Backend as _, FieldValues, Portion, Want},
             error::EngineError,
         },
         Tensor, TorchBackend,
@@ -51,7 +51,8 @@ pub(super) fn fields(
         .collect();
     let row = portions.iter().map(|portion| portion.points.len()).max();
     let row = row.expect("something is asked");
-    backend.query(model, &portions, row)?.land()
+    let answers = backend.query(model, &portions, row)?.land()?;
+    answers.into_iter().map(Answer::read).collect()
 }
 
 /// The least and the greatest of some values.

@@ -37,7 +37,11 @@ fn asked(
             want,
         })
         .collect();
-    backend.query(0, &portions, row).unwrap().land().unwrap()
+    let answers = backend.query(0, &portions, row).unwrap().land().unwrap();
+    answers
+        .into_iter()
+        .map(|answer| answer.read().unwrap())
+        .collect()
 }
 
 fn pictures() -> Vec<Vec<f32>> {

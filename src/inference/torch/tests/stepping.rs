@@ -124,7 +124,7 @@ impl Backend for Sharing {
         model: usize,
         portions: &[Portion<'_, Tensor>],
         row: usize,
-    ) -> Result<UnderWay<Vec<FieldValues>>, EngineError> {
+    ) -> Result<UnderWay<Vec<Answer>>, EngineError> {
         self.inner.query(model, portions, row)
     }
 
@@ -177,6 +177,7 @@ fn bench() -> Bench {
                 },
                 id: opened.id,
                 name: opened.name,
+                staging: opened.staging,
                 models: opened.models,
             })
         }
