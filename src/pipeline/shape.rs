@@ -209,11 +209,14 @@ async fn extract<R: Reporter>(
             // None where it had no more than that.
             simplified = report.self_intersections;
         }
-        let seen = look.and_then(|look| Seen::fit(&surface, look));
+        let (seen, normals) = rayon::join(
+            || look.and_then(|look| Seen::fit(&surface, look)),
+            || vertex_normals(surface.positions(), surface.triangles()),
+        );
         Ok::<_, PipelineError>(Extracted {
             is_simplified: simplified.is_some(),
             self_intersections: simplified.unwrap_or(Intersections::NONE),
-            normals: vertex_normals(surface.positions(), surface.triangles()),
+            normals,
             surface,
             topology,
             cleaned,

@@ -92,6 +92,12 @@ impl Active {
             .for_each(|signal| signal.raise(Interrupt::Stopping));
     }
 
+    /// How many attempts run here.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.lock().len()
+    }
+
     /// What runs here.
     #[must_use]
     pub fn attempts(&self) -> Vec<Attempt> {

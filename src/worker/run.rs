@@ -1,8 +1,10 @@
 //! One attempt at one conversion, from its row to its end.
 
 use std::{
+    num::NonZeroUsize,
     panic::AssertUnwindSafe,
     sync::{Arc, Mutex, PoisonError},
+    thread,
     time::Duration,
 };
 
@@ -123,6 +125,8 @@ struct RowReporter<'a> {
     attempt: Attempt,
     signal: &'a Signal,
     slot: &'a Slot,
+    /// Whether there are more conversions here than cores.
+    is_crowded: bool,
 }
 
 impl Reporter for RowReporter<'_> {
@@ -154,6 +158,10 @@ impl Reporter for RowReporter<'_> {
     }
 
     fn draft_sink(&self) -> Option<DraftSink> {
+        if self.is_crowded {
+            // Each draft would delay the next queries of the device.
+            return None;
+        }
         let (progress, batch) = (self.progress.clone(), self.row.batch_id);
         let Attempt { conversion, number } = self.attempt;
         Some(Box::new(move |webp| {
@@ -236,6 +244,8 @@ impl Worker {
             attempt,
             signal,
             slot,
+            is_crowded: self.active.count()
+                > thread::available_parallelism().map_or(1, NonZeroUsize::get),
         };
         let job = Job {
             picture,
