@@ -59,6 +59,8 @@ pub(super) struct Canvas {
     middles: Vec<Nearest<1>>,
     /// For each pixel its place in `samples` plus one, if an outline passes it; else zero.
     outlined: Vec<u32>,
+    /// Whether there are such pixels in each tile.
+    tiles: Vec<bool>,
     samples: Vec<Nearest<SAMPLES>>,
 }
 
@@ -101,7 +103,14 @@ fn float(count: usize) -> f32 {
     count as i32 as f32
 }
 
+/// Half of a pixel, from its side to its middle.
+const MIDDLE: f32 = 0.5;
+
+/// The side of a square of pixels of which it is known whether any is outlined.
+const TILE: usize = 8;
+
 /// The columns and rows of pixels whose places, no nearer than `inset` to their sides, a triangle can cover.
+#[inline]
 fn reach([a, b, c]: [Projected; 3], inset: f32, side: usize) -> [Range<usize>; 2] {
     let range = |a: f32, b: f32, c: f32| {
         let (least, greatest) = (lesser(lesser(a, b), c), greater(greater(a, b), c));
@@ -175,45 +184,46 @@ impl Plane {
 impl Canvas {
     /// Draws what faces the camera, each triangle where nothing is nearer, on a canvas of `side` by `side` pixels.
     pub(super) fn drawn(side: usize, vertices: &[Projected], triangles: &[[u32; 3]]) -> Self {
-        const FRONT: u8 = 1;
-        const BACK: u8 = 2;
         let mut canvas = Self {
             side,
             middles: vec![Nearest::NOTHING; side * side],
             outlined: vec![0; side * side],
+            tiles: vec![false; side.div_ceil(TILE).pow(2)],
             samples: Vec::new(),
         };
-        let mut faces = vec![0; vertices.len()];
+        // Vertices of triangles that don't face the camera, and the triangles that do.
+        let mut turned = vec![false; vertices.len()];
         let mut front = Vec::with_capacity(triangles.len());
-        for (index, &[a, b, c]) in triangles.iter().enumerate() {
-            let [a, b, c] = [a as usize, b as usize, c as usize];
-            let area = signed_area([vertices[a], vertices[b], vertices[c]]);
-            let face = if area > 0.0 { FRONT } else { BACK };
-            faces[a] |= face;
-            faces[b] |= face;
-            faces[c] |= face;
-            if face == FRONT {
-                front.push((index as u32, area));
+        let corners = |[a, b, c]: [u32; 3]| {
+            [
+                vertices[a as usize],
+                vertices[b as usize],
+                vertices[c as usize],
+            ]
+        };
+        for (index, &triangle) in triangles.iter().enumerate() {
+            if signed_area(corners(triangle)) > 0.0 {
+                front.push(index as u32);
+            } else {
+                for vertex in triangle {
+                    turned[vertex as usize] = true;
+                }
             }
         }
         // A surface turns away from the camera along its outlines, and nowhere else does one thing begin to hide
         // another. (The border of an open mesh is not an outline; conversions make closed ones.)
-        let corners = |index: u32| {
+        for &index in &front {
             let [a, b, c] = triangles[index as usize];
-            [a as usize, b as usize, c as usize]
-        };
-        for &(index, _) in &front {
-            let [a, b, c] = corners(index);
             for [start, end] in [[a, b], [b, c], [c, a]] {
+                let [start, end] = [start as usize, end as usize];
                 // Both ends of an edge between front and back have both on their sides.
-                if faces[start] & faces[end] & BACK != 0 {
+                if turned[start] && turned[end] {
                     canvas.outline(vertices[start], vertices[end]);
                 }
             }
         }
-        for (index, area) in front {
-            let [a, b, c] = corners(index);
-            canvas.draw([vertices[a], vertices[b], vertices[c]], area, index);
+        for index in front {
+            canvas.draw(corners(triangles[index as usize]), index);
         }
         canvas
     }
@@ -222,45 +232,52 @@ impl Canvas {
     fn outline(&mut self, start: Projected, end: Projected) {
         let [columns, rows] = reach([start, start, end], INSET, self.side);
         for row in rows {
-            for place in &mut self.outlined[row * self.side..][columns.clone()] {
+            for column in columns.clone() {
+                let place = &mut self.outlined[row * self.side + column];
                 if *place == 0 {
                     self.samples.push(Nearest::NOTHING);
                     *place = self.samples.len() as u32;
+                    let tiles = self.side.div_ceil(TILE);
+                    self.tiles[row / TILE * tiles + column / TILE] = true;
                 }
             }
         }
     }
 
-    fn draw(&mut self, corners: [Projected; 3], area: f32, index: u32) {
-        let [columns, rows] = reach(corners, INSET, self.side);
+    /// Whether a tile in reach has outlined pixels. There is a pixel in reach.
+    fn is_outlined(&self, columns: &Range<usize>, rows: &Range<usize>) -> bool {
+        let tiles = self.side.div_ceil(TILE);
+        let columns = columns.start / TILE..(columns.end - 1) / TILE + 1;
+        (rows.start / TILE..(rows.end - 1) / TILE + 1)
+            .any(|row| self.tiles[row * tiles..][columns.clone()].contains(&true))
+    }
+
+    fn draw(&mut self, corners: [Projected; 3], index: u32) {
+        let [mut columns, mut rows] = reach(corners, INSET, self.side);
         if columns.is_empty() || rows.is_empty() {
             return;
         }
-        let plane = Plane::new(corners, area, columns.start, rows.start);
-        let [u, v, w] = plane.weights;
+        let is_outlined = self.is_outlined(&columns, &rows);
+        if !is_outlined {
+            // Most triangles of a fine mesh are smaller than a pixel, and many reach no middle of one.
+            [columns, rows] = reach(corners, MIDDLE, self.side);
+            if columns.is_empty() || rows.is_empty() {
+                return;
+            }
+        }
+        let plane = Plane::new(corners, signed_area(corners), columns.start, rows.start);
         for row in rows.clone() {
-            let pixels = row * self.side + columns.start..row * self.side + columns.end;
             let down = float(row - rows.start);
-            for (right, (middle, &place)) in self.middles[pixels.clone()]
-                .iter_mut()
-                .zip(&self.outlined[pixels])
-                .enumerate()
+            let pixels = row * self.side + columns.start..row * self.side + columns.end;
+            let outlined = self.outlined[pixels.clone()].iter();
+            for (right, (middle, &place)) in
+                self.middles[pixels].iter_mut().zip(outlined).enumerate()
             {
                 let right = float(right);
-                if place != 0 {
+                if is_outlined && place != 0 {
                     self.samples[place as usize - 1].draw(&plane, right, down, index);
-                    continue;
-                }
-                let weight = lesser(
-                    lesser(u.at(right, down), v.at(right, down)),
-                    w.at(right, down),
-                );
-                let near = lesser(plane.nearness.at(right, down), plane.nearest);
-                if weight >= 0.0 && near > middle.nearness[0] {
-                    *middle = Nearest {
-                        nearness: [near],
-                        triangle: [index],
-                    };
+                } else {
+                    middle.draw(&plane, right, down, index);
                 }
             }
         }
@@ -275,6 +292,25 @@ impl Canvas {
                 0 => Pixel::Middle(middle.triangle[0]),
                 place => Pixel::Samples(&self.samples[place as usize - 1].triangle),
             })
+    }
+}
+
+impl Nearest<1> {
+    /// Draws a triangle at the middle of a pixel, so far right of and below the start of its reach.
+    #[inline]
+    fn draw(&mut self, plane: &Plane, right: f32, down: f32, index: u32) {
+        let [u, v, w] = plane.weights;
+        let weight = lesser(
+            lesser(u.at(right, down), v.at(right, down)),
+            w.at(right, down),
+        );
+        let near = lesser(plane.nearness.at(right, down), plane.nearest);
+        if weight >= 0.0 && near > self.nearness[0] {
+            *self = Self {
+                nearness: [near],
+                triangle: [index],
+            };
+        }
     }
 }
 
