@@ -38,17 +38,30 @@ const OVERLAP: f32 = 1e-3;
 /// Nothing covers a place.
 pub(super) const NO_TRIANGLE: u32 = u32::MAX;
 
-/// What is nearest at each of `N` places.
+/// What is nearest at the middle of a pixel: the nearness above the complement of the triangle, so that the greater of
+/// two numbers is the nearer one's, and of equals the first one's.
 #[derive(Debug, Clone, Copy)]
-struct Nearest<const N: usize> {
-    nearness: [f32; N],
-    triangle: [u32; N],
+struct Middle(u64);
+
+impl Middle {
+    const NOTHING: Self = Self(0);
+
+    fn triangle(self) -> u32 {
+        !(self.0 as u32)
+    }
 }
 
-impl<const N: usize> Nearest<N> {
+/// What is nearest at each of a pixel's samples.
+#[derive(Debug, Clone, Copy)]
+struct Nearest {
+    nearness: [f32; SAMPLES],
+    triangle: [u32; SAMPLES],
+}
+
+impl Nearest {
     const NOTHING: Self = Self {
-        nearness: [0.0; N],
-        triangle: [NO_TRIANGLE; N],
+        nearness: [0.0; SAMPLES],
+        triangle: [NO_TRIANGLE; SAMPLES],
     };
 }
 
@@ -56,12 +69,12 @@ impl<const N: usize> Nearest<N> {
 pub(super) struct Canvas {
     side: usize,
     /// At the middle of each pixel.
-    middles: Vec<Nearest<1>>,
+    middles: Vec<Middle>,
     /// For each pixel its place in `samples` plus one, if an outline passes it; else zero.
     outlined: Vec<u32>,
     /// Whether there are such pixels in each tile.
     tiles: Vec<bool>,
-    samples: Vec<Nearest<SAMPLES>>,
+    samples: Vec<Nearest>,
 }
 
 /// Triangles at these places of a pixel; [`NO_TRIANGLE`] where there is none.
@@ -98,6 +111,14 @@ fn greater(a: f32, b: f32) -> f32 {
     if a > b { a } else { b }
 }
 
+/// The whole number from 0 to `side` that is nearest.
+fn nearest_whole(along: f32, side: usize) -> usize {
+    /// Where single precision has whole numbers only: adding rounds, and the number is in the lowest bits.
+    const WHOLE: f32 = (1 << 23) as f32;
+    let along = lesser(greater(along, 0.0), side as i32 as f32);
+    ((along + WHOLE).to_bits() - WHOLE.to_bits()) as usize
+}
+
 /// A whole number that fits, converted in one instruction.
 fn float(count: usize) -> f32 {
     count as i32 as f32
@@ -114,9 +135,8 @@ const TILE: usize = 8;
 fn reach([a, b, c]: [Projected; 3], inset: f32, side: usize) -> [Range<usize>; 2] {
     let range = |a: f32, b: f32, c: f32| {
         let (least, greatest) = (lesser(lesser(a, b), c), greater(greater(a, b), c));
-        let start = (least - OVERLAP + inset) as i32 as usize;
-        let end = (greatest + OVERLAP + 1.0 - inset) as i32 as usize;
-        start..end.min(side)
+        let start = nearest_whole(least - OVERLAP + (inset - MIDDLE), side);
+        start..nearest_whole(greatest + OVERLAP + (MIDDLE - inset), side)
     };
     [range(a.x, b.x, c.x), range(a.y, b.y, c.y)]
 }
@@ -186,7 +206,7 @@ impl Canvas {
     pub(super) fn drawn(side: usize, vertices: &[Projected], triangles: &[[u32; 3]]) -> Self {
         let mut canvas = Self {
             side,
-            middles: vec![Nearest::NOTHING; side * side],
+            middles: vec![Middle::NOTHING; side * side],
             outlined: vec![0; side * side],
             tiles: vec![false; side.div_ceil(TILE).pow(2)],
             samples: Vec::new(),
@@ -289,13 +309,13 @@ impl Canvas {
             .iter()
             .zip(&self.outlined)
             .map(|(middle, &place)| match place {
-                0 => Pixel::Middle(middle.triangle[0]),
+                0 => Pixel::Middle(middle.triangle()),
                 place => Pixel::Samples(&self.samples[place as usize - 1].triangle),
             })
     }
 }
 
-impl Nearest<1> {
+impl Middle {
     /// Draws a triangle at the middle of a pixel, so far right of and below the start of its reach.
     #[inline]
     fn draw(&mut self, plane: &Plane, right: f32, down: f32, index: u32) {
@@ -305,16 +325,14 @@ impl Nearest<1> {
             w.at(right, down),
         );
         let near = lesser(plane.nearness.at(right, down), plane.nearest);
-        if weight >= 0.0 && near > self.nearness[0] {
-            *self = Self {
-                nearness: [near],
-                triangle: [index],
-            };
-        }
+        // No branches: of a small triangle no one can foretell which middles it covers.
+        let covers = u64::from(weight >= 0.0).wrapping_neg();
+        let here = u64::from(greater(near, 0.0).to_bits()) << 32 | u64::from(!index);
+        self.0 = self.0.max(covers & here);
     }
 }
 
-impl Nearest<SAMPLES> {
+impl Nearest {
     /// Draws a triangle at the samples of a pixel, so far right of and below the start of its reach.
     fn draw(&mut self, plane: &Plane, right: f32, down: f32, index: u32) {
         let [u, v, w] = plane.weights.map(|weight| weight.offsets());
