@@ -90,6 +90,7 @@ struct Body<'a> {
 }
 
 impl Body<'_> {
+    #[inline]
     fn corners(&self, triangle: u32) -> [Vector; 3] {
         let [a, b, c] = self.triangles[triangle as usize];
         let corner = |vertex: u32| vector::wide(self.positions[vertex as usize]);

@@ -40,6 +40,41 @@ fn widen(
     }
 }
 
+/// A square of pixels that points are seen on.
+#[derive(Clone, Copy)]
+struct Onto {
+    zoom: f32,
+    shift: [f32; 2],
+    middle: f32,
+    last: f32,
+    wide: f32,
+}
+
+impl Onto {
+    /// The pixels of some points, counted row by row; the nearest one of those outside.
+    #[inline]
+    fn places(self, x: &[f32; LANES], y: &[f32; LANES], nearness: &[f32; LANES]) -> [u32; LANES] {
+        /// Where single precision has whole numbers only: adding rounds, and the number is in the lowest bits.
+        const WHOLE: f32 = (1 << 23) as f32;
+        let Self {
+            zoom,
+            shift: [right, up],
+            middle,
+            last,
+            wide,
+        } = self;
+        let mut places = [0; LANES];
+        for lane in 0..LANES {
+            let grown = zoom * nearness[lane];
+            let column = greater(lesser(middle + grown * (x[lane] - right), last), 0.0);
+            let row = greater(lesser(middle - grown * (y[lane] - up), last), 0.0);
+            let row = row + WHOLE - WHOLE;
+            places[lane] = (row * wide + column + WHOLE).to_bits() - WHOLE.to_bits();
+        }
+        places
+    }
+}
+
 /// A point of the unit square turned into weights of a triangle's corners; even over the triangle.
 fn weights([s, t]: [f32; 2]) -> [f32; 3] {
     let [s, t] = if s + t > 1.0 {
@@ -192,22 +227,22 @@ impl Cloud {
         self.turned(pose, turned);
         turned.bytes.clear();
         turned.bytes.resize(side * side, 0);
-        /// Where single precision has whole numbers only: adding rounds, and the number is in the lowest bits.
-        const WHOLE: f32 = (1 << 23) as f32;
         let wide = side as f32;
-        // Pixels by their middles, which are rounded to.
-        let (middle, last) = (wide / 2.0 - 0.5, wide - 1.0);
-        let zoom = pose.zoom * wide / 2.0;
-        let [right, up] = pose.shift;
-        let within = |along: f32| greater(lesser(along, last), 0.0) + WHOLE;
-        let points = self.x.iter().zip(&turned.up).zip(&turned.nearness);
-        turned.places.clear();
+        let onto = Onto {
+            zoom: pose.zoom * wide / 2.0,
+            shift: pose.shift,
+            // Pixels by their middles, which are rounded to.
+            middle: wide / 2.0 - 0.5,
+            last: wide - 1.0,
+            wide,
+        };
+        turned.places.resize(self.x.len(), 0);
+        let places = turned.places.as_chunks_mut().0.iter_mut();
+        let points = self.x.as_chunks().0.iter().zip(turned.up.as_chunks().0);
         // First all places, several at once, then the marks.
-        turned.places.extend(points.map(|((&x, &y), &nearness)| {
-            let column = within(middle + zoom * (x - right) * nearness) - WHOLE;
-            let row = within(middle - zoom * (y - up) * nearness) - WHOLE;
-            (row * wide + column + WHOLE).to_bits() - WHOLE.to_bits()
-        }));
+        for ((places, (x, y)), nearness) in places.zip(points).zip(turned.nearness.as_chunks().0) {
+            *places = onto.places(x, y, nearness);
+        }
         for &place in &turned.places {
             turned.bytes[place as usize] = 1;
         }

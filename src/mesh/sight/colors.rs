@@ -155,6 +155,7 @@ impl Picture<'_> {
 }
 
 /// A value of a square plane at shares of its side from the left and the top.
+#[inline]
 fn bilinear(plane: &[f32], side: usize, share: [f32; 2]) -> f32 {
     let place = |along: f32| {
         let at = (along * side as f32 - 0.5).clamp(0.0, (side - 1) as f32);
