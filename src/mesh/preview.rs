@@ -2,7 +2,10 @@
 
 use std::io::Cursor;
 
-use image::{ExtendedColorType, ImageEncoder, codecs::png::PngEncoder};
+use image::{
+    ExtendedColorType, ImageEncoder,
+    codecs::png::{CompressionType, FilterType, PngEncoder},
+};
 
 use super::{
     Mesh, WriteError,
@@ -109,7 +112,8 @@ fn drawn(shader: &Shader, side_px: u32) -> Vec<u8> {
 pub fn png(mesh: &Mesh, options: &PreviewOptions) -> Result<Vec<u8>, WriteError> {
     let pixels = render(mesh, options);
     let mut file = Cursor::new(Vec::new());
-    let encoder = PngEncoder::new(&mut file);
+    // Paeth's filter on all rows makes such smooth pictures smaller than the choice of one for each row, which takes longer.
+    let encoder = PngEncoder::new_with_quality(&mut file, CompressionType::Fast, FilterType::Paeth);
     encoder.write_image(
         &pixels,
         options.side_px,
@@ -211,7 +215,9 @@ impl<'a> Shader<'a> {
     /// The linear colour of a vertex.
     fn color_of_vertex(&self, vertex: usize) -> [f32; 3] {
         self.mesh.colors().map_or(BARE_COLOR, |colors| {
-            colors[vertex].map(|byte| self.linear[usize::from(byte)])
+            let [red, green, blue] = colors[vertex];
+            let linear = |byte: u8| self.linear[usize::from(byte)];
+            [linear(red), linear(green), linear(blue)]
         })
     }
 
@@ -249,15 +255,16 @@ impl<'a> Shader<'a> {
 
     /// The linear colour of a triangle at a point of the canvas.
     fn color(&self, triangle: u32, x: f32, y: f32) -> [f32; 3] {
-        let [a, b, c] = self.mesh.triangles()[triangle as usize].map(|vertex| vertex as usize);
+        let [a, b, c] = self.mesh.triangles()[triangle as usize];
+        let [a, b, c] = [a as usize, b as usize, c as usize];
         let corners = [self.vertices[a], self.vertices[b], self.vertices[c]];
         // Weights on the canvas times nearness are weights on the triangle in space. A point that the triangle reaches
         // by its overlap alone is taken to its side: a sliver's colours lead anywhere beyond.
-        let [u, v, w] = weights(corners, x, y).map(|weight| weight.max(0.0));
+        let [u, v, w] = weights(corners, x, y);
         let [u, v, w] = [
-            u * corners[0].nearness,
-            v * corners[1].nearness,
-            w * corners[2].nearness,
+            u.max(0.0) * corners[0].nearness,
+            v.max(0.0) * corners[1].nearness,
+            w.max(0.0) * corners[2].nearness,
         ];
         let share = 1.0 / (u + v + w);
         let mix = |a: [f32; 3], b: [f32; 3], c: [f32; 3]| {
@@ -268,16 +275,23 @@ impl<'a> Shader<'a> {
             return mix(lit[a], lit[b], lit[c]);
         }
         let normals = self.mesh.normals();
-        let normal = mix(normals[a], normals[b], normals[c]);
-        let unit = 1.0 / dot(normal, normal).sqrt().max(f32::MIN_POSITIVE);
-        let light = self.light.on(normal.map(|along| along * unit));
-        let color = if self.mesh.colors().is_some() {
-            let [a, b, c] = [a, b, c].map(|vertex| self.color_of_vertex(vertex));
-            mix(a, b, c)
+        let [x, y, z] = mix(normals[a], normals[b], normals[c]);
+        let unit = 1.0 / (x * x + y * y + z * z).sqrt().max(f32::MIN_POSITIVE);
+        let light = self.light.on([x * unit, y * unit, z * unit]);
+        let [red, green, blue] = if self.mesh.colors().is_some() {
+            mix(
+                self.color_of_vertex(a),
+                self.color_of_vertex(b),
+                self.color_of_vertex(c),
+            )
         } else {
             BARE_COLOR
         };
-        color.map(|channel| (channel * light).min(1.0))
+        [
+            (red * light).min(1.0),
+            (green * light).min(1.0),
+            (blue * light).min(1.0),
+        ]
     }
 }
 

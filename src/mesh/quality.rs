@@ -79,11 +79,11 @@ pub fn assess_as(mesh: &Mesh, known: Known<'_>) -> Quality {
         (parts, area(mesh), overhang::share(positions, triangles))
     };
     let among_others = || {
-        let grid = TriangleGrid::new(positions, triangles);
-        let count = || intersections::count(&grid, INTERSECTIONS_MAX);
+        let count =
+            || intersections::count(&TriangleGrid::new(positions, triangles), INTERSECTIONS_MAX);
         rayon::join(
             || self_intersections.unwrap_or_else(count),
-            || wall::thinnest(&grid),
+            || wall::thinnest(positions, triangles),
         )
     };
     let ((parts, surface_area, overhang_share), (self_intersections, thinnest_wall)) =

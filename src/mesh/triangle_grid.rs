@@ -1,4 +1,4 @@
-//! The triangles of a mesh by the cells of a regular grid, to find those that are near each other or on a ray.
+//! The triangles of a mesh by the cells of a regular grid, to find those that are near each other.
 //!
 //! A surface's triangles are small beside it and of about one size, so that a grid as fine as they are finds the few in
 //! any place at once, and is made in two passes over them.
@@ -165,55 +165,6 @@ impl<'a> TriangleGrid<'a> {
     pub(super) fn share_an_edge(&self, a: u32, b: u32) -> bool {
         let [a, b] = [a, b].map(|triangle| self.triangles[triangle as usize]);
         a.iter().filter(|vertex| b.contains(vertex)).count() >= 2
-    }
-
-    /// Follows a ray through the cells. `visit` gets the triangles of each, some of them again, and says how far along
-    /// the ray there is something to be found; the walk ends behind that.
-    pub(super) fn walk(
-        &self,
-        start: Vector,
-        direction: Vector,
-        mut visit: impl FnMut(&[u32]) -> Option<f64>,
-    ) {
-        let side = f64::from(self.side);
-        let from = vector::sub(start, vector::wide(self.origin));
-        let mut cell: [usize; 3] = std::array::from_fn(|axis| {
-            // A start outside of the grid is that of a mesh's own point but for rounding.
-            ((from[axis] / side).max(0.0) as usize).min(self.cells[axis] - 1)
-        });
-        // How far along the ray the next cell begins, for each axis.
-        let mut next: Vector = std::array::from_fn(|axis| {
-            let border = cell[axis] + usize::from(direction[axis] > 0.0);
-            if direction[axis] == 0.0 {
-                f64::INFINITY
-            } else {
-                (border as f64 * side - from[axis]) / direction[axis]
-            }
-        });
-        loop {
-            let axis = (1..3).fold(0, |least, axis| {
-                if next[axis] < next[least] {
-                    axis
-                } else {
-                    least
-                }
-            });
-            let members =
-                self.members_of(cell[0] + self.cells[0] * (cell[1] + self.cells[1] * cell[2]));
-            if visit(members).is_some_and(|found| found <= next[axis]) {
-                return;
-            }
-            let along = if direction[axis] > 0.0 {
-                Some(cell[axis] + 1).filter(|&along| along < self.cells[axis])
-            } else {
-                cell[axis].checked_sub(1)
-            };
-            let Some(along) = along.filter(|_| next[axis].is_finite()) else {
-                return;
-            };
-            cell[axis] = along;
-            next[axis] += side / direction[axis].abs();
-        }
     }
 
     fn members_of(&self, cell: usize) -> &[u32] {

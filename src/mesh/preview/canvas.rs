@@ -38,17 +38,30 @@ const OVERLAP: f32 = 1e-3;
 /// Nothing covers a place.
 pub(super) const NO_TRIANGLE: u32 = u32::MAX;
 
-/// What is nearest at each of `N` places.
+/// What is nearest at the middle of a pixel: the nearness above the complement of the triangle, so that the greater of
+/// two numbers is the nearer one's, and of equals the first one's.
 #[derive(Debug, Clone, Copy)]
-struct Nearest<const N: usize> {
-    nearness: [f32; N],
-    triangle: [u32; N],
+struct Middle(u64);
+
+impl Middle {
+    const NOTHING: Self = Self(0);
+
+    fn triangle(self) -> u32 {
+        !(self.0 as u32)
+    }
 }
 
-impl<const N: usize> Nearest<N> {
+/// What is nearest at each of a pixel's samples.
+#[derive(Debug, Clone, Copy)]
+struct Nearest {
+    nearness: [f32; SAMPLES],
+    triangle: [u32; SAMPLES],
+}
+
+impl Nearest {
     const NOTHING: Self = Self {
-        nearness: [0.0; N],
-        triangle: [NO_TRIANGLE; N],
+        nearness: [0.0; SAMPLES],
+        triangle: [NO_TRIANGLE; SAMPLES],
     };
 }
 
@@ -56,10 +69,12 @@ impl<const N: usize> Nearest<N> {
 pub(super) struct Canvas {
     side: usize,
     /// At the middle of each pixel.
-    middles: Vec<Nearest<1>>,
+    middles: Vec<Middle>,
     /// For each pixel its place in `samples` plus one, if an outline passes it; else zero.
     outlined: Vec<u32>,
-    samples: Vec<Nearest<SAMPLES>>,
+    /// Whether there are such pixels in each tile.
+    tiles: Vec<bool>,
+    samples: Vec<Nearest>,
 }
 
 /// Triangles at these places of a pixel; [`NO_TRIANGLE`] where there is none.
@@ -96,18 +111,32 @@ fn greater(a: f32, b: f32) -> f32 {
     if a > b { a } else { b }
 }
 
+/// The whole number from 0 to `side` that is nearest.
+fn nearest_whole(along: f32, side: usize) -> usize {
+    /// Where single precision has whole numbers only: adding rounds, and the number is in the lowest bits.
+    const WHOLE: f32 = (1 << 23) as f32;
+    let along = lesser(greater(along, 0.0), side as i32 as f32);
+    ((along + WHOLE).to_bits() - WHOLE.to_bits()) as usize
+}
+
 /// A whole number that fits, converted in one instruction.
 fn float(count: usize) -> f32 {
     count as i32 as f32
 }
 
+/// Half of a pixel, from its side to its middle.
+const MIDDLE: f32 = 0.5;
+
+/// The side of a square of pixels of which it is known whether any is outlined.
+const TILE: usize = 8;
+
 /// The columns and rows of pixels whose places, no nearer than `inset` to their sides, a triangle can cover.
+#[inline]
 fn reach([a, b, c]: [Projected; 3], inset: f32, side: usize) -> [Range<usize>; 2] {
     let range = |a: f32, b: f32, c: f32| {
         let (least, greatest) = (lesser(lesser(a, b), c), greater(greater(a, b), c));
-        let start = (least - OVERLAP + inset) as i32 as usize;
-        let end = (greatest + OVERLAP + 1.0 - inset) as i32 as usize;
-        start..end.min(side)
+        let start = nearest_whole(least - OVERLAP + (inset - MIDDLE), side);
+        start..nearest_whole(greatest + OVERLAP + (MIDDLE - inset), side)
     };
     [range(a.x, b.x, c.x), range(a.y, b.y, c.y)]
 }
@@ -175,45 +204,46 @@ impl Plane {
 impl Canvas {
     /// Draws what faces the camera, each triangle where nothing is nearer, on a canvas of `side` by `side` pixels.
     pub(super) fn drawn(side: usize, vertices: &[Projected], triangles: &[[u32; 3]]) -> Self {
-        const FRONT: u8 = 1;
-        const BACK: u8 = 2;
         let mut canvas = Self {
             side,
-            middles: vec![Nearest::NOTHING; side * side],
+            middles: vec![Middle::NOTHING; side * side],
             outlined: vec![0; side * side],
+            tiles: vec![false; side.div_ceil(TILE).pow(2)],
             samples: Vec::new(),
         };
-        let mut faces = vec![0; vertices.len()];
+        // Vertices of triangles that don't face the camera, and the triangles that do.
+        let mut turned = vec![false; vertices.len()];
         let mut front = Vec::with_capacity(triangles.len());
-        for (index, &[a, b, c]) in triangles.iter().enumerate() {
-            let [a, b, c] = [a as usize, b as usize, c as usize];
-            let area = signed_area([vertices[a], vertices[b], vertices[c]]);
-            let face = if area > 0.0 { FRONT } else { BACK };
-            faces[a] |= face;
-            faces[b] |= face;
-            faces[c] |= face;
-            if face == FRONT {
-                front.push((index as u32, area));
+        let corners = |[a, b, c]: [u32; 3]| {
+            [
+                vertices[a as usize],
+                vertices[b as usize],
+                vertices[c as usize],
+            ]
+        };
+        for (index, &triangle) in triangles.iter().enumerate() {
+            if signed_area(corners(triangle)) > 0.0 {
+                front.push(index as u32);
+            } else {
+                for vertex in triangle {
+                    turned[vertex as usize] = true;
+                }
             }
         }
         // A surface turns away from the camera along its outlines, and nowhere else does one thing begin to hide
         // another. (The border of an open mesh is not an outline; conversions make closed ones.)
-        let corners = |index: u32| {
+        for &index in &front {
             let [a, b, c] = triangles[index as usize];
-            [a as usize, b as usize, c as usize]
-        };
-        for &(index, _) in &front {
-            let [a, b, c] = corners(index);
             for [start, end] in [[a, b], [b, c], [c, a]] {
+                let [start, end] = [start as usize, end as usize];
                 // Both ends of an edge between front and back have both on their sides.
-                if faces[start] & faces[end] & BACK != 0 {
+                if turned[start] && turned[end] {
                     canvas.outline(vertices[start], vertices[end]);
                 }
             }
         }
-        for (index, area) in front {
-            let [a, b, c] = corners(index);
-            canvas.draw([vertices[a], vertices[b], vertices[c]], area, index);
+        for index in front {
+            canvas.draw(corners(triangles[index as usize]), index);
         }
         canvas
     }
@@ -222,45 +252,52 @@ impl Canvas {
     fn outline(&mut self, start: Projected, end: Projected) {
         let [columns, rows] = reach([start, start, end], INSET, self.side);
         for row in rows {
-            for place in &mut self.outlined[row * self.side..][columns.clone()] {
+            for column in columns.clone() {
+                let place = &mut self.outlined[row * self.side + column];
                 if *place == 0 {
                     self.samples.push(Nearest::NOTHING);
                     *place = self.samples.len() as u32;
+                    let tiles = self.side.div_ceil(TILE);
+                    self.tiles[row / TILE * tiles + column / TILE] = true;
                 }
             }
         }
     }
 
-    fn draw(&mut self, corners: [Projected; 3], area: f32, index: u32) {
-        let [columns, rows] = reach(corners, INSET, self.side);
+    /// Whether a tile in reach has outlined pixels. There is a pixel in reach.
+    fn is_outlined(&self, columns: &Range<usize>, rows: &Range<usize>) -> bool {
+        let tiles = self.side.div_ceil(TILE);
+        let columns = columns.start / TILE..(columns.end - 1) / TILE + 1;
+        (rows.start / TILE..(rows.end - 1) / TILE + 1)
+            .any(|row| self.tiles[row * tiles..][columns.clone()].contains(&true))
+    }
+
+    fn draw(&mut self, corners: [Projected; 3], index: u32) {
+        let [mut columns, mut rows] = reach(corners, INSET, self.side);
         if columns.is_empty() || rows.is_empty() {
             return;
         }
-        let plane = Plane::new(corners, area, columns.start, rows.start);
-        let [u, v, w] = plane.weights;
+        let is_outlined = self.is_outlined(&columns, &rows);
+        if !is_outlined {
+            // Most triangles of a fine mesh are smaller than a pixel, and many reach no middle of one.
+            [columns, rows] = reach(corners, MIDDLE, self.side);
+            if columns.is_empty() || rows.is_empty() {
+                return;
+            }
+        }
+        let plane = Plane::new(corners, signed_area(corners), columns.start, rows.start);
         for row in rows.clone() {
-            let pixels = row * self.side + columns.start..row * self.side + columns.end;
             let down = float(row - rows.start);
-            for (right, (middle, &place)) in self.middles[pixels.clone()]
-                .iter_mut()
-                .zip(&self.outlined[pixels])
-                .enumerate()
+            let pixels = row * self.side + columns.start..row * self.side + columns.end;
+            let outlined = self.outlined[pixels.clone()].iter();
+            for (right, (middle, &place)) in
+                self.middles[pixels].iter_mut().zip(outlined).enumerate()
             {
                 let right = float(right);
-                if place != 0 {
+                if is_outlined && place != 0 {
                     self.samples[place as usize - 1].draw(&plane, right, down, index);
-                    continue;
-                }
-                let weight = lesser(
-                    lesser(u.at(right, down), v.at(right, down)),
-                    w.at(right, down),
-                );
-                let near = lesser(plane.nearness.at(right, down), plane.nearest);
-                if weight >= 0.0 && near > middle.nearness[0] {
-                    *middle = Nearest {
-                        nearness: [near],
-                        triangle: [index],
-                    };
+                } else {
+                    middle.draw(&plane, right, down, index);
                 }
             }
         }
@@ -272,13 +309,30 @@ impl Canvas {
             .iter()
             .zip(&self.outlined)
             .map(|(middle, &place)| match place {
-                0 => Pixel::Middle(middle.triangle[0]),
+                0 => Pixel::Middle(middle.triangle()),
                 place => Pixel::Samples(&self.samples[place as usize - 1].triangle),
             })
     }
 }
 
-impl Nearest<SAMPLES> {
+impl Middle {
+    /// Draws a triangle at the middle of a pixel, so far right of and below the start of its reach.
+    #[inline]
+    fn draw(&mut self, plane: &Plane, right: f32, down: f32, index: u32) {
+        let [u, v, w] = plane.weights;
+        let weight = lesser(
+            lesser(u.at(right, down), v.at(right, down)),
+            w.at(right, down),
+        );
+        let near = lesser(plane.nearness.at(right, down), plane.nearest);
+        // No branches: of a small triangle no one can foretell which middles it covers.
+        let covers = u64::from(weight >= 0.0).wrapping_neg();
+        let here = u64::from(greater(near, 0.0).to_bits()) << 32 | u64::from(!index);
+        self.0 = self.0.max(covers & here);
+    }
+}
+
+impl Nearest {
     /// Draws a triangle at the samples of a pixel, so far right of and below the start of its reach.
     fn draw(&mut self, plane: &Plane, right: f32, down: f32, index: u32) {
         let [u, v, w] = plane.weights.map(|weight| weight.offsets());

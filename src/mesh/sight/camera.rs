@@ -44,7 +44,7 @@ impl Camera {
 
     /// Right and down in halves of the picture from its middle, and nearness, which is linear over the picture.
     pub(super) fn project(&self, point: [f32; 3]) -> [f32; 3] {
-        let [x, y, z] = vector::sub(point, self.center).map(|along| along * self.unit);
+        let [x, y, z] = self.placed(point);
         let depth = y * self.sin + z * self.cos;
         let nearness = 1.0 / (1.0 - self.pose.perspective * depth).max(Pose::DIVISOR_MIN);
         let grown = self.pose.zoom * nearness;
@@ -55,21 +55,39 @@ impl Camera {
         ]
     }
 
+    /// A point about the origin, in the unit of the pose.
+    fn placed(&self, point: [f32; 3]) -> [f32; 3] {
+        let [x, y, z] = vector::sub(point, self.center);
+        [x * self.unit, y * self.unit, z * self.unit]
+    }
+
+    /// Whether the camera is on the side of the surface that `normal` leads to.
+    pub(super) fn is_before(&self, point: [f32; 3], normal: [f32; 3]) -> bool {
+        vector::dot(normal, self.along(point)) > 0.0
+    }
+
     /// The unit vector from a point of the mesh to the camera.
     pub(super) fn towards(&self, point: [f32; 3]) -> [f32; 3] {
-        let [x, y, z] = vector::sub(point, self.center).map(|along| along * self.unit);
+        let [x, y, z] = self.along(point);
+        let length = vector::dot([x, y, z], [x, y, z])
+            .sqrt()
+            .max(f32::MIN_POSITIVE);
+        [x / length, y / length, z / length]
+    }
+
+    /// From a point of the mesh to the camera.
+    fn along(&self, point: [f32; 3]) -> [f32; 3] {
+        let [x, y, z] = self.placed(point);
         // Scaled by the perspective, so that a camera at infinity needs no case of its own.
         let perspective = self.pose.perspective;
         let right = perspective * (self.pose.shift[0] - x);
         let up = perspective * (self.pose.shift[1] - (y * self.cos - z * self.sin));
         let back = 1.0 - perspective * (y * self.sin + z * self.cos);
-        let towards = [
+        [
             right,
             up * self.cos + back * self.sin,
             back * self.cos - up * self.sin,
-        ];
-        let length = vector::dot(towards, towards).sqrt().max(f32::MIN_POSITIVE);
-        towards.map(|along| along / length)
+        ]
     }
 
     /// By how much nearness grows along one pixel's width of depth, for a picture of `side` pixels.

@@ -22,6 +22,59 @@ fn greater(a: f32, b: f32) -> f32 {
     if a > b { a } else { b }
 }
 
+/// Points that are looked at together.
+const LANES: usize = 8;
+
+/// Takes in some points, shifted and grown.
+fn widen(
+    low: &mut [f32; LANES],
+    high: &mut [f32; LANES],
+    along: &[f32; LANES],
+    shift: f32,
+    nearness: &[f32; LANES],
+) {
+    for lane in 0..LANES {
+        let at = (along[lane] - shift) * nearness[lane];
+        low[lane] = lesser(low[lane], at);
+        high[lane] = greater(high[lane], at);
+    }
+}
+
+/// A square of pixels that points are seen on.
+#[derive(Clone, Copy)]
+struct Onto {
+    zoom: f32,
+    shift: [f32; 2],
+    middle: f32,
+    last: f32,
+    wide: f32,
+}
+
+impl Onto {
+    /// The pixels of some points, counted row by row; the nearest one of those outside.
+    #[inline]
+    fn places(self, x: &[f32; LANES], y: &[f32; LANES], nearness: &[f32; LANES]) -> [u32; LANES] {
+        /// Where single precision has whole numbers only: adding rounds, and the number is in the lowest bits.
+        const WHOLE: f32 = (1 << 23) as f32;
+        let Self {
+            zoom,
+            shift: [right, up],
+            middle,
+            last,
+            wide,
+        } = self;
+        let mut places = [0; LANES];
+        for lane in 0..LANES {
+            let grown = zoom * nearness[lane];
+            let column = greater(lesser(middle + grown * (x[lane] - right), last), 0.0);
+            let row = greater(lesser(middle - grown * (y[lane] - up), last), 0.0);
+            let row = row + WHOLE - WHOLE;
+            places[lane] = (row * wide + column + WHOLE).to_bits() - WHOLE.to_bits();
+        }
+        places
+    }
+}
+
 /// A point of the unit square turned into weights of a triangle's corners; even over the triangle.
 fn weights([s, t]: [f32; 2]) -> [f32; 3] {
     let [s, t] = if s + t > 1.0 {
@@ -42,14 +95,20 @@ impl Cloud {
         const STEP: [f64; 2] = [0.754_877_666_246_692_8, 0.569_840_290_998_053_3];
         let bounds = BoundingBox::around(positions);
         let (center, unit) = (bounds.center(), 2.0 / bounds.longest_side());
-        let corners = |triangle: [u32; 3]| triangle.map(|vertex| positions[vertex as usize]);
+        let corners = |[a, b, c]: [u32; 3]| {
+            [
+                positions[a as usize],
+                positions[b as usize],
+                positions[c as usize],
+            ]
+        };
         let area = |triangle: [u32; 3]| {
             let [a, b, c] = corners(triangle);
             let cross = vector::cross(vector::sub(b, a), vector::sub(c, a));
-            f64::from(vector::dot(cross, cross).sqrt())
+            vector::dot(cross, cross).sqrt()
         };
-        let areas: Vec<f64> = triangles.iter().map(|&triangle| area(triangle)).collect();
-        let step = areas.iter().sum::<f64>() / count as f64;
+        let areas: Vec<f32> = triangles.iter().map(|&triangle| area(triangle)).collect();
+        let step = areas.iter().map(|&area| f64::from(area)).sum::<f64>() / count as f64;
         let mut cloud = Self {
             x: Vec::with_capacity(count + 1),
             y: Vec::with_capacity(count + 1),
@@ -58,7 +117,7 @@ impl Cloud {
         let mut passed = 0.0;
         let mut next = 0.5 * step;
         for (&triangle, area) in triangles.iter().zip(areas) {
-            passed += area;
+            passed += f64::from(area);
             if passed <= next || step <= 0.0 {
                 continue;
             }
@@ -76,7 +135,17 @@ impl Cloud {
                 next += step;
             }
         }
-        cloud
+        cloud.padded()
+    }
+
+    /// Repeats the last point until the points fill rows of lanes.
+    fn padded(mut self) -> Self {
+        for along in [&mut self.x, &mut self.y, &mut self.z] {
+            if let Some(&last) = along.last() {
+                along.resize(along.len().next_multiple_of(LANES), last);
+            }
+        }
+        self
     }
 
     /// Every `nth` point.
@@ -87,21 +156,25 @@ impl Cloud {
             y: some(&self.y),
             z: some(&self.z),
         }
+        .padded()
     }
 
-    /// The points that a turned camera sees: right and up, before any shift, and the nearness that both grow by.
+    /// The points that a turned camera sees: up, before any shift (right is x), and the nearness that both grow by.
     fn turned(&self, pose: &Pose, turned: &mut Turned) {
+        let by = [pose.elevation, pose.perspective];
+        if turned.by == Some(by) {
+            return;
+        }
+        turned.by = Some(by);
         let (sin, cos) = pose.elevation.sin_cos();
         let perspective = pose.perspective;
-        let points = self.x.iter().zip(&self.y).zip(&self.z);
-        turned.points.clear();
-        turned.points.extend(points.map(|((&x, &y), &z)| {
+        let points = || self.y.iter().zip(&self.z);
+        turned.up.clear();
+        turned.up.extend(points().map(|(&y, &z)| y * cos - z * sin));
+        turned.nearness.clear();
+        turned.nearness.extend(points().map(|(&y, &z)| {
             let depth = y * sin + z * cos;
-            [
-                x,
-                y * cos - z * sin,
-                1.0 / greater(1.0 - perspective * depth, Pose::DIVISOR_MIN),
-            ]
+            1.0 / greater(1.0 - perspective * depth, Pose::DIVISOR_MIN)
         }));
     }
 
@@ -130,15 +203,17 @@ impl Cloud {
         self.turned(pose, turned);
         for _ in 0..ROUNDS {
             let [right, up] = pose.shift;
-            let mut low = [f32::MAX; 2];
-            let mut high = [f32::MIN; 2];
-            for &[x, y, nearness] in &turned.points {
-                let at = [(x - right) * nearness, (y - up) * nearness];
-                for axis in 0..2 {
-                    low[axis] = lesser(low[axis], at[axis]);
-                    high[axis] = greater(high[axis], at[axis]);
-                }
+            let mut low = [[f32::MAX; LANES]; 2];
+            let mut high = [[f32::MIN; LANES]; 2];
+            let points = self.x.as_chunks().0.iter().zip(turned.up.as_chunks().0);
+            for ((x, y), nearness) in points.zip(turned.nearness.as_chunks().0) {
+                widen(&mut low[0], &mut high[0], x, right, nearness);
+                widen(&mut low[1], &mut high[1], y, up, nearness);
             }
+            let (low, high) = (
+                low.map(|lanes| lanes.into_iter().fold(f32::MAX, lesser)),
+                high.map(|lanes| lanes.into_iter().fold(f32::MIN, greater)),
+            );
             let size = greater(high[0] - low[0], high[1] - low[1]);
             pose.zoom = longer / greater(size, 1e-6);
             for axis in 0..2 {
@@ -152,15 +227,24 @@ impl Cloud {
         self.turned(pose, turned);
         turned.bytes.clear();
         turned.bytes.resize(side * side, 0);
-        let half = side as f32 / 2.0;
-        let last = (side - 1) as f32;
-        let zoom = pose.zoom * half;
-        let [right, up] = pose.shift;
-        for &[x, y, nearness] in &turned.points {
-            let column = half + zoom * (x - right) * nearness;
-            let row = half - zoom * (y - up) * nearness;
-            let within = |along: f32| greater(lesser(along, last), 0.0) as i32 as usize;
-            turned.bytes[within(row) * side + within(column)] = 1;
+        let wide = side as f32;
+        let onto = Onto {
+            zoom: pose.zoom * wide / 2.0,
+            shift: pose.shift,
+            // Pixels by their middles, which are rounded to.
+            middle: wide / 2.0 - 0.5,
+            last: wide - 1.0,
+            wide,
+        };
+        turned.places.resize(self.x.len(), 0);
+        let places = turned.places.as_chunks_mut().0.iter_mut();
+        let points = self.x.as_chunks().0.iter().zip(turned.up.as_chunks().0);
+        // First all places, several at once, then the marks.
+        for ((places, (x, y)), nearness) in places.zip(points).zip(turned.nearness.as_chunks().0) {
+            *places = onto.places(x, y, nearness);
+        }
+        for &place in &turned.places {
+            turned.bytes[place as usize] = 1;
         }
         let mut mask = Mask::packed(&turned.bytes, side);
         mask.close();
@@ -168,9 +252,14 @@ impl Cloud {
     }
 }
 
-/// Room to work in, kept from one pose to the next.
+/// Room to work in, of one cloud, and what is kept from one pose to the next: a step that only shifts or zooms turns
+/// nothing.
 #[derive(Default)]
 pub(super) struct Turned {
-    points: Vec<[f32; 3]>,
+    /// The elevation and perspective that the points are turned by.
+    by: Option<[f32; 2]>,
+    up: Vec<f32>,
+    nearness: Vec<f32>,
+    places: Vec<u32>,
     bytes: Vec<u8>,
 }

@@ -30,7 +30,7 @@ const FACING: [f32; 2] = [0.25, 0.6];
 /// explains.
 const BEHIND_PX: f32 = 1.5;
 /// Points that the light is fitted to, at most.
-const LIT_MAX: usize = 16_384;
+const LIT_MAX: usize = 4_096;
 /// Below this agreement of the silhouettes the mesh is not what the picture shows, or the camera is wrong.
 const AGREEMENT_MIN: f64 = 0.85;
 /// Above this mean difference of a channel, with the light taken out, the colours aren't of the same thing.
@@ -110,6 +110,9 @@ impl Sight {
         let trust = interior::trust(&self.depth, per_pixel, picture);
         let glimpse = |index: usize| {
             let (point, normal) = (points[index], normals[index]);
+            if !self.camera.is_before(point, normal) {
+                return None;
+            }
             let facing = vector::dot(normal, self.camera.towards(point));
             if facing <= FACING[0] {
                 return None;
@@ -120,7 +123,8 @@ impl Sight {
                 return None;
             }
             let share = [(right + 1.0) / 2.0, (down + 1.0) / 2.0];
-            let [column, row] = share.map(|along| ((along * side as f32) as usize).min(side - 1));
+            let pixel = |along: f32| ((along * side as f32) as i32 as usize).min(side - 1);
+            let (column, row) = (pixel(share[0]), pixel(share[1]));
             let slope = (1.0 - facing * facing).max(0.0).sqrt() / facing;
             let nearest = self.depth.nearness()[row * side + column];
             if nearness < nearest - (BEHIND_PX + slope) * per_pixel {
@@ -145,17 +149,21 @@ impl Picture<'_> {
     /// sRGB at shares of the side from the left and the top, between the pixels.
     fn color_at(&self, share: [f32; 2]) -> [f32; 3] {
         let plane = self.side * self.side;
-        [0, 1, 2].map(|channel| bilinear(&self.rgb[channel * plane..][..plane], self.side, share))
+        let channel = |at: usize| bilinear(&self.rgb[at * plane..][..plane], self.side, share);
+        [channel(0), channel(1), channel(2)]
     }
 }
 
 /// A value of a square plane at shares of its side from the left and the top.
+#[inline]
 fn bilinear(plane: &[f32], side: usize, share: [f32; 2]) -> f32 {
-    let [(left, right), (above, below)] = share.map(|along| {
+    let place = |along: f32| {
         let at = (along * side as f32 - 0.5).clamp(0.0, (side - 1) as f32);
-        (at as usize, at.fract())
-    });
-    let [next, under] = [left, above].map(|at| (at + 1).min(side - 1));
+        let whole = at as i32;
+        (whole as usize, at - whole as f32)
+    };
+    let ((left, right), (above, below)) = (place(share[0]), place(share[1]));
+    let (next, under) = ((left + 1).min(side - 1), (above + 1).min(side - 1));
     let mix =
         |row: usize| plane[row * side + left] * (1.0 - right) + plane[row * side + next] * right;
     mix(above) * (1.0 - below) + mix(under) * below
@@ -172,7 +180,7 @@ struct Decoder([f32; 256]);
 impl Decoder {
     fn linear(&self, encoded: f32) -> f32 {
         let at = encoded.clamp(0.0, 1.0) * 255.0;
-        let byte = (at as usize).min(254);
+        let byte = (at as i32 as usize).min(254);
         let between = at - byte as f32;
         self.0[byte] * (1.0 - between) + self.0[byte + 1] * between
     }
@@ -181,7 +189,13 @@ impl Decoder {
 /// Divides the picture's colours by the light on their points.
 fn take_out_light(seen: &mut [Glimpse], normals: &[[f32; 3]]) {
     let (decoder, encoder) = (Decoder(linear_of_srgb()), SrgbEncoder::get());
-    let linear = |color: [f32; 3]| color.map(|channel| decoder.linear(channel));
+    let linear = |[red, green, blue]: [f32; 3]| {
+        [
+            decoder.linear(red),
+            decoder.linear(green),
+            decoder.linear(blue),
+        ]
+    };
     let some: Vec<Lit> = seen
         .iter()
         .step_by(seen.len().div_ceil(LIT_MAX))
@@ -195,8 +209,9 @@ fn take_out_light(seen: &mut [Glimpse], normals: &[[f32; 3]]) {
     let shading = Shading::fit(&some);
     seen.par_iter_mut().for_each(|glimpse| {
         let light = shading.on(normals[glimpse.index]);
-        glimpse.picture =
-            linear(glimpse.picture).map(|channel| f32::from(encoder.byte(channel / light)) / 255.0);
+        let [red, green, blue] = linear(glimpse.picture);
+        let encoded = |channel: f32| f32::from(encoder.byte(channel / light)) / 255.0;
+        glimpse.picture = [encoded(red), encoded(green), encoded(blue)];
     });
 }
 

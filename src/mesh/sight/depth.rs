@@ -12,6 +12,24 @@ pub(super) struct DepthMap {
 /// Triangles reach this far over their sides, in pixels, so that no middle of a pixel falls between two neighbours.
 const OVERLAP: f32 = 1e-3;
 
+/// As `f32::min` and `f32::max`, but of one instruction each.
+fn lesser(a: f32, b: f32) -> f32 {
+    if a < b { a } else { b }
+}
+
+fn greater(a: f32, b: f32) -> f32 {
+    if a > b { a } else { b }
+}
+
+/// The whole number of pixels that a coordinate is nearest to, from 0 to `side`: the first pixel whose middle lies
+/// beyond it.
+fn nearest_whole(along: f32, side: usize) -> usize {
+    /// Where single precision has whole numbers only, so that adding rounds and the number is in the lowest bits.
+    const WHOLE: f32 = (1 << 23) as f32;
+    let along = lesser(greater(along, 0.0), side as f32);
+    ((along + WHOLE).to_bits() - WHOLE.to_bits()) as usize
+}
+
 impl DepthMap {
     /// Draws the triangles that face the camera on a square of `side` pixels. (Of a closed mesh these are its silhouette.)
     pub(super) fn drawn(
@@ -32,8 +50,12 @@ impl DepthMap {
             side,
             nearness: vec![0.0; side * side],
         };
-        for triangle in triangles {
-            map.draw(triangle.map(|vertex| projected[vertex as usize]));
+        for &[a, b, c] in triangles {
+            map.draw([
+                projected[a as usize],
+                projected[b as usize],
+                projected[c as usize],
+            ]);
         }
         map
     }
@@ -44,12 +66,11 @@ impl DepthMap {
             return;
         }
         let span = |axis: usize| {
-            let low = a[axis].min(b[axis]).min(c[axis]) - OVERLAP;
-            let high = a[axis].max(b[axis]).max(c[axis]) + OVERLAP;
-            // The pixels whose middles may lie between, of those that there are.
-            let start = ((low - 0.5) as i32).max(0) as usize;
-            let end = ((high + 0.5) as i32).max(0) as usize;
-            start..end.min(self.side)
+            let low = lesser(lesser(a[axis], b[axis]), c[axis]) - OVERLAP;
+            let high = greater(greater(a[axis], b[axis]), c[axis]) + OVERLAP;
+            // The pixels whose middles may lie between, of those that there are: most triangles of a fine mesh lie
+            // between two middles.
+            nearest_whole(low, self.side)..nearest_whole(high, self.side)
         };
         let (columns, rows) = (span(0), span(1));
         if columns.is_empty() || rows.is_empty() {

@@ -47,14 +47,15 @@ fn outlines(depth: &DepthMap, step: f32, picture: &Picture<'_>) -> Vec<f32> {
                 .into_iter()
                 .all(|next| (nearness[next] - nearness[at]).abs() <= step)
     };
-    (0..side * side)
-        .map(|at| {
-            if is_inside(at % side, at / side) {
-                f32::INFINITY
-            } else {
-                0.0
-            }
-        })
+    let distance = |row: usize, column: usize| {
+        if is_inside(column, row) {
+            f32::INFINITY
+        } else {
+            0.0
+        }
+    };
+    (0..side)
+        .flat_map(|row| (0..side).map(move |column| distance(row, column)))
         .collect()
 }
 
@@ -63,11 +64,14 @@ fn outlines(depth: &DepthMap, step: f32, picture: &Picture<'_>) -> Vec<f32> {
 fn spread(distance: &mut [f32], side: usize) {
     const DIAGONAL: f32 = std::f32::consts::SQRT_2;
     let mut pass = |at: usize, [along, across, before, after]: [usize; 4]| {
-        distance[at] = distance[at]
-            .min(distance[along] + 1.0)
-            .min(distance[across] + 1.0)
-            .min(distance[before] + DIAGONAL)
-            .min(distance[after] + DIAGONAL);
+        // Outside, which is most, there is nothing to be told.
+        if distance[at] > 0.0 {
+            distance[at] = distance[at]
+                .min(distance[along] + 1.0)
+                .min(distance[across] + 1.0)
+                .min(distance[before] + DIAGONAL)
+                .min(distance[after] + DIAGONAL);
+        }
     };
     for row in 1..side - 1 {
         for at in row * side + 1..(row + 1) * side - 1 {

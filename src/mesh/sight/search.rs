@@ -47,12 +47,13 @@ pub(super) fn best(
     triangles: &[[u32; 3]],
     picture: &Picture<'_>,
 ) -> Option<Pose> {
-    let fine = covered(picture, SIDE_MAX);
-    let coarse = covered(picture, COARSE_SIDE);
     let (middle, longer) = outline(picture)?;
+    let coverage = coverage(picture);
+    let fine = covered(&coverage, SIDE_MAX);
+    let coarse = covered(&halved(&coverage), COARSE_SIDE);
     let cloud = Cloud::spread(positions, triangles, POINTS);
     let thin = cloud.thinned(COARSE_SHARE);
-    let mut turned = Turned::default();
+    let mut turned_thin = Turned::default();
 
     let mut candidates = Vec::with_capacity(ELEVATIONS_DEG.len() * PERSPECTIVES.len());
     for elevation in ELEVATIONS_DEG.map(f32::to_radians) {
@@ -64,9 +65,9 @@ pub(super) fn best(
                 shift: [0.0; 2],
                 zoom: 1.0,
             };
-            thin.center(&mut pose, middle, longer, &mut turned);
+            thin.center(&mut pose, middle, longer, &mut turned_thin);
             let agreement = thin
-                .silhouette(&pose, COARSE_SIDE, &mut turned)
+                .silhouette(&pose, COARSE_SIDE, &mut turned_thin)
                 .iou(&coarse);
             candidates.push((agreement, pose));
         }
@@ -77,12 +78,13 @@ pub(super) fn best(
         cloud: &thin,
         wanted: &coarse,
         side: COARSE_SIDE,
-        turned: &mut turned,
+        turned: &mut turned_thin,
     };
     let finalists = apart(&candidates).into_iter();
     let (_, mut pose) = finalists
         .map(|pose| rough.refine(pose, STEPS, ROUGH_HALVINGS))
         .reduce(|best, next| if next.0 > best.0 { next } else { best })?;
+    let mut turned = Turned::default();
     // Every point now, of which some reach further than the few.
     cloud.center(&mut pose, middle, longer, &mut turned);
     let mut close = Search {
@@ -168,35 +170,62 @@ fn moved(mut pose: Pose, parameter: usize, step: f32) -> Pose {
     pose
 }
 
-/// What the alpha covers, on `side` by `side` pixels.
-fn covered(picture: &Picture<'_>, side: usize) -> Mask {
-    let scale = picture.side() as f32 / side as f32;
-    let mut bytes = vec![0; side * side];
-    // The mean over a pixel's box, border pixels by their share.
-    let spans: Vec<Vec<(usize, f32)>> = (0..side)
+/// How much of each of [`SIDE_MAX`] by [`SIDE_MAX`] pixels the alpha covers: its mean over the pixel's box, border pixels
+/// of the picture by their share.
+fn coverage(picture: &Picture<'_>) -> Vec<f32> {
+    let scale = picture.side() as f32 / SIDE_MAX as f32;
+    // The first pixel of each box, and the shares of it and those after it.
+    let spans: Vec<(usize, Vec<f32>)> = (0..SIDE_MAX)
         .map(|at| {
             let (start, end) = (at as f32 * scale, (at + 1) as f32 * scale);
             let last = (end.ceil() as usize).min(picture.side());
-            (start as usize..last)
-                .map(|pixel| {
-                    let share = end.min((pixel + 1) as f32) - start.max(pixel as f32);
-                    (pixel, share.max(0.0) / scale)
-                })
-                .collect()
+            let share = |pixel: usize| {
+                let share = end.min((pixel + 1) as f32) - start.max(pixel as f32);
+                share.max(0.0) / scale
+            };
+            (start as usize, (start as usize..last).map(share).collect())
         })
         .collect();
-    for (row, rows) in spans.iter().enumerate() {
-        for (column, columns) in spans.iter().enumerate() {
-            let mean: f32 = rows
-                .iter()
-                .flat_map(|&(y, down)| {
-                    let columns = columns.iter();
-                    columns.map(move |&(x, right)| picture.alpha_at(x, y) * down * right)
-                })
-                .sum();
-            bytes[row * side + column] = u8::from(mean >= COVERED);
+    let mut coverage = vec![0.0; SIDE_MAX * SIDE_MAX];
+    let mut sums = vec![0.0; picture.side()];
+    for (means, (first, shares)) in coverage.chunks_exact_mut(SIDE_MAX).zip(&spans) {
+        sums.fill(0.0);
+        for (row, down) in (*first..).zip(shares) {
+            let alpha = &picture.alpha[row * picture.side()..][..picture.side()];
+            for (sum, alpha) in sums.iter_mut().zip(alpha) {
+                *sum += alpha * down;
+            }
+        }
+        for (mean, (first, shares)) in means.iter_mut().zip(&spans) {
+            let pairs = sums[*first..].iter().zip(shares);
+            *mean = pairs.map(|(sum, right)| sum * right).sum();
         }
     }
+    coverage
+}
+
+/// The coverage of pixels of twice the side.
+fn halved(coverage: &[f32]) -> Vec<f32> {
+    let pairs = coverage.chunks_exact(2 * SIDE_MAX);
+    pairs
+        .flat_map(|rows| {
+            let (upper, lower) = rows.split_at(SIDE_MAX);
+            let columns = upper
+                .as_chunks::<2>()
+                .0
+                .iter()
+                .zip(lower.as_chunks::<2>().0);
+            columns.map(|([a, b], [c, d])| (a + b + c + d) / 4.0)
+        })
+        .collect()
+}
+
+/// The pixels that are covered.
+fn covered(coverage: &[f32], side: usize) -> Mask {
+    let bytes: Vec<u8> = coverage
+        .iter()
+        .map(|&mean| u8::from(mean >= COVERED))
+        .collect();
     Mask::packed(&bytes, side)
 }
 
@@ -205,12 +234,12 @@ fn outline(picture: &Picture<'_>) -> Option<([f32; 2], f32)> {
     let side = picture.side();
     let mut low = [usize::MAX; 2];
     let mut high = [0; 2];
-    for row in 0..side {
-        for column in 0..side {
-            if picture.alpha_at(column, row) >= 0.5 {
-                low = [low[0].min(column), low[1].min(row)];
-                high = [high[0].max(column + 1), high[1].max(row + 1)];
-            }
+    for (row, alpha) in picture.alpha.chunks_exact(side).enumerate() {
+        let is_covered = |alpha: &f32| *alpha >= 0.5;
+        if let Some(first) = alpha.iter().position(is_covered) {
+            let last = alpha.iter().rposition(is_covered).unwrap_or(first);
+            low = [low[0].min(first), low[1].min(row)];
+            high = [high[0].max(last + 1), row + 1];
         }
     }
     if high[0] == 0 {

@@ -98,13 +98,16 @@ struct Normals {
 
 impl Normals {
     fn add(&mut self, terms: &[f64; TERMS], square: f64, product: f64) {
-        for (row, (term, right)) in self
+        // The lower half of a symmetric matrix.
+        for (at, (row, (term, right))) in self
             .matrix
             .iter_mut()
             .zip(terms.iter().zip(&mut self.right))
+            .enumerate()
         {
-            for (cell, other) in row.iter_mut().zip(terms) {
-                *cell += square * term * other;
+            let scaled = square * term;
+            for (cell, other) in row[..=at].iter_mut().zip(terms) {
+                *cell += scaled * other;
             }
             *right += product * term;
         }
