@@ -198,7 +198,26 @@ impl BoundingBox {
             min: first,
             max: first,
         };
-        for position in positions {
+        // Four at a time, which are three whole registers.
+        let (fours, rest) = positions.as_chunks::<4>();
+        let mut least = [first; 4];
+        let mut greatest = [first; 4];
+        for four in fours {
+            let (least, greatest) = (least.as_flattened_mut(), greatest.as_flattened_mut());
+            for (index, &along) in four.as_flattened().iter().enumerate() {
+                least[index] = if along < least[index] {
+                    along
+                } else {
+                    least[index]
+                };
+                greatest[index] = if along > greatest[index] {
+                    along
+                } else {
+                    greatest[index]
+                };
+            }
+        }
+        for position in least.iter().chain(&greatest).chain(rest) {
             for (axis, &coordinate) in position.iter().enumerate() {
                 bounds.min[axis] = bounds.min[axis].min(coordinate);
                 bounds.max[axis] = bounds.max[axis].max(coordinate);
@@ -260,20 +279,9 @@ impl Mesh {
     ) -> Result<Self, MeshError> {
         surface::check(&positions, &triangles)?;
         let vertices = positions.len();
-        let length_of = |attribute, count| {
-            if count == vertices {
-                Ok(())
-            } else {
-                Err(MeshError::AttributeLength {
-                    attribute,
-                    count,
-                    vertices,
-                })
-            }
-        };
-        length_of("normals", normals.len())?;
+        check_length("normals", normals.len(), vertices)?;
         if let Some(colors) = &colors {
-            length_of("colors", colors.len())?;
+            check_length("colors", colors.len(), vertices)?;
         }
         if let Some(vertex) = normals
             .iter()
@@ -303,8 +311,18 @@ impl Mesh {
         colors: Option<Vec<[u8; 3]>>,
     ) -> Result<Self, MeshError> {
         let (positions, triangles) = surface.into_parts();
-        let normals = normals::vertex_normals(&positions, &triangles);
-        Self::new(positions, normals, colors, triangles)
+        if let Some(colors) = &colors {
+            check_length("colors", colors.len(), positions.len())?;
+        }
+        // A surface has been checked, and its normals are as they should be.
+        Ok(Self {
+            normals: normals::vertex_normals(&positions, &triangles),
+            positions,
+            colors,
+            triangles,
+            texture: None,
+            corner_normals: None,
+        })
     }
 
     /// One point for each vertex.
@@ -366,5 +384,17 @@ impl Mesh {
     #[must_use]
     pub fn bounding_box(&self) -> BoundingBox {
         BoundingBox::around(&self.positions)
+    }
+}
+
+fn check_length(attribute: &'static str, count: usize, vertices: usize) -> Result<(), MeshError> {
+    if count == vertices {
+        Ok(())
+    } else {
+        Err(MeshError::AttributeLength {
+            attribute,
+            count,
+            vertices,
+        })
     }
 }

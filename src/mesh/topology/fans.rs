@@ -1,11 +1,8 @@
 //! The triangles around each vertex.
 
-/// The corner of a triangle at a vertex, by what follows it around the triangle.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Corner {
-    next: u32,
-    last: u32,
-}
+/// The corner of a triangle at a vertex: the vertices that follow it and come before it around the triangle. An array
+/// and no struct, so that many of them come zeroed from the system.
+type Corner = [u32; 2];
 
 /// Whether the triangles around each vertex that has any form one closed fan, of three at least, all facing the same
 /// way. Then no edge is open, turned, crowded or folded, no vertex pinched, and no triangle collapsed; and the other
@@ -15,46 +12,64 @@ struct Corner {
 /// If a triangle names a vertex out of range.
 pub(super) fn one_fan_each(vertices: usize, triangles: &[[u32; 3]]) -> bool {
     // Where the corners at each vertex end; while they are put there, where the next one goes.
-    let mut ends = vec![0u32; vertices + 1];
+    let mut ends = vec![0u32; vertices];
     for &vertex in triangles.as_flattened() {
-        ends[vertex as usize + 1] += 1;
+        ends[vertex as usize] += 1;
     }
-    for vertex in 0..vertices {
-        ends[vertex + 1] += ends[vertex];
+    let mut begin = 0;
+    for end in &mut ends {
+        begin += std::mem::replace(end, begin);
     }
-    let mut corners = vec![Corner { next: 0, last: 0 }; 3 * triangles.len()];
+    let mut corners: Vec<Corner> = vec![[0; 2]; 3 * triangles.len()];
     for &[a, b, c] in triangles {
         if a == b || b == c || c == a {
             return false;
         }
         for (vertex, next, last) in [(a, b, c), (b, c, a), (c, a, b)] {
             let place = &mut ends[vertex as usize];
-            corners[*place as usize] = Corner { next, last };
+            corners[*place as usize] = [next, last];
             *place += 1;
         }
     }
     let mut rest = corners.as_slice();
     let mut begin = 0;
-    ends[..vertices].iter().all(|&end| {
+    ends.iter().all(|&end| {
         let (around, others) = rest.split_at((end - begin) as usize);
         (rest, begin) = (others, end);
-        around.is_empty() || is_one_fan(around)
+        is_one_fan(around)
     })
 }
 
-/// Whether one gets around a vertex from each triangle to the one that begins where it ends, and so to all of them.
+/// Whether the triangles around a vertex form one closed fan, or there are none.
 fn is_one_fan(around: &[Corner]) -> bool {
-    if around.len() < 3 {
-        return false;
+    // Of most vertices' number of triangles the compiler makes code without branches.
+    match *around {
+        [] => true,
+        [a, b, c] => goes_round(&[a, b, c]),
+        [a, b, c, d] => goes_round(&[a, b, c, d]),
+        [a, b, c, d, e] => goes_round(&[a, b, c, d, e]),
+        [a, b, c, d, e, f] => goes_round(&[a, b, c, d, e, f]),
+        [a, b, c, d, e, f, g] => goes_round(&[a, b, c, d, e, f, g]),
+        [a, b, c, d, e, f, g, h] => goes_round(&[a, b, c, d, e, f, g, h]),
+        _ => around.len() >= 3 && goes_round(around),
     }
-    // If two began alike, the second would never be come by; if none does, the fan is open. Without a way back to the
-    // first one goes round elsewhere, and longer than there are triangles.
-    let mut at = around[0];
+}
+
+/// Whether one gets around a vertex from each triangle to the only one that begins where it ends, and so to all of them.
+#[inline(always)]
+fn goes_round(around: &[Corner]) -> bool {
+    let [start, mut at] = around[0];
+    let mut goes_on = true;
     for _ in 1..around.len() {
-        match around.iter().find(|corner| corner.next == at.last) {
-            Some(&corner) if corner.next != around[0].next => at = corner,
-            _ => return false,
+        let (mut found, mut beyond) = (0, 0);
+        for &[next, last] in around {
+            let follows = u32::from(next == at);
+            found += follows;
+            beyond |= last & follows.wrapping_neg();
         }
+        // Without a way back to the first one goes round elsewhere, and longer than there are triangles.
+        goes_on &= found == 1 && at != start;
+        at = beyond;
     }
-    at.last == around[0].next
+    goes_on && at == start
 }
