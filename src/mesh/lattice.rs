@@ -2,7 +2,7 @@
 
 /// Samples along an axis of a brick. 8³ samples are 2 KiB: small enough that a brick the surface only grazes wastes
 /// little, large enough that the table of bricks stays at 1 MiB for 512³ samples.
-const BRICK_SIDE: usize = 8;
+pub(super) const BRICK_SIDE: usize = 8;
 const BRICK_SAMPLES: usize = BRICK_SIDE * BRICK_SIDE * BRICK_SIDE;
 const NO_BRICK: u32 = u32::MAX;
 
@@ -22,7 +22,7 @@ pub(super) fn corner(cell: Index3, corner: usize) -> Index3 {
 
 #[derive(Debug, Clone)]
 struct Brick {
-    /// x runs fastest. Not a number: not asked for; infinite: asked for and not yet known.
+    /// x runs fastest. Not a number: not known; infinite: asked for one by one and not yet known.
     values: Box<[f32; BRICK_SAMPLES]>,
     /// The cells that belong to this level.
     cells: BrickMask,
@@ -69,12 +69,6 @@ impl Slot {
             offset / BRICK_SIDE % BRICK_SIDE,
             offset / (BRICK_SIDE * BRICK_SIDE),
         ]
-    }
-
-    /// Whether all coordinates are even.
-    pub(super) fn is_even(self) -> bool {
-        const ODD: usize = 1 + BRICK_SIDE + BRICK_SIDE * BRICK_SIDE;
-        self.offset() & ODD == 0
     }
 }
 
@@ -167,6 +161,11 @@ impl Lattice {
         Some(self.bricks[slot.brick()].values[slot.offset()]).filter(|value| value.is_finite())
     }
 
+    /// The values of a brick, by slot.
+    pub(super) fn values(&self, brick: usize) -> &[f32; BRICK_SAMPLES] {
+        &self.bricks[brick].values
+    }
+
     /// Sets the value of a sample.
     pub(super) fn set(&mut self, slot: Slot, value: f32) {
         self.bricks[slot.brick()].values[slot.offset()] = value;
@@ -183,8 +182,16 @@ impl Lattice {
         fresh.then_some(slot)
     }
 
-    /// Every sample at a corner of a cell of this level, brick by brick, each once.
-    pub(super) fn corners_in_order(&mut self) -> Vec<Slot> {
+    /// Sets values of samples of one brick.
+    pub(super) fn set_in(&mut self, brick: usize, slots: &[Slot], values: &[f32]) {
+        let known = &mut self.bricks[brick].values;
+        for (slot, &value) in slots.iter().zip(values) {
+            known[slot.offset()] = value;
+        }
+    }
+
+    /// The samples at the corners of the cells of this level, brick by brick.
+    pub(super) fn corners_in_order(&mut self) -> Vec<(usize, BrickMask)> {
         // Cells reach by one sample into the bricks behind their own along each axis.
         let mut wanted = vec![[0; BRICK_SIDE]; self.bricks.len()];
         for own in 0..self.bricks.len() {
@@ -201,12 +208,8 @@ impl Lattice {
                 }
             }
         }
-        let count: u32 = wanted.iter().flatten().map(|word| word.count_ones()).sum();
-        let mut corners = Vec::with_capacity(count as usize);
-        for brick in self.bricks_in_order() {
-            corners.extend(slots(brick, wanted[brick]));
-        }
-        corners
+        let order = self.bricks_in_order();
+        order.map(|brick| (brick, wanted[brick])).collect()
     }
 
     /// Adds a cell to this level and tells its slot; none if it belonged to it already.
@@ -373,9 +376,9 @@ mod tests {
         );
         assert!(!forward.has_cell([2, 0, 0]));
         let corners = |lattice: &mut Lattice| {
-            let corners = lattice.corners_in_order();
+            let corners = lattice.corners_in_order().into_iter();
             corners
-                .into_iter()
+                .flat_map(|(brick, mask)| slots(brick, mask))
                 .map(|slot| lattice.at(slot))
                 .collect::<Vec<_>>()
         };
@@ -390,7 +393,8 @@ mod tests {
             lattice.add_cell(cell);
             expected.extend((0..8).map(|index| corner(cell, index)));
         }
-        let found = lattice.corners_in_order();
+        let found = lattice.corners_in_order().into_iter();
+        let found: Vec<_> = found.flat_map(|(brick, mask)| slots(brick, mask)).collect();
         assert_eq!(found.len(), expected.len());
         assert_eq!(
             found
