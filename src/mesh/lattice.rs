@@ -22,8 +22,6 @@ pub(super) fn corner(cell: Index3, corner: usize) -> Index3 {
 
 #[derive(Debug, Clone)]
 struct Brick {
-    /// x runs fastest. Not a number: not known; infinite: asked for one by one and not yet known.
-    values: Box<[f32; BRICK_SAMPLES]>,
     /// The cells that belong to this level.
     cells: BrickMask,
     /// Its least sample.
@@ -42,6 +40,9 @@ pub(super) struct Lattice {
     bricks_per_axis: usize,
     table: Vec<u32>,
     bricks: Vec<Brick>,
+    /// Brick by brick, all in one piece of memory; x runs fastest. Not a number: not known; infinite: asked for one by one
+    /// and not yet known.
+    values: Vec<[f32; BRICK_SAMPLES]>,
 }
 
 /// Where a sample is kept, and the cell of which it is the least corner.
@@ -85,7 +86,14 @@ impl Lattice {
             bricks_per_axis,
             table: vec![NO_BRICK; bricks_per_axis * bricks_per_axis * bricks_per_axis],
             bricks: Vec::new(),
+            values: Vec::new(),
         }
+    }
+
+    /// Makes room for this many bricks.
+    pub(super) fn reserve(&mut self, bricks: usize) {
+        self.bricks.reserve(bricks);
+        self.values.reserve(bricks);
     }
 
     /// Distance between samples, in samples of the finest grid.
@@ -146,8 +154,8 @@ impl Lattice {
         let entry = self.table_index(sample);
         if self.table[entry] == NO_BRICK {
             self.table[entry] = self.bricks.len() as u32;
+            self.values.push([f32::NAN; BRICK_SAMPLES]);
             self.bricks.push(Brick {
-                values: Box::new([f32::NAN; BRICK_SAMPLES]),
                 cells: [0; BRICK_SIDE],
                 origin: sample.map(|along| along / BRICK_SIDE * BRICK_SIDE),
             });
@@ -157,24 +165,28 @@ impl Lattice {
 
     /// The value of a sample, if it is known.
     pub(super) fn value(&self, sample: Index3) -> Option<f32> {
-        let slot = self.slot(sample)?;
-        Some(self.bricks[slot.brick()].values[slot.offset()]).filter(|value| value.is_finite())
+        self.value_at(self.slot(sample)?)
+    }
+
+    /// The value of the sample at a slot, if it is known.
+    pub(super) fn value_at(&self, slot: Slot) -> Option<f32> {
+        Some(self.values[slot.brick()][slot.offset()]).filter(|value| value.is_finite())
     }
 
     /// The values of a brick, by slot.
     pub(super) fn values(&self, brick: usize) -> &[f32; BRICK_SAMPLES] {
-        &self.bricks[brick].values
+        &self.values[brick]
     }
 
     /// Sets the value of a sample.
     pub(super) fn set(&mut self, slot: Slot, value: f32) {
-        self.bricks[slot.brick()].values[slot.offset()] = value;
+        self.values[slot.brick()][slot.offset()] = value;
     }
 
     /// Marks a sample as asked for and tells its slot; none if it was already, or is known.
     pub(super) fn ask(&mut self, sample: Index3) -> Option<Slot> {
         let slot = self.slot_made(sample);
-        let value = &mut self.bricks[slot.brick()].values[slot.offset()];
+        let value = &mut self.values[slot.brick()][slot.offset()];
         let fresh = value.is_nan();
         if fresh {
             *value = f32::INFINITY;
@@ -184,7 +196,7 @@ impl Lattice {
 
     /// Sets values of samples of one brick.
     pub(super) fn set_in(&mut self, brick: usize, slots: &[Slot], values: &[f32]) {
-        let known = &mut self.bricks[brick].values;
+        let known = &mut self.values[brick];
         for (slot, &value) in slots.iter().zip(values) {
             known[slot.offset()] = value;
         }
@@ -234,7 +246,7 @@ impl Lattice {
         const INNER: usize = BRICK_SIDE - 1;
         let offset = cell.offset();
         let values: [f32; 8] = if cell.in_brick().iter().all(|&along| along < INNER) {
-            let values = &self.bricks[cell.brick()].values;
+            let values = &self.values[cell.brick()];
             std::array::from_fn(|index| {
                 let [x, y, z] = corner([0; 3], index);
                 values[offset + x + BRICK_SIDE * (y + BRICK_SIDE * z)]

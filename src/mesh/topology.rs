@@ -6,6 +6,9 @@
 use fans::one_fan_each;
 
 mod fans;
+mod forest;
+
+pub(super) use forest::Forest;
 
 /// What was found; all counts are zero for a closed, consistently wound two-manifold.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -53,6 +56,10 @@ impl Topology {
         }
         let mut topology = Self::without_faults();
         let joined = joined.into_roots();
+        if joined.iter().all(|&root| root == joined[0]) && !triangles.is_empty() {
+            topology.components = 1;
+            return topology;
+        }
         let roots = triangles.iter().map(|&[a, _, _]| joined[a as usize]);
         topology.number_components(roots, vertices);
         topology
@@ -293,58 +300,6 @@ impl Sides {
                 visit(low, edge);
             }
         }
-    }
-}
-
-/// Disjoint sets.
-pub(super) struct Forest {
-    parent: Vec<u32>,
-}
-
-impl Forest {
-    pub(super) fn new(count: usize) -> Self {
-        Self {
-            parent: (0..count as u32).collect(),
-        }
-    }
-
-    pub(super) fn root(&mut self, mut item: u32) -> u32 {
-        while self.parent[item as usize] != item {
-            let grandparent = self.parent[self.parent[item as usize] as usize];
-            self.parent[item as usize] = grandparent;
-            item = grandparent;
-        }
-        item
-    }
-
-    pub(super) fn join(&mut self, a: u32, b: u32) {
-        let (a, b) = (self.root(a), self.root(b));
-        // The lesser index becomes the root, so that numbering follows the order of the triangles.
-        self.parent[a.max(b) as usize] = a.min(b);
-    }
-
-    /// Joins the corners of a triangle.
-    fn join_three(&mut self, triangle: [u32; 3]) {
-        let [a, b, c] = triangle.map(|item| self.parent[item as usize]);
-        // Next to what has been joined already, mostly.
-        if a == b && b == c {
-            return;
-        }
-        let [a, b, c] = [a, b, c].map(|parent| self.root(parent));
-        let root = a.min(b).min(c);
-        for joined in [a, b, c].into_iter().chain(triangle) {
-            self.parent[joined as usize] = root;
-        }
-    }
-
-    /// The root of each item.
-    fn into_roots(self) -> Vec<u32> {
-        let mut roots = self.parent;
-        // A root is the least of its set, and no parent greater than its child.
-        for item in 0..roots.len() {
-            roots[item] = roots[roots[item] as usize];
-        }
-        roots
     }
 }
 

@@ -1,7 +1,7 @@
 //! From one level to the next finer one.
 
 use super::{FieldOptions, FieldSampler};
-use crate::mesh::lattice::{BrickMask, Index3, Lattice, block::Corners, slots};
+use crate::mesh::lattice::{BRICK_SIDE, BrickMask, Index3, Lattice, Slot, block::Corners, slots};
 
 /// The samples of a layer whose coordinates are even.
 const EVEN: u64 = 0x0055_0055_0055_0055;
@@ -24,15 +24,22 @@ impl FieldSampler {
         let margin = logit_slope * width * 3f32.sqrt() / 2.0;
         let inside = coarse.samples(|value| value > iso);
         let near = coarse.samples(|value| (value - iso).abs() < margin);
-        for brick in coarse.bricks_in_order() {
+        let parents = |brick: usize| -> BrickMask {
             let behind = coarse.behind(brick);
             let crossed = Corners::of(&inside, &behind).divided();
             let near = Corners::of(&near, &behind).any();
             let cells = coarse.cells_of(brick);
-            let parents: BrickMask = std::array::from_fn(|z| cells[z] & (crossed[z] | near[z]));
-            if parents.iter().any(|&word| word != 0) {
-                self.lattice.add_halves(coarse.origin(brick), parents);
-            }
+            std::array::from_fn(|z| cells[z] & (crossed[z] | near[z]))
+        };
+        let bricks = coarse.bricks_in_order();
+        let parents = bricks.map(|brick| (brick, parents(brick)));
+        let parents: Vec<_> = parents
+            .filter(|(_, mask)| *mask != [0; BRICK_SIDE])
+            .collect();
+        // Each in eight; what the cells reach into behind them is made up for by those that are not halved throughout.
+        self.lattice.reserve(8 * parents.len());
+        for (brick, parents) in parents {
+            self.lattice.add_halves(coarse.origin(brick), parents);
         }
         self.ask_corners_of_level(Some(&coarse));
         self.coarse = Some(coarse);
@@ -46,20 +53,38 @@ impl FieldSampler {
             .reserve(counts.map(|word| word.count_ones() as usize).sum());
         for (brick, mut unknown) in corners {
             if let Some(coarse) = coarse {
-                // Within the volume the coarser level has every second sample along each axis.
-                let may_be_known = if self.lattice.touches_border(brick) {
-                    unknown
-                } else {
-                    std::array::from_fn(|z| if z % 2 == 0 { unknown[z] & EVEN } else { 0 })
-                };
-                for slot in slots(brick, may_be_known) {
-                    if let Some(value) = self.coarse_value(coarse, self.lattice.at(slot)) {
-                        self.lattice.set(slot, value);
-                        unknown[slot.offset() / 64] &= !(1 << (slot.offset() % 64));
-                    }
-                }
+                self.take_known(coarse, brick, &mut unknown);
             }
             slots(brick, unknown).for_each(|slot| self.pending.push(slot));
+        }
+    }
+
+    /// Takes over what the next coarser level knows of the samples of a brick.
+    fn take_known(&mut self, coarse: &Lattice, brick: usize, unknown: &mut BrickMask) {
+        let wanted = *unknown;
+        let mut take = |lattice: &mut Lattice, slot: Slot, value| {
+            lattice.set(slot, value);
+            unknown[slot.offset() / 64] &= !(1 << (slot.offset() % 64));
+        };
+        if self.lattice.touches_border(brick) {
+            for slot in slots(brick, wanted) {
+                if let Some(value) = self.coarse_value(coarse, self.lattice.at(slot)) {
+                    take(&mut self.lattice, slot, value);
+                }
+            }
+            return;
+        }
+        // Within the volume the coarser level has every second sample along each axis, an eighth of one of its bricks.
+        let Some(first) = coarse.slot(self.lattice.origin(brick).map(|along| along / 2)) else {
+            return;
+        };
+        let even = |z: usize| if z % 2 == 0 { wanted[z] & EVEN } else { 0 };
+        for slot in slots(brick, std::array::from_fn(even)) {
+            let [x, y, z] = slot.in_brick().map(|along| along / 2);
+            let offset = first.offset() + x + BRICK_SIDE * (y + BRICK_SIDE * z);
+            if let Some(value) = coarse.value_at(Slot::new(first.brick(), offset)) {
+                take(&mut self.lattice, slot, value);
+            }
         }
     }
 

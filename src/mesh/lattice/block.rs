@@ -163,8 +163,7 @@ impl Lattice {
                 })
             })
         };
-        let bricks = self.bricks.iter();
-        bricks.map(|brick| of_brick(&*brick.values)).collect()
+        self.values.iter().map(|values| of_brick(values)).collect()
     }
 
     /// The coordinates along x, y and z of the samples of a brick and those behind it; `axis` holds those of the finest

@@ -1,7 +1,6 @@
 //! The triangles around each vertex.
 
-/// The corner of a triangle at a vertex: the vertices that follow it and come before it around the triangle. An array
-/// and no struct, so that many of them come zeroed from the system.
+/// The corner of a triangle at a vertex: the vertices that follow it and come before it around the triangle.
 type Corner = [u32; 2];
 
 /// Whether the triangles around each vertex that has any form one closed fan, of three at least, all facing the same
