@@ -42,7 +42,7 @@ pub(super) struct Lattice {
     bricks: Vec<Brick>,
     /// Brick by brick, all in one piece of memory; x runs fastest. Not a number: not known; infinite: asked for one by one
     /// and not yet known.
-    values: Vec<[f32; BRICK_SAMPLES]>,
+    values: Vec<f32>,
 }
 
 /// Where a sample is kept, and the cell of which it is the least corner.
@@ -93,7 +93,7 @@ impl Lattice {
     /// Makes room for this many bricks.
     pub(super) fn reserve(&mut self, bricks: usize) {
         self.bricks.reserve(bricks);
-        self.values.reserve(bricks);
+        self.values.reserve(bricks * BRICK_SAMPLES);
     }
 
     /// Distance between samples, in samples of the finest grid.
@@ -154,7 +154,8 @@ impl Lattice {
         let entry = self.table_index(sample);
         if self.table[entry] == NO_BRICK {
             self.table[entry] = self.bricks.len() as u32;
-            self.values.push([f32::NAN; BRICK_SAMPLES]);
+            self.values
+                .resize(self.values.len() + BRICK_SAMPLES, f32::NAN);
             self.bricks.push(Brick {
                 cells: [0; BRICK_SIDE],
                 origin: sample.map(|along| along / BRICK_SIDE * BRICK_SIDE),
@@ -170,23 +171,25 @@ impl Lattice {
 
     /// The value of the sample at a slot, if it is known.
     pub(super) fn value_at(&self, slot: Slot) -> Option<f32> {
-        Some(self.values[slot.brick()][slot.offset()]).filter(|value| value.is_finite())
+        Some(self.values[slot.0 as usize]).filter(|value| value.is_finite())
     }
 
     /// The values of a brick, by slot.
     pub(super) fn values(&self, brick: usize) -> &[f32; BRICK_SAMPLES] {
-        &self.values[brick]
+        self.values[brick * BRICK_SAMPLES..]
+            .first_chunk()
+            .expect("a brick has all its samples")
     }
 
     /// Sets the value of a sample.
     pub(super) fn set(&mut self, slot: Slot, value: f32) {
-        self.values[slot.brick()][slot.offset()] = value;
+        self.values[slot.0 as usize] = value;
     }
 
     /// Marks a sample as asked for and tells its slot; none if it was already, or is known.
     pub(super) fn ask(&mut self, sample: Index3) -> Option<Slot> {
         let slot = self.slot_made(sample);
-        let value = &mut self.values[slot.brick()][slot.offset()];
+        let value = &mut self.values[slot.0 as usize];
         let fresh = value.is_nan();
         if fresh {
             *value = f32::INFINITY;
@@ -196,7 +199,7 @@ impl Lattice {
 
     /// Sets values of samples of one brick.
     pub(super) fn set_in(&mut self, brick: usize, slots: &[Slot], values: &[f32]) {
-        let known = &mut self.values[brick];
+        let known = &mut self.values[brick * BRICK_SAMPLES..][..BRICK_SAMPLES];
         for (slot, &value) in slots.iter().zip(values) {
             known[slot.offset()] = value;
         }
@@ -246,7 +249,7 @@ impl Lattice {
         const INNER: usize = BRICK_SIDE - 1;
         let offset = cell.offset();
         let values: [f32; 8] = if cell.in_brick().iter().all(|&along| along < INNER) {
-            let values = &self.values[cell.brick()];
+            let values = self.values(cell.brick());
             std::array::from_fn(|index| {
                 let [x, y, z] = corner([0; 3], index);
                 values[offset + x + BRICK_SIDE * (y + BRICK_SIDE * z)]

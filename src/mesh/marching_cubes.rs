@@ -87,11 +87,9 @@ pub(super) fn extract(lattice: &Lattice, axis: &[f32], iso: f32) -> Result<Surfa
         numbers.look_up(&edges, &lattice.behind(brick));
         for (cell, &case) in slots(brick, cells).zip(&mut cases) {
             let of_cell = numbers.of_cell(cell);
+            let number = |edge: u8| of_cell[OFFSETS[edge as usize]];
             let filling = table.triangles(case).iter();
-            triangles.extend(filling.map(|corners| {
-                let [a, b, c] = corners.map(|edge| of_cell[OFFSETS[edge as usize]]);
-                [a, b, c]
-            }));
+            triangles.extend(filling.map(|&[a, b, c]| [number(a), number(b), number(c)]));
         }
     }
     Surface::new(positions, triangles)

@@ -1,7 +1,7 @@
 //! A brick with the samples one further along each axis: all corners of all its cells, so that cells are looked at many
 //! at a time, by bits.
 
-use super::{BRICK_SIDE, BrickMask, Index3, Lattice, NO_BRICK, Slot, corner};
+use super::{BRICK_SAMPLES, BRICK_SIDE, BrickMask, Index3, Lattice, NO_BRICK, Slot, corner};
 
 /// Samples along an axis of a brick and behind it.
 pub(in crate::mesh) const BLOCK_SIDE: usize = BRICK_SIDE + 1;
@@ -163,7 +163,10 @@ impl Lattice {
                 })
             })
         };
-        self.values.iter().map(|values| of_brick(values)).collect()
+        self.values
+            .chunks_exact(BRICK_SAMPLES)
+            .map(of_brick)
+            .collect()
     }
 
     /// The coordinates along x, y and z of the samples of a brick and those behind it; `axis` holds those of the finest

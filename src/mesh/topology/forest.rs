@@ -30,10 +30,15 @@ impl Forest {
     /// Joins the corners of a triangle.
     pub(super) fn join_three(&mut self, triangle: [u32; 3]) {
         let [a, b, c] = triangle;
-        let mut roots = [a, b, c].map(|item| self.parent[item as usize]);
+        let parent = &self.parent;
+        let mut roots = [parent[a as usize], parent[b as usize], parent[c as usize]];
+        let [one, two, three] = roots;
         // Near what has just been joined, parents are roots mostly, and nothing is left to be decided.
-        if roots.map(|item| self.parent[item as usize]) != roots {
-            roots = roots.map(|item| self.root(item));
+        let are_roots = parent[one as usize] == one
+            && parent[two as usize] == two
+            && parent[three as usize] == three;
+        if !are_roots {
+            roots = [self.root(one), self.root(two), self.root(three)];
         }
         let [one, two, three] = roots;
         let root = one.min(two).min(three);
