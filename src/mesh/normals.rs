@@ -122,6 +122,7 @@ const ARC_TANGENT: [f32; 9] = [
 
 /// The angle, 0 to π, with a sine and a cosine in this ratio: `sine.atan2(cosine)` but for 1e-6, which is
 /// enough for a weight.
+// Only where it is inlined are many computed side by side.
 #[inline(always)]
 fn angle(sine: f32, cosine: f32) -> f32 {
     let size = cosine.abs();

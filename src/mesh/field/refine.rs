@@ -36,7 +36,7 @@ impl FieldSampler {
         let parents: Vec<_> = parents
             .filter(|(_, mask)| *mask != [0; BRICK_SIDE])
             .collect();
-        // Each in eight; what the cells reach into behind them is made up for by those that are not halved throughout.
+        // For the halves. Few bricks are halved whole, which leaves room for the samples that halves reach behind them.
         self.lattice.reserve(8 * parents.len());
         for (brick, parents) in parents {
             self.lattice.add_halves(coarse.origin(brick), parents);
@@ -78,7 +78,13 @@ impl FieldSampler {
         let Some(first) = coarse.slot(self.lattice.origin(brick).map(|along| along / 2)) else {
             return;
         };
-        let even = |z: usize| if z % 2 == 0 { wanted[z] & EVEN } else { 0 };
+        let even = |z: usize| {
+            if z.is_multiple_of(2) {
+                wanted[z] & EVEN
+            } else {
+                0
+            }
+        };
         for slot in slots(brick, std::array::from_fn(even)) {
             let [x, y, z] = slot.in_brick().map(|along| along / 2);
             let offset = first.offset() + x + BRICK_SIDE * (y + BRICK_SIDE * z);
