@@ -198,7 +198,26 @@ impl BoundingBox {
             min: first,
             max: first,
         };
-        for position in positions {
+        // Four at a time, which are three whole registers.
+        let (fours, rest) = positions.as_chunks::<4>();
+        let mut least = [first; 4];
+        let mut greatest = [first; 4];
+        for four in fours {
+            let (least, greatest) = (least.as_flattened_mut(), greatest.as_flattened_mut());
+            for (index, &along) in four.as_flattened().iter().enumerate() {
+                least[index] = if along < least[index] {
+                    along
+                } else {
+                    least[index]
+                };
+                greatest[index] = if along > greatest[index] {
+                    along
+                } else {
+                    greatest[index]
+                };
+            }
+        }
+        for position in least.iter().chain(&greatest).chain(rest) {
             for (axis, &coordinate) in position.iter().enumerate() {
                 bounds.min[axis] = bounds.min[axis].min(coordinate);
                 bounds.max[axis] = bounds.max[axis].max(coordinate);
@@ -260,20 +279,9 @@ impl Mesh {
     ) -> Result<Self, MeshError> {
         surface::check(&positions, &triangles)?;
         let vertices = positions.len();
-        let length_of = |attribute, count| {
-            if count == vertices {
-                Ok(())
-            } else {
-                Err(MeshError::AttributeLength {
-                    attribute,
-                    count,
-                    vertices,
-                })
-            }
-        };
-        length_of("normals", normals.len())?;
+        check_length("normals", normals.len(), vertices)?;
         if let Some(colors) = &colors {
-            length_of("colors", colors.len())?;
+            check_length("colors", colors.len(), vertices)?;
         }
         if let Some(vertex) = normals
             .iter()
@@ -306,17 +314,29 @@ impl Mesh {
         Self::with_normals(surface, normals, colors)
     }
 
-    /// A mesh from a surface and a normal for each of its positions. `colors` are sRGB, one for each position.
+    /// A mesh from a surface and what [`normals::vertex_normals`] gave for it. `colors` are sRGB, one for each position.
     ///
     /// # Errors
     /// [`MeshError::AttributeLength`] if there are not as many as positions.
-    pub fn with_normals(
+    pub(crate) fn with_normals(
         surface: surface::Surface,
         normals: Vec<[f32; 3]>,
         colors: Option<Vec<[u8; 3]>>,
     ) -> Result<Self, MeshError> {
         let (positions, triangles) = surface.into_parts();
-        Self::new(positions, normals, colors, triangles)
+        check_length("normals", normals.len(), positions.len())?;
+        if let Some(colors) = &colors {
+            check_length("colors", colors.len(), positions.len())?;
+        }
+        // A surface has been checked.
+        Ok(Self {
+            positions,
+            normals,
+            colors,
+            triangles,
+            texture: None,
+            corner_normals: None,
+        })
     }
 
     /// One point for each vertex.
@@ -378,5 +398,17 @@ impl Mesh {
     #[must_use]
     pub fn bounding_box(&self) -> BoundingBox {
         BoundingBox::around(&self.positions)
+    }
+}
+
+fn check_length(attribute: &'static str, count: usize, vertices: usize) -> Result<(), MeshError> {
+    if count == vertices {
+        Ok(())
+    } else {
+        Err(MeshError::AttributeLength {
+            attribute,
+            count,
+            vertices,
+        })
     }
 }

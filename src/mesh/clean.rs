@@ -128,9 +128,9 @@ fn with_components(surface: Surface, topology: &Topology, is_kept: &[bool]) -> S
     let (positions, triangles) = surface.into_parts();
     let triangles: Vec<_> = triangles
         .into_iter()
-        .zip(&topology.component_of_triangle)
-        .filter(|&(_, &component)| is_kept[component as usize])
-        .map(|(triangle, _)| triangle)
+        .enumerate()
+        .filter(|&(index, _)| is_kept[topology.component_of(index)])
+        .map(|(_, triangle)| triangle)
         .collect();
     let compacted = compact(positions.len(), &triangles);
     let positions = compacted

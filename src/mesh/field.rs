@@ -14,11 +14,7 @@
 
 use super::{
     MeshError,
-    lattice::{
-        BrickMask, Index3, Lattice, Slot,
-        block::{any_corner, divided},
-        corner, slots,
-    },
+    lattice::{Index3, Lattice, Slot, block::Corners, corner, slots},
     marching_cubes,
     surface::Surface,
 };
@@ -27,6 +23,7 @@ use grid::{axis, coarse_step, crosses, crosses_any};
 
 mod coarse;
 mod grid;
+mod refine;
 #[cfg(test)]
 mod tests;
 
@@ -177,12 +174,15 @@ impl FieldSampler {
         if matches!(self.phase, Phase::Done) {
             return None;
         }
-        let points = self.pending.iter().map(|&slot| {
-            self.lattice
-                .at(slot)
-                .map(|along| self.axis[self.lattice.finest(along)])
-        });
-        Some(points.collect())
+        let mut points = Vec::with_capacity(self.pending.len());
+        for of_brick in self.pending.chunk_by(|a, b| a.brick() == b.brick()) {
+            let along = self.lattice.coordinates(of_brick[0].brick(), &self.axis);
+            points.extend(of_brick.iter().map(|slot| {
+                let [x, y, z] = slot.in_brick();
+                [along[0][x], along[1][y], along[2][z]]
+            }));
+        }
+        Some(points)
     }
 
     /// Takes the logits of the points of the last [`Self::request`], in its order.
@@ -199,23 +199,27 @@ impl FieldSampler {
             self.pending.len(),
             "one logit for each point asked for"
         );
-        if let Some(index) = logits.iter().position(|logit| !logit.is_finite()) {
+        let has_fault = logits
+            .iter()
+            .fold(false, |fault, logit| fault | !logit.is_finite());
+        if has_fault && let Some(index) = logits.iter().position(|logit| !logit.is_finite()) {
             return Err(MeshError::NonFinite {
                 index: self.supplied + index,
             });
         }
-        for (slot, &logit) in std::mem::take(&mut self.pending).into_iter().zip(logits) {
+        let mut rest = logits;
+        for of_brick in std::mem::take(&mut self.pending).chunk_by(|a, b| a.brick() == b.brick()) {
+            let brick = of_brick[0].brick();
+            let values = rest.split_off(..of_brick.len()).expect("one for each");
+            self.lattice.set_in(brick, of_brick, values);
             // Most bricks lie within, and all their samples with them.
-            let on_border = self.lattice.touches_border(slot.brick())
-                && self.lattice.on_border(self.lattice.at(slot));
-            self.lattice.set(
-                slot,
-                if on_border {
-                    self.outside(logit)
-                } else {
-                    logit
-                },
-            );
+            if self.lattice.touches_border(brick) {
+                for (&slot, &logit) in of_brick.iter().zip(values) {
+                    if self.lattice.on_border(self.lattice.at(slot)) {
+                        self.lattice.set(slot, self.outside(logit));
+                    }
+                }
+            }
         }
         self.supplied += logits.len();
         self.advance();
@@ -311,72 +315,17 @@ impl FieldSampler {
         }
     }
 
-    /// Replaces the level by the next finer one, which holds the halves of all cells that the surface may pass.
-    fn refine(&mut self) {
-        let FieldOptions {
-            resolution,
-            iso,
-            logit_slope,
-            samples_max: _,
-        } = self.options;
-        let step = self.lattice.step() / 2;
-        let coarse = std::mem::replace(
-            &mut self.lattice,
-            Lattice::new(resolution.samples() as usize, step),
-        );
-        let width = 2.0 * coarse.step() as f32 / (resolution.samples() - 1) as f32;
-        let margin = logit_slope * width * 3f32.sqrt() / 2.0;
-        for brick in coarse.bricks_in_order() {
-            let block = coarse.block(brick);
-            let crossed = divided(&block.samples(|value| value > iso));
-            let near = any_corner(&block.samples(|value| (value - iso).abs() < margin));
-            let cells = coarse.cells_of(brick);
-            let parents: BrickMask = std::array::from_fn(|z| cells[z] & (crossed[z] | near[z]));
-            if parents.iter().any(|&word| word != 0) {
-                self.lattice.add_halves(coarse.origin(brick), parents);
-            }
-        }
-        self.ask_corners_of_level(Some(&coarse));
-        self.coarse = Some(coarse);
-    }
-
-    /// Asks for the corners of all cells of the level that the next coarser one did not know.
-    fn ask_corners_of_level(&mut self, coarse: Option<&Lattice>) {
-        for slot in self.lattice.corners_in_order() {
-            // Within the volume the coarser level has every second sample along each axis.
-            let may_be_known = slot.is_even() || self.lattice.touches_border(slot.brick());
-            let known = coarse
-                .filter(|_| may_be_known)
-                .and_then(|coarse| self.coarse_value(coarse, self.lattice.at(slot)));
-            self.lattice.set(slot, known.unwrap_or(f32::INFINITY));
-            if known.is_none() {
-                self.pending.push(slot);
-            }
-        }
-    }
-
-    /// The value of a sample that the next coarser level knew already.
-    fn coarse_value(&self, coarse: &Lattice, sample: Index3) -> Option<f32> {
-        let mut parent = [0; 3];
-        for (along, parent) in sample.into_iter().zip(&mut parent) {
-            *parent = along.div_ceil(2);
-            if coarse.finest(*parent) != self.lattice.finest(along) {
-                return None;
-            }
-        }
-        coarse.value(parent)
-    }
-
     /// The cells of the finest level through which the surface may leave those evaluated so far.
     fn may_lead_on(&self) -> Vec<Slot> {
         let iso = self.options.iso;
+        let inside = self.lattice.samples(|value| value > iso);
         let mut cells = Vec::new();
         for brick in self.lattice.bricks_in_order() {
             let rim = self.lattice.rim(brick);
             if rim.iter().all(|&word| word == 0) {
                 continue;
             }
-            let crossed = divided(&self.lattice.block(brick).samples(|value| value > iso));
+            let crossed = Corners::of(&inside, &self.lattice.behind(brick)).divided();
             cells.extend(slots(brick, std::array::from_fn(|z| rim[z] & crossed[z])));
         }
         cells

@@ -2,7 +2,7 @@
 
 /// Samples along an axis of a brick. 8³ samples are 2 KiB: small enough that a brick the surface only grazes wastes
 /// little, large enough that the table of bricks stays at 1 MiB for 512³ samples.
-const BRICK_SIDE: usize = 8;
+pub(super) const BRICK_SIDE: usize = 8;
 const BRICK_SAMPLES: usize = BRICK_SIDE * BRICK_SIDE * BRICK_SIDE;
 const NO_BRICK: u32 = u32::MAX;
 
@@ -22,8 +22,6 @@ pub(super) fn corner(cell: Index3, corner: usize) -> Index3 {
 
 #[derive(Debug, Clone)]
 struct Brick {
-    /// x runs fastest. Not a number: not asked for; infinite: asked for and not yet known.
-    values: Box<[f32; BRICK_SAMPLES]>,
     /// The cells that belong to this level.
     cells: BrickMask,
     /// Its least sample.
@@ -42,6 +40,9 @@ pub(super) struct Lattice {
     bricks_per_axis: usize,
     table: Vec<u32>,
     bricks: Vec<Brick>,
+    /// Brick by brick, all in one piece of memory; x runs fastest. Not a number: not known; infinite: asked for one by one
+    /// and not yet known.
+    values: Vec<f32>,
 }
 
 /// Where a sample is kept, and the cell of which it is the least corner.
@@ -70,12 +71,6 @@ impl Slot {
             offset / (BRICK_SIDE * BRICK_SIDE),
         ]
     }
-
-    /// Whether all coordinates are even.
-    pub(super) fn is_even(self) -> bool {
-        const ODD: usize = 1 + BRICK_SIDE + BRICK_SIDE * BRICK_SIDE;
-        self.offset() & ODD == 0
-    }
 }
 
 impl Lattice {
@@ -91,7 +86,14 @@ impl Lattice {
             bricks_per_axis,
             table: vec![NO_BRICK; bricks_per_axis * bricks_per_axis * bricks_per_axis],
             bricks: Vec::new(),
+            values: Vec::new(),
         }
+    }
+
+    /// Makes room for this many bricks.
+    pub(super) fn reserve(&mut self, bricks: usize) {
+        self.bricks.reserve(bricks);
+        self.values.reserve(bricks * BRICK_SAMPLES);
     }
 
     /// Distance between samples, in samples of the finest grid.
@@ -152,8 +154,9 @@ impl Lattice {
         let entry = self.table_index(sample);
         if self.table[entry] == NO_BRICK {
             self.table[entry] = self.bricks.len() as u32;
+            self.values
+                .resize(self.values.len() + BRICK_SAMPLES, f32::NAN);
             self.bricks.push(Brick {
-                values: Box::new([f32::NAN; BRICK_SAMPLES]),
                 cells: [0; BRICK_SIDE],
                 origin: sample.map(|along| along / BRICK_SIDE * BRICK_SIDE),
             });
@@ -163,19 +166,30 @@ impl Lattice {
 
     /// The value of a sample, if it is known.
     pub(super) fn value(&self, sample: Index3) -> Option<f32> {
-        let slot = self.slot(sample)?;
-        Some(self.bricks[slot.brick()].values[slot.offset()]).filter(|value| value.is_finite())
+        self.value_at(self.slot(sample)?)
+    }
+
+    /// The value of the sample at a slot, if it is known.
+    pub(super) fn value_at(&self, slot: Slot) -> Option<f32> {
+        Some(self.values[slot.0 as usize]).filter(|value| value.is_finite())
+    }
+
+    /// The values of a brick, by slot.
+    pub(super) fn values(&self, brick: usize) -> &[f32; BRICK_SAMPLES] {
+        self.values[brick * BRICK_SAMPLES..]
+            .first_chunk()
+            .expect("a brick has all its samples")
     }
 
     /// Sets the value of a sample.
     pub(super) fn set(&mut self, slot: Slot, value: f32) {
-        self.bricks[slot.brick()].values[slot.offset()] = value;
+        self.values[slot.0 as usize] = value;
     }
 
     /// Marks a sample as asked for and tells its slot; none if it was already, or is known.
     pub(super) fn ask(&mut self, sample: Index3) -> Option<Slot> {
         let slot = self.slot_made(sample);
-        let value = &mut self.bricks[slot.brick()].values[slot.offset()];
+        let value = &mut self.values[slot.0 as usize];
         let fresh = value.is_nan();
         if fresh {
             *value = f32::INFINITY;
@@ -183,8 +197,16 @@ impl Lattice {
         fresh.then_some(slot)
     }
 
-    /// Every sample at a corner of a cell of this level, brick by brick, each once.
-    pub(super) fn corners_in_order(&mut self) -> Vec<Slot> {
+    /// Sets values of samples of one brick.
+    pub(super) fn set_in(&mut self, brick: usize, slots: &[Slot], values: &[f32]) {
+        let known = &mut self.values[brick * BRICK_SAMPLES..][..BRICK_SAMPLES];
+        for (slot, &value) in slots.iter().zip(values) {
+            known[slot.offset()] = value;
+        }
+    }
+
+    /// The samples at the corners of the cells of this level, brick by brick.
+    pub(super) fn corners_in_order(&mut self) -> Vec<(usize, BrickMask)> {
         // Cells reach by one sample into the bricks behind their own along each axis.
         let mut wanted = vec![[0; BRICK_SIDE]; self.bricks.len()];
         for own in 0..self.bricks.len() {
@@ -201,12 +223,8 @@ impl Lattice {
                 }
             }
         }
-        let count: u32 = wanted.iter().flatten().map(|word| word.count_ones()).sum();
-        let mut corners = Vec::with_capacity(count as usize);
-        for brick in self.bricks_in_order() {
-            corners.extend(slots(brick, wanted[brick]));
-        }
-        corners
+        let order = self.bricks_in_order();
+        order.map(|brick| (brick, wanted[brick])).collect()
     }
 
     /// Adds a cell to this level and tells its slot; none if it belonged to it already.
@@ -231,7 +249,7 @@ impl Lattice {
         const INNER: usize = BRICK_SIDE - 1;
         let offset = cell.offset();
         let values: [f32; 8] = if cell.in_brick().iter().all(|&along| along < INNER) {
-            let values = &self.bricks[cell.brick()].values;
+            let values = self.values(cell.brick());
             std::array::from_fn(|index| {
                 let [x, y, z] = corner([0; 3], index);
                 values[offset + x + BRICK_SIDE * (y + BRICK_SIDE * z)]
@@ -373,9 +391,9 @@ mod tests {
         );
         assert!(!forward.has_cell([2, 0, 0]));
         let corners = |lattice: &mut Lattice| {
-            let corners = lattice.corners_in_order();
+            let corners = lattice.corners_in_order().into_iter();
             corners
-                .into_iter()
+                .flat_map(|(brick, mask)| slots(brick, mask))
                 .map(|slot| lattice.at(slot))
                 .collect::<Vec<_>>()
         };
@@ -390,7 +408,8 @@ mod tests {
             lattice.add_cell(cell);
             expected.extend((0..8).map(|index| corner(cell, index)));
         }
-        let found = lattice.corners_in_order();
+        let found = lattice.corners_in_order().into_iter();
+        let found: Vec<_> = found.flat_map(|(brick, mask)| slots(brick, mask)).collect();
         assert_eq!(found.len(), expected.len());
         assert_eq!(
             found

@@ -6,13 +6,13 @@
 use super::{
     MeshError,
     lattice::{
-        BrickMask, Index3, Lattice, Slot, bits,
-        block::{BLOCK_SIDE, Block, BlockMask, divided, row},
+        BRICK_SIDE, BrickMask, Index3, Lattice, Slot, bits,
+        block::{BLOCK_SIDE, Corners, FIRST_COLUMN, edges_of_cells},
         corner, slots,
     },
     surface::Surface,
 };
-use table::{CaseTable, EDGES};
+use table::{CaseTable, EDGES, Edge};
 
 mod table;
 
@@ -26,45 +26,34 @@ const TRIANGLES_MAX: usize = 8_000_000;
 /// Which edges that start in a brick are crossed, and how many vertices come before them.
 #[derive(Clone)]
 struct BrickEdges {
-    /// Axis by axis, one bit for each sample of the brick.
-    crossed: [[u64; 8]; 3],
+    /// By axis.
+    crossed: [BrickMask; 3],
     /// Number of the vertex of the first crossed edge counted in each word.
-    first: [[u32; 8]; 3],
+    first: [[u32; BRICK_SIDE]; 3],
 }
 
 impl BrickEdges {
     const NONE: Self = Self {
-        crossed: [[0; 8]; 3],
-        first: [[0; 8]; 3],
+        crossed: [[0; BRICK_SIDE]; 3],
+        first: [[0; BRICK_SIDE]; 3],
     };
 }
 
-/// A cell that the surface passes.
-struct Crossing {
-    cell: Slot,
-    case: u8,
+/// The cells that the surface passes.
+struct Crossings {
+    /// By brick.
+    cells: Vec<BrickMask>,
+    /// Of each cell, in order.
+    cases: Vec<u8>,
 }
 
 /// Extracts the surface. `axis` holds the coordinates of the finest grid; samples above `iso` are inside.
 pub(super) fn extract(lattice: &Lattice, axis: &[f32], iso: f32) -> Result<Surface, MeshError> {
     let table = CaseTable::get();
-    let mut edges = vec![BrickEdges::NONE; lattice.brick_count()];
-    let mut crossings = Vec::new();
-    let mut triangle_count = 0;
-    for brick in lattice.bricks_in_order() {
-        let inside = lattice.block(brick).samples(|value| value > iso);
-        let (cells, divided) = (lattice.cells_of(brick), divided(&inside));
-        let crossed: BrickMask = std::array::from_fn(|z| cells[z] & divided[z]);
-        if crossed == [0; 8] {
-            continue;
-        }
-        for cell in slots(brick, crossed) {
-            let case = case_of(&inside, cell);
-            triangle_count += table.triangles(case).len();
-            crossings.push(Crossing { cell, case });
-        }
-        mark_edges(&inside, crossed, &lattice.behind(brick), &mut edges);
-    }
+    let inside = lattice.samples(|value| value > iso);
+    let crossings = find_crossings(lattice, &inside);
+    let counts = crossings.cases.iter();
+    let triangle_count = counts.map(|&case| table.triangles(case).len()).sum();
     if triangle_count > TRIANGLES_MAX {
         return Err(MeshError::TooComplex {
             what: "triangles",
@@ -72,134 +61,174 @@ pub(super) fn extract(lattice: &Lattice, axis: &[f32], iso: f32) -> Result<Surfa
             allowed: TRIANGLES_MAX,
         });
     }
-    let positions = place_vertices(lattice, axis, iso, &mut edges);
+    let mut edges = vec![BrickEdges::NONE; lattice.brick_count()];
+    // A closed surface has about half as many vertices as triangles.
+    let mut positions = Vec::with_capacity(triangle_count / 2 + 2);
+    for brick in lattice.bricks_in_order() {
+        let around = edges_of_cells(&crossings.cells, &lattice.before(brick));
+        if around == BrickEdges::NONE.crossed {
+            continue;
+        }
+        let behind = lattice.behind(brick);
+        let divided = Corners::of(&inside, &behind).divided_edges();
+        edges[brick].crossed =
+            std::array::from_fn(|axis| std::array::from_fn(|z| around[axis][z] & divided[axis][z]));
+        let grid = Grid { lattice, axis, iso };
+        grid.place_vertices(brick, &behind, &mut edges[brick], &mut positions);
+    }
     let mut triangles = Vec::with_capacity(triangle_count);
-    for of_brick in crossings.chunk_by(|a, b| a.cell.brick() == b.cell.brick()) {
-        let behind = lattice.behind(of_brick[0].cell.brick());
-        for &Crossing { cell, case } in of_brick {
-            let mut vertices = [0; EDGES.len()];
-            for edge in bits(u64::from(table.crossed_edges(case))) {
-                vertices[edge] = vertex_of(&edges, &behind, cell, edge);
-            }
-            let of_cell = table.triangles(case).iter();
-            triangles.extend(of_cell.map(|corners| corners.map(|edge| vertices[edge as usize])));
+    let mut numbers = Numbers::new();
+    let mut cases = crossings.cases.iter();
+    for brick in lattice.bricks_in_order() {
+        let cells = crossings.cells[brick];
+        if cells == [0; BRICK_SIDE] {
+            continue;
+        }
+        numbers.look_up(&edges, &lattice.behind(brick));
+        for (cell, &case) in slots(brick, cells).zip(&mut cases) {
+            let of_cell = numbers.of_cell(cell);
+            let number = |edge: u8| of_cell[OFFSETS[edge as usize]];
+            let filling = table.triangles(case).iter();
+            triangles.extend(filling.map(|&[a, b, c]| [number(a), number(b), number(c)]));
         }
     }
     Surface::new(positions, triangles)
 }
 
-/// One bit for each corner of a cell that is inside.
-fn case_of(inside: &BlockMask, cell: Slot) -> u8 {
-    let [x, y, z] = cell.in_brick();
-    let two = |y: usize, z: usize| (inside[z][y] >> x & 3) as u8;
-    two(y, z) | two(y + 1, z) << 2 | two(y, z + 1) << 4 | two(y + 1, z + 1) << 6
+fn find_crossings(lattice: &Lattice, inside: &[BrickMask]) -> Crossings {
+    let mut cells = vec![[0; BRICK_SIDE]; lattice.brick_count()];
+    let mut cases = Vec::new();
+    for brick in lattice.bricks_in_order() {
+        let of_level = lattice.cells_of(brick);
+        if of_level == [0; BRICK_SIDE] {
+            continue;
+        }
+        let corners = Corners::of(inside, &lattice.behind(brick));
+        let divided = corners.divided();
+        cells[brick] = std::array::from_fn(|z| of_level[z] & divided[z]);
+        cases.extend(slots(brick, cells[brick]).map(|cell| corners.of_cell(cell)));
+    }
+    Crossings { cells, cases }
 }
 
-/// Marks the edges that the surface crosses in the cells of a brick. An edge belongs to the brick of its start, which
-/// may be one behind.
-fn mark_edges(
-    inside: &BlockMask,
-    crossed: BrickMask,
-    behind: &[Option<usize>; 8],
-    edges: &mut [BrickEdges],
-) {
-    // Whether a cell is there and passed; none lies beyond the ends.
-    let cells = |y: Option<usize>, z: Option<usize>| match (y, z) {
-        (Some(y), Some(z)) if y < 8 && z < 8 => row(crossed[z], y),
-        _ => 0,
-    };
-    for z in 0..BLOCK_SIDE {
-        for y in 0..BLOCK_SIDE {
-            let (y_before, z_before) = (y.checked_sub(1), z.checked_sub(1));
-            // The cells around an edge that starts in this row: along x four, along y and z two in each of two columns.
-            let beside_z = cells(Some(y), Some(z)) | cells(Some(y), z_before);
-            let beside_x = beside_z | cells(y_before, Some(z)) | cells(y_before, z_before);
-            let beside_y = cells(Some(y), Some(z)) | cells(y_before, Some(z));
-            let here = inside[z][y];
-            let next_y = if y < 8 { inside[z][y + 1] } else { here };
-            let next_z = if z < 8 { inside[z + 1][y] } else { here };
-            let along = [
-                beside_x & (here ^ here >> 1),
-                (beside_z | beside_z << 1) & (here ^ next_y),
-                (beside_y | beside_y << 1) & (here ^ next_z),
-            ];
-            for (axis, marked) in along.into_iter().enumerate() {
-                for (x, marked) in [(0, marked & 0xff), (1, marked >> 8)] {
-                    if marked != 0 {
-                        let brick = behind[x + 2 * (y / 8) + 4 * (z / 8)];
-                        let brick = brick.expect("the corners of a cell of this level have bricks");
-                        edges[brick].crossed[axis][z % 8] |= u64::from(marked) << (8 * (y % 8));
+/// The numbers of the vertices on the edges that start in a brick or behind it.
+struct Numbers {
+    /// By axis, z, y and x.
+    of_edges: Vec<u32>,
+}
+
+/// How far apart the numbers of edges along different axes are kept.
+const AXIS_STRIDE: usize = BLOCK_SIDE * BLOCK_SIDE * BLOCK_SIDE;
+
+/// Where the number of each edge of a cell is kept, from where that of its first is.
+const OFFSETS: [usize; EDGES.len()] = offsets();
+
+const fn place_of([x, y, z]: Index3) -> usize {
+    x + BLOCK_SIDE * (y + BLOCK_SIDE * z)
+}
+
+const fn offsets() -> [usize; EDGES.len()] {
+    let mut offsets = [0; EDGES.len()];
+    let mut edge = 0;
+    while edge < EDGES.len() {
+        let Edge { start, axis } = EDGES[edge];
+        offsets[edge] = AXIS_STRIDE * axis + place_of([start & 1, start >> 1 & 1, start >> 2 & 1]);
+        edge += 1;
+    }
+    offsets
+}
+
+impl Numbers {
+    fn new() -> Self {
+        Self {
+            of_edges: vec![0; 3 * AXIS_STRIDE],
+        }
+    }
+
+    /// Writes the numbers of crossed edges; those of others are left as they are.
+    fn look_up(&mut self, edges: &[BrickEdges], behind: &[Option<usize>; 8]) {
+        for (position, &brick) in behind.iter().enumerate() {
+            let Some(brick) = brick else { continue };
+            let BrickEdges { crossed, first } = &edges[brick];
+            let [x, y, z] = corner([0; 3], position);
+            // The brick itself whole, of those behind it the first layer, row or column.
+            let mask = if x == 1 { FIRST_COLUMN } else { !0 } & if y == 1 { 0xff } else { !0 };
+            let layers = if z == 1 { 1 } else { BRICK_SIDE };
+            let origin = BRICK_SIDE * place_of([x, y, z]);
+            for axis in 0..3 {
+                for layer in 0..layers {
+                    let word = crossed[axis][layer];
+                    let origin = origin + AXIS_STRIDE * axis + place_of([0, 0, layer]);
+                    for bit in bits(word & mask) {
+                        let before = (word & ((1 << bit) - 1)).count_ones();
+                        self.of_edges[origin + place_of([bit % BRICK_SIDE, bit / BRICK_SIDE, 0])] =
+                            first[axis][layer] + before;
                     }
                 }
             }
         }
     }
+
+    /// Those of a cell of the brick, by [`OFFSETS`].
+    fn of_cell(&self, cell: Slot) -> &[u32] {
+        &self.of_edges[place_of(cell.in_brick())..]
+    }
 }
 
-/// The number of the vertex on a crossed edge of a cell.
-fn vertex_of(edges: &[BrickEdges], behind: &[Option<usize>; 8], cell: Slot, edge: usize) -> u32 {
-    let edge = EDGES[edge];
-    let [x, y, z] = corner(cell.in_brick(), edge.start);
-    let brick = behind[x / 8 + 2 * (y / 8) + 4 * (z / 8)];
-    let brick = &edges[brick.expect("the corners of a cell of this level have bricks")];
-    let before = (1 << (x % 8 + 8 * (y % 8))) - 1;
-    brick.first[edge.axis][z % 8] + (brick.crossed[edge.axis][z % 8] & before).count_ones()
-}
-
-/// Numbers the crossed edges brick by brick and places a vertex on each.
-fn place_vertices(
-    lattice: &Lattice,
-    axis: &[f32],
+/// Samples with their places.
+struct Grid<'a> {
+    lattice: &'a Lattice,
+    /// Coordinates of the finest grid.
+    axis: &'a [f32],
     iso: f32,
-    edges: &mut [BrickEdges],
-) -> Vec<[f32; 3]> {
-    let mut positions = Vec::new();
-    for brick in lattice.bricks_in_order() {
-        let BrickEdges { crossed, first } = &mut edges[brick];
-        if *crossed == BrickEdges::NONE.crossed {
-            continue;
-        }
-        let block = lattice.block(brick);
-        let origin = lattice.origin(brick);
-        // The last sample is moved onto the border.
-        let coordinates: [[f32; BLOCK_SIDE]; 3] = std::array::from_fn(|along| {
-            std::array::from_fn(|sample| axis[lattice.finest(origin[along] + sample)])
-        });
+}
+
+impl Grid<'_> {
+    /// Numbers the crossed edges of a brick and places a vertex on each.
+    fn place_vertices(
+        &self,
+        brick: usize,
+        behind: &[Option<usize>; 8],
+        edges: &mut BrickEdges,
+        positions: &mut Vec<[f32; 3]>,
+    ) {
+        let BrickEdges { crossed, first } = edges;
+        let coordinates = self.lattice.coordinates(brick, self.axis);
+        let values = self.lattice.values(brick);
         for along in 0..3 {
+            let next = behind[1 << along].map(|brick| self.lattice.values(brick));
+            let stride = [1, BRICK_SIDE, BRICK_SIDE * BRICK_SIDE][along];
             for (z, &word) in crossed[along].iter().enumerate() {
                 first[along][z] = positions.len() as u32;
-                positions.extend(bits(word).map(|bit| {
-                    crossing_point(&block, &coordinates, iso, [bit % 8, bit / 8, z], along)
-                }));
+                for bit in bits(word) {
+                    let offset = bit + BRICK_SIDE * BRICK_SIDE * z;
+                    let start = [bit % BRICK_SIDE, bit / BRICK_SIDE, z];
+                    let to = if start[along] + 1 < BRICK_SIDE {
+                        values[offset + stride]
+                    } else {
+                        next.expect("both ends of a crossed edge have bricks")
+                            [offset + stride - BRICK_SIDE * stride]
+                    };
+                    let share = self.share(values[offset], to);
+                    let mut point = std::array::from_fn(|axis| coordinates[axis][start[axis]]);
+                    let near = f64::from(point[along]);
+                    let far = f64::from(coordinates[along][start[along] + 1]);
+                    point[along] = (near + share * (far - near)) as f32;
+                    positions.push(point);
+                }
             }
         }
     }
-    positions
-}
 
-/// Where the surface crosses the edge that leaves `start` in the direction `along`.
-fn crossing_point(
-    block: &Block,
-    coordinates: &[[f32; BLOCK_SIDE]; 3],
-    iso: f32,
-    start: Index3,
-    along: usize,
-) -> [f32; 3] {
-    let mut end = start;
-    end[along] += 1;
-    let [from, to] = [start, end].map(|sample| f64::from(block.value(sample)));
-    debug_assert!(
-        from.is_finite() && to.is_finite(),
-        "both ends of a crossed edge are known"
-    );
-    let share = ((f64::from(iso) - from) / (to - from)).clamp(CLEARANCE, 1.0 - CLEARANCE);
-    let mut point = std::array::from_fn(|axis| coordinates[axis][start[axis]]);
-    let (near, far) = (
-        f64::from(point[along]),
-        f64::from(coordinates[along][end[along]]),
-    );
-    point[along] = (near + share * (far - near)) as f32;
-    point
+    /// Where the surface crosses an edge with these values at its ends, as a share of its length.
+    fn share(&self, from: f32, to: f32) -> f64 {
+        debug_assert!(
+            from.is_finite() && to.is_finite(),
+            "both ends of a crossed edge are known"
+        );
+        let (from, to) = (f64::from(from), f64::from(to));
+        ((f64::from(self.iso) - from) / (to - from)).clamp(CLEARANCE, 1.0 - CLEARANCE)
+    }
 }
 
 #[cfg(test)]

@@ -15,29 +15,91 @@ pub use crease::{CREASE_DEG, crease_normals};
 /// A vertex without any triangle of positive area gets +Y, so that every normal is finite and of length 1.
 #[must_use]
 pub fn vertex_normals(positions: &[[f32; 3]], triangles: &[[u32; 3]]) -> Vec<[f32; 3]> {
-    // In single precision, as positions are: a sum over a dozen of triangles loses next to nothing.
-    let mut sums = vec![[0.0; 3]; positions.len()];
-    for &triangle in triangles {
-        for (vertex, normal) in triangle
-            .into_iter()
-            .zip(weighted_corners(positions, triangle))
-        {
-            let sum = &mut sums[vertex as usize];
-            for (sum, along) in sum.iter_mut().zip(normal) {
-                *sum += along;
+    // In single precision, as positions are: a sum over a dozen of triangles loses next to nothing. The fourth number
+    // makes each sum one register.
+    let mut sums = vec![[0.0; 4]; positions.len()];
+    let mut block = Block::new();
+    let (blocks, rest) = triangles.as_chunks::<BLOCK>();
+    for triangles in blocks {
+        block.add(positions, triangles, &mut sums);
+    }
+    block.add(positions, rest, &mut sums);
+    sums.into_iter().map(direction).collect()
+}
+
+/// The unit vector along a sum of normals; +Y if it has no direction.
+fn direction([x, y, z, _]: [f32; 4]) -> [f32; 3] {
+    let sum = [x, y, z];
+    let square = dot(sum, sum);
+    // Beyond, single precision can't hold the square.
+    if (1e-30..1e30).contains(&square) {
+        let factor = 1.0 / square.sqrt();
+        [x * factor, y * factor, z * factor]
+    } else {
+        vector::narrow(vector::unit(vector::wide(sum)).unwrap_or([0.0, 1.0, 0.0]))
+    }
+}
+
+/// Triangles whose angles are computed side by side.
+const BLOCK: usize = 64;
+
+/// What is known of each triangle of a block.
+struct Block {
+    /// As long as twice the area, which is the sine of each angle times the lengths of the sides beside it.
+    normals: [[f32; 4]; BLOCK],
+    areas: [f32; BLOCK],
+    /// The cosine of the first and second angle, times the lengths of the sides beside it; then the angle.
+    first: [f32; BLOCK],
+    second: [f32; BLOCK],
+}
+
+impl Block {
+    fn new() -> Self {
+        Self {
+            normals: [[0.0; 4]; BLOCK],
+            areas: [0.0; BLOCK],
+            first: [0.0; BLOCK],
+            second: [0.0; BLOCK],
+        }
+    }
+
+    /// Adds the weighted normals of up to a block of triangles to the sums at their vertices.
+    fn add(&mut self, positions: &[[f32; 3]], triangles: &[[u32; 3]], sums: &mut [[f32; 4]]) {
+        for (index, &[a, b, c]) in triangles.iter().enumerate().take(BLOCK) {
+            let [a, b, c] = [
+                positions[a as usize],
+                positions[b as usize],
+                positions[c as usize],
+            ];
+            let (to_b, to_c, from_c) = (sub(b, a), sub(c, a), sub(b, c));
+            let normal @ [x, y, z] = cross(to_b, to_c);
+            self.normals[index] = [x, y, z, 0.0];
+            self.areas[index] = dot(normal, normal);
+            self.first[index] = dot(to_b, to_c);
+            self.second[index] = dot(to_b, from_c);
+        }
+        for index in 0..BLOCK {
+            let area = self.areas[index].sqrt();
+            self.first[index] = angle(area, self.first[index]);
+            self.second[index] = angle(area, self.second[index]);
+        }
+        for (index, triangle) in triangles.iter().enumerate().take(BLOCK) {
+            let (normal, first, second) =
+                (self.normals[index], self.first[index], self.second[index]);
+            for (&vertex, angle) in triangle.iter().zip([first, second, PI - first - second]) {
+                let sum = &mut sums[vertex as usize];
+                for (sum, along) in sum.iter_mut().zip(normal) {
+                    *sum += along * angle;
+                }
             }
         }
     }
-    sums.into_iter()
-        .map(|sum| vector::narrow(vector::unit(vector::wide(sum)).unwrap_or([0.0, 1.0, 0.0])))
-        .collect()
 }
 
 /// What a triangle adds to the normal at each of its corners: its own, as long as twice its area times the angle there.
 fn weighted_corners(positions: &[[f32; 3]], triangle: [u32; 3]) -> [[f32; 3]; 3] {
     let [a, b, c] = triangle.map(|vertex| positions[vertex as usize]);
     let (to_b, to_c) = (sub(b, a), sub(c, a));
-    // As long as twice the area, which is the sine of each angle times the lengths of the sides beside it.
     let normal = cross(to_b, to_c);
     let area = dot(normal, normal).sqrt();
     let at_a = angle(area, dot(to_b, to_c));
@@ -60,6 +122,8 @@ const ARC_TANGENT: [f32; 9] = [
 
 /// The angle, 0 to π, with a sine and a cosine in this ratio: `sine.atan2(cosine)` but for 1e-6, which is
 /// enough for a weight.
+// Only where it is inlined are many computed side by side.
+#[inline(always)]
 fn angle(sine: f32, cosine: f32) -> f32 {
     let size = cosine.abs();
     let (least, greatest) = if sine < size {
@@ -67,12 +131,8 @@ fn angle(sine: f32, cosine: f32) -> f32 {
     } else {
         (size, sine)
     };
-    // A triangle without area or length.
-    let ratio = if greatest > 0.0 {
-        least / greatest
-    } else {
-        0.0
-    };
+    // The least number there is, for a triangle without area or length.
+    let ratio = least / greatest.max(f32::MIN_POSITIVE);
     let square = ratio * ratio;
     let small = ratio
         * ARC_TANGENT

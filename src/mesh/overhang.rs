@@ -1,6 +1,9 @@
-//! How much of a surface a printer would have to hold up.
+//! How much surface there is, and how much of it a printer would have to hold up.
 
-use super::{BoundingBox, vector};
+use super::{
+    BoundingBox,
+    vector::{self, Vector},
+};
 
 /// The cosine of the angle between straight down and the normal of a face that prints by itself at most: 45 degrees,
 /// what printers of melted plastic manage.
@@ -10,30 +13,64 @@ const DOWNWARD_COSINE: f64 = std::f64::consts::FRAC_1_SQRT_2;
 /// most.
 const BED_SHARE: f64 = 0.005;
 
-/// The share of the area, 0 to 1, that faces down more than 45 degrees from upright, without what rests on the bed when
+/// The area of a surface, and what of it faces down more than 45 degrees from upright, without what rests on the bed when
 /// the mesh stands on its lowest point. +Y is up.
-pub(super) fn share(positions: &[[f32; 3]], triangles: &[[u32; 3]]) -> f64 {
-    let bounds = BoundingBox::around(positions);
-    let bottom = f64::from(bounds.min[1]);
-    let bed = bottom + BED_SHARE * bounds.size()[1];
-    let (mut hanging, mut total) = (0.0, 0.0);
-    for &triangle in triangles {
-        let corners = vector::corners(positions, triangle);
-        let normal = vector::twice_area(corners);
-        let area = vector::length(normal);
-        total += area;
-        let rests = corners.iter().all(|corner| corner[1] <= bed);
-        if normal[1] < -DOWNWARD_COSINE * area && !rests {
-            hanging += area;
+pub(super) struct Overhang {
+    /// What lies no higher than this rests on the bed.
+    bed: f64,
+    /// Twice the areas.
+    hanging: f64,
+    total: f64,
+}
+
+impl Overhang {
+    /// Of a surface with these bounds, before any triangle of it.
+    pub(super) fn within(bounds: &BoundingBox) -> Self {
+        Self {
+            bed: f64::from(bounds.min[1]) + BED_SHARE * bounds.size()[1],
+            hanging: 0.0,
+            total: 0.0,
         }
     }
-    if total > 0.0 { hanging / total } else { 0.0 }
+
+    /// Counts a triangle, whose normal is as long as twice its area.
+    pub(super) fn add(&mut self, corners: [Vector; 3], normal: Vector) {
+        let area = vector::length(normal);
+        self.total += area;
+        if normal[1] < -DOWNWARD_COSINE * area {
+            let rests = corners.iter().all(|corner| corner[1] <= self.bed);
+            self.hanging += if rests { 0.0 } else { area };
+        }
+    }
+
+    /// Sum of the triangles' areas.
+    pub(super) fn area(&self) -> f64 {
+        self.total / 2.0
+    }
+
+    /// The share of the area that a printer has to hold up, 0 to 1.
+    pub(super) fn share(&self) -> f64 {
+        if self.total > 0.0 {
+            self.hanging / self.total
+        } else {
+            0.0
+        }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::mesh::{Mesh, fixtures};
+
+    fn share(positions: &[[f32; 3]], triangles: &[[u32; 3]]) -> f64 {
+        let mut overhang = Overhang::within(&BoundingBox::around(positions));
+        for &triangle in triangles {
+            let corners = vector::corners(positions, triangle);
+            overhang.add(corners, vector::twice_area(corners));
+        }
+        overhang.share()
+    }
 
     fn of(mesh: &Mesh) -> f64 {
         share(mesh.positions(), mesh.triangles())

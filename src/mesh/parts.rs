@@ -26,9 +26,9 @@ pub(super) fn parts(
         volume: f64,
     }
     let mut seen: Vec<Option<Seen>> = vec![None; topology.components];
-    for (&triangle, &component) in triangles.iter().zip(&topology.component_of_triangle) {
+    for (index, &triangle) in triangles.iter().enumerate() {
         let corners = vector::corners(positions, triangle);
-        let seen = seen[component as usize].get_or_insert(Seen {
+        let seen = seen[topology.component_of(index)].get_or_insert(Seen {
             // Tetrahedra over a point of its own: over a far one the volumes of a small part would cancel out badly.
             apex: corners[0],
             min: corners[0],

@@ -28,6 +28,15 @@ pub struct Placement {
 /// If `size_mm` is not a positive number.
 #[must_use]
 pub fn place(mesh: &Mesh, placement: Placement) -> Mesh {
+    placed(mesh.clone(), placement)
+}
+
+/// [`place`] where the mesh stands, without a copy.
+///
+/// # Panics
+/// If `size_mm` is not a positive number.
+#[must_use]
+pub fn placed(mut mesh: Mesh, placement: Placement) -> Mesh {
     let Placement { frame, size_mm } = placement;
     assert!(
         size_mm.is_finite() && size_mm > 0.0,
@@ -50,23 +59,17 @@ pub fn place(mesh: &Mesh, placement: Placement) -> Mesh {
         Frame::Scene => [x, y, z],
         Frame::Print => [x, -z, y],
     };
-    let positions = mesh.positions().iter().map(|&position| {
-        let [x, y, z] = vector::sub(vector::wide(position), center);
-        vector::narrow(vector::scale(turn([x, y + lift, z]), scale))
-    });
-    let turn_normal = |normal: [f32; 3]| vector::narrow(turn(vector::wide(normal)));
-    let corner_normals = mesh.corner_normals().map(|triangles| {
-        let turned = triangles.iter().map(|corners| corners.map(turn_normal));
-        turned.collect()
-    });
-    Mesh {
-        positions: positions.collect(),
-        normals: mesh.normals().iter().copied().map(turn_normal).collect(),
-        colors: mesh.colors.clone(),
-        triangles: mesh.triangles.clone(),
-        texture: mesh.texture.clone(),
-        corner_normals,
+    for position in &mut mesh.positions {
+        let [x, y, z] = vector::sub(vector::wide(*position), center);
+        *position = vector::narrow(vector::scale(turn([x, y + lift, z]), scale));
     }
+    if frame != Frame::Scene {
+        let corner_normals = mesh.corner_normals.iter_mut().flatten().flatten();
+        for normal in mesh.normals.iter_mut().chain(corner_normals) {
+            *normal = vector::narrow(turn(vector::wide(*normal)));
+        }
+    }
+    mesh
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 use super::{
     BoundingBox, Mesh,
     intersections::{self, Intersections},
-    overhang,
+    overhang::Overhang,
     parts::parts,
     topology::Topology,
     triangle_grid::TriangleGrid,
@@ -74,9 +74,16 @@ pub fn assess_as(mesh: &Mesh, known: Known<'_>) -> Quality {
         self_intersections,
     } = known;
     let (positions, triangles) = (mesh.positions(), mesh.triangles());
+    let bounding_box = mesh.bounding_box();
     let by_itself = || {
-        let parts = parts(positions, triangles, topology);
-        (parts, area(mesh), overhang::share(positions, triangles))
+        let (volume, overhang) = measure(mesh, &bounding_box);
+        let volumes = if topology.components > 1 {
+            let parts = parts(positions, triangles, topology).into_iter();
+            parts.map(|part| part.volume).collect()
+        } else {
+            vec![volume]
+        };
+        (volumes, overhang)
     };
     let among_others = || {
         let count =
@@ -86,33 +93,40 @@ pub fn assess_as(mesh: &Mesh, known: Known<'_>) -> Quality {
             || wall::thinnest(positions, triangles),
         )
     };
-    let ((parts, surface_area, overhang_share), (self_intersections, thinnest_wall)) =
+    let ((volumes, overhang), (self_intersections, thinnest_wall)) =
         rayon::join(by_itself, among_others);
     let mut quality = Quality {
         watertight: topology.is_watertight(),
         manifold: topology.is_manifold(),
         components: topology.components,
-        volume: parts.iter().map(|part| part.volume).sum(),
-        surface_area,
-        bounding_box: mesh.bounding_box(),
+        volume: volumes.iter().sum(),
+        surface_area: overhang.area(),
+        bounding_box,
         vertices: positions.len(),
         triangles: triangles.len(),
         self_intersections,
         thinnest_wall,
-        overhang_share,
+        overhang_share: overhang.share(),
         warnings: Vec::new(),
     };
-    let hollows = parts.iter().filter(|part| part.volume < 0.0).count();
+    let hollows = volumes.iter().filter(|&&volume| volume < 0.0).count();
     quality.warnings = warnings(&quality, topology, hollows);
     quality
 }
 
-fn area(mesh: &Mesh) -> f64 {
-    mesh.triangles()
-        .iter()
-        .map(|&triangle| vector::corners(mesh.positions(), triangle))
-        .map(|corners| vector::length(vector::twice_area(corners)) / 2.0)
-        .sum()
+/// What a mesh of one component encloses, and its area, in one pass over the triangles.
+fn measure(mesh: &Mesh, bounds: &BoundingBox) -> (f64, Overhang) {
+    let positions = mesh.positions();
+    // Tetrahedra over any point of the surface; a mesh has a triangle.
+    let [apex, ..] = vector::corners(positions, mesh.triangles()[0]);
+    let (mut volume, mut overhang) = (0.0, Overhang::within(bounds));
+    for &triangle in mesh.triangles() {
+        let corners = vector::corners(positions, triangle);
+        let normal = vector::twice_area(corners);
+        volume += vector::dot(vector::sub(corners[0], apex), normal);
+        overhang.add(corners, normal);
+    }
+    (volume / 6.0, overhang)
 }
 
 fn warnings(quality: &Quality, topology: &Topology, hollows: usize) -> Vec<String> {

@@ -210,9 +210,10 @@ fn simplify_soundly(
 fn hold_extremes(positions: &[[f32; 3]], triangles: &[[u32; 3]], topology: &Topology) -> Vec<bool> {
     // Outermost vertices of each component: the least and the greatest along x, y and z.
     let mut extremes: Vec<Option<[[u32; 2]; 3]>> = vec![None; topology.components];
-    for (triangle, &component) in triangles.iter().zip(&topology.component_of_triangle) {
+    for (index, triangle) in triangles.iter().enumerate() {
+        let extremes = &mut extremes[topology.component_of(index)];
         for &vertex in triangle {
-            let extremes = extremes[component as usize].get_or_insert([[vertex; 2]; 3]);
+            let extremes = extremes.get_or_insert([[vertex; 2]; 3]);
             for (axis, [least, greatest]) in extremes.iter_mut().enumerate() {
                 let along = |vertex: u32| positions[vertex as usize][axis];
                 if along(vertex) < along(*least) {

@@ -55,9 +55,12 @@ pub(super) fn check(positions: &[[f32; 3]], triangles: &[[u32; 3]]) -> Result<()
     if triangles.is_empty() {
         return Err(MeshError::Empty);
     }
-    if let Some(vertex) = positions
-        .iter()
-        .position(|position| !vector::is_finite(*position))
+    // Whether there is a fault is told without stopping at each number, which is done many at a time.
+    let coordinates = positions.as_flattened().iter();
+    if coordinates.fold(false, |fault, along| fault | !along.is_finite())
+        && let Some(vertex) = positions
+            .iter()
+            .position(|position| !vector::is_finite(*position))
     {
         return Err(MeshError::NonFiniteVertex {
             attribute: "position",
@@ -65,19 +68,28 @@ pub(super) fn check(positions: &[[f32; 3]], triangles: &[[u32; 3]]) -> Result<()
         });
     }
     let vertices = positions.len();
-    for (triangle, corners) in triangles.iter().enumerate() {
-        if let Some(&vertex) = corners.iter().find(|&&vertex| vertex as usize >= vertices) {
-            return Err(MeshError::IndexOutOfRange {
-                triangle,
-                vertex,
-                vertices,
-            });
-        }
+    let named = triangles.as_flattened().iter();
+    if named.fold(0, |greatest, &vertex| greatest.max(vertex)) as usize >= vertices {
+        return Err(out_of_range(triangles, vertices));
     }
     if BoundingBox::around(positions).longest_side() > 0.0 {
         Ok(())
     } else {
         Err(MeshError::NoExtent)
+    }
+}
+
+/// The first triangle that names a vertex out of range, one of which there must be.
+fn out_of_range(triangles: &[[u32; 3]], vertices: usize) -> MeshError {
+    let corner = triangles
+        .as_flattened()
+        .iter()
+        .position(|&vertex| vertex as usize >= vertices)
+        .expect("one is out of range");
+    MeshError::IndexOutOfRange {
+        triangle: corner / 3,
+        vertex: triangles.as_flattened()[corner],
+        vertices,
     }
 }
 

@@ -6,6 +6,9 @@
 use fans::one_fan_each;
 
 mod fans;
+mod forest;
+
+pub(super) use forest::Forest;
 
 /// What was found; all counts are zero for a closed, consistently wound two-manifold.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -24,11 +27,10 @@ pub struct Topology {
     pub folded_edges: usize,
     /// Every vertex that has to do with any of the above, ascending.
     pub faulty_vertices: Vec<u32>,
-    /// The component of each triangle: triangles that share an edge are of one. Numbered from 0 in the order of their
-    /// first triangle.
-    pub component_of_triangle: Vec<u32>,
-    /// How many components there are.
+    /// How many components there are: triangles that share an edge are of one.
     pub components: usize,
+    /// The component of each triangle; empty unless there are several.
+    component_of_triangle: Vec<u32>,
 }
 
 impl Topology {
@@ -49,15 +51,17 @@ impl Topology {
     fn faultless(vertices: usize, triangles: &[[u32; 3]]) -> Self {
         // Around a fan one gets from each triangle to the next over an edge, so a shared vertex joins as an edge does.
         let mut joined = Forest::new(vertices);
-        for &[a, b, c] in triangles {
-            joined.join(a, b);
-            joined.join(b, c);
+        for &triangle in triangles {
+            joined.join_three(triangle);
         }
         let mut topology = Self::without_faults();
-        topology.number_components(
-            triangles.iter().map(|triangle| joined.root(triangle[0])),
-            vertices,
-        );
+        let joined = joined.into_roots();
+        if joined.iter().all(|&root| root == joined[0]) && !triangles.is_empty() {
+            topology.components = 1;
+            return topology;
+        }
+        let roots = triangles.iter().map(|&[a, _, _]| joined[a as usize]);
+        topology.number_components(roots, vertices);
         topology
     }
 
@@ -70,8 +74,8 @@ impl Topology {
             collapsed_triangles: 0,
             folded_edges: 0,
             faulty_vertices: Vec::new(),
-            component_of_triangle: Vec::new(),
             components: 0,
+            component_of_triangle: Vec::new(),
         }
     }
 
@@ -105,8 +109,8 @@ impl Topology {
         topology.faulty_vertices = (0..vertices as u32)
             .filter(|&vertex| is_faulty[vertex as usize])
             .collect();
-        let roots = (0..triangles.len() as u32).map(|triangle| joined_triangles.root(triangle));
-        topology.number_components(roots, triangles.len());
+        let roots = joined_triangles.into_roots();
+        topology.number_components(roots.iter().copied(), triangles.len());
         topology
     }
 
@@ -121,6 +125,14 @@ impl Topology {
     pub fn is_manifold(&self) -> bool {
         self.crowded_edges + self.pinched_vertices + self.collapsed_triangles + self.folded_edges
             == 0
+    }
+
+    /// The component of a triangle. They are numbered from 0 in the order of their first triangle.
+    #[must_use]
+    pub fn component_of(&self, triangle: usize) -> usize {
+        self.component_of_triangle
+            .get(triangle)
+            .map_or(0, |&component| component as usize)
     }
 
     /// Counts the faults of one edge, joins the corners of its two triangles and says how many faults there were.
@@ -153,8 +165,14 @@ impl Topology {
     }
 
     /// Numbers the components, from what names the component of each triangle: a number under `names`.
-    fn number_components(&mut self, roots: impl Iterator<Item = u32>, names: usize) {
+    fn number_components(&mut self, roots: impl Iterator<Item = u32> + Clone, names: usize) {
         const UNNUMBERED: u32 = u32::MAX;
+        let mut all = roots.clone();
+        let first = all.next();
+        if all.all(|root| Some(root) == first) {
+            self.components = usize::from(first.is_some());
+            return;
+        }
         let mut number_of_root = vec![UNNUMBERED; names];
         self.component_of_triangle = roots
             .map(|root| {
@@ -285,34 +303,6 @@ impl Sides {
     }
 }
 
-/// Disjoint sets.
-pub(super) struct Forest {
-    parent: Vec<u32>,
-}
-
-impl Forest {
-    pub(super) fn new(count: usize) -> Self {
-        Self {
-            parent: (0..count as u32).collect(),
-        }
-    }
-
-    pub(super) fn root(&mut self, mut item: u32) -> u32 {
-        while self.parent[item as usize] != item {
-            let grandparent = self.parent[self.parent[item as usize] as usize];
-            self.parent[item as usize] = grandparent;
-            item = grandparent;
-        }
-        item
-    }
-
-    pub(super) fn join(&mut self, a: u32, b: u32) {
-        let (a, b) = (self.root(a), self.root(b));
-        // The lesser index becomes the root, so that numbering follows the order of the triangles.
-        self.parent[a.max(b) as usize] = a.min(b);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -385,7 +375,9 @@ mod tests {
         assert_eq!((topology.components, topology.pinched_vertices), (2, 1));
         assert_eq!(topology.faulty_vertices, [3]);
         assert!(topology.is_watertight() && !topology.is_manifold());
-        assert_eq!(topology.component_of_triangle, [0, 0, 0, 0, 1, 1, 1, 1]);
+        let component_of = |triangle| topology.component_of(triangle);
+        assert!((0..4).map(component_of).all(|component| component == 0));
+        assert!((4..8).map(component_of).all(|component| component == 1));
     }
 
     #[test]

@@ -14,11 +14,12 @@ impl Scalar for f32 {}
 impl Scalar for f64 {}
 
 pub(super) fn wide(v: [f32; 3]) -> Vector {
-    v.map(f64::from)
+    // Spelled out, as the compiler does not always see through `map` over arrays, here and below.
+    [f64::from(v[0]), f64::from(v[1]), f64::from(v[2])]
 }
 
 pub(super) fn narrow(v: Vector) -> [f32; 3] {
-    v.map(|coordinate| coordinate as f32)
+    [v[0] as f32, v[1] as f32, v[2] as f32]
 }
 
 pub(super) fn is_finite(v: [f32; 3]) -> bool {
@@ -34,7 +35,7 @@ pub(super) fn sub<S: Scalar>(a: [S; 3], b: [S; 3]) -> [S; 3] {
 }
 
 pub(super) fn scale(a: Vector, factor: f64) -> Vector {
-    a.map(|coordinate| coordinate * factor)
+    [a[0] * factor, a[1] * factor, a[2] * factor]
 }
 
 pub(super) fn dot<S: Scalar>(a: [S; 3], b: [S; 3]) -> S {
@@ -62,7 +63,12 @@ pub(super) fn unit(a: Vector) -> Option<Vector> {
 
 /// The corners of a triangle.
 pub(super) fn corners(positions: &[[f32; 3]], triangle: [u32; 3]) -> [Vector; 3] {
-    triangle.map(|vertex| wide(positions[vertex as usize]))
+    let [a, b, c] = triangle;
+    [
+        wide(positions[a as usize]),
+        wide(positions[b as usize]),
+        wide(positions[c as usize]),
+    ]
 }
 
 /// Normal to a triangle, counter-clockwise side, as long as twice its area.

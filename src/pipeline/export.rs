@@ -12,7 +12,7 @@ use crate::{
         Mesh, WriteError, glb,
         normals::CREASE_DEG,
         obj,
-        placement::{Frame, Placement, place},
+        placement::{Frame, Placement, place, placed},
         ply,
         preview::{
             self, PreviewOptions,
@@ -68,7 +68,7 @@ pub fn export(
     if let Some(texture) = texture {
         mesh = mesh.with_texture(texture)?;
     }
-    let mesh = place(&mesh, AS_EXPORTED);
+    let mesh = placed(mesh, AS_EXPORTED);
     let known = Known {
         topology: &topology,
         self_intersections: Some(self_intersections),

@@ -1,64 +1,122 @@
 //! A brick with the samples one further along each axis: all corners of all its cells, so that cells are looked at many
 //! at a time, by bits.
 
-use super::{BRICK_SIDE, BrickMask, Index3, Lattice, NO_BRICK, corner};
+use super::{BRICK_SAMPLES, BRICK_SIDE, BrickMask, Index3, Lattice, NO_BRICK, Slot, corner};
 
-/// Samples along an axis of a block.
+/// Samples along an axis of a brick and behind it.
 pub(in crate::mesh) const BLOCK_SIDE: usize = BRICK_SIDE + 1;
 
-/// One bit (its number is x) for each sample of a block, by z and y.
-pub(in crate::mesh) type BlockMask = [[u16; BLOCK_SIDE]; BLOCK_SIDE];
+/// Bits with the least x.
+pub(in crate::mesh) const FIRST_COLUMN: u64 = 0x0101_0101_0101_0101;
+/// Bits with the greatest x.
+const LAST_COLUMN: u64 = FIRST_COLUMN << 7;
 
-/// The samples of a brick and those behind them.
-pub(in crate::mesh) struct Block {
-    /// By z, y and x; as [`super::Brick::values`], not a number where no brick is.
-    values: [[[f32; BLOCK_SIDE]; BLOCK_SIDE]; BLOCK_SIDE],
+/// Four words for each layer of samples: the samples themselves and those beside them along x, y and both.
+type Beside = [[u64; 4]; BLOCK_SIDE];
+
+/// Which corners of the cells of a brick are in a mask of samples.
+pub(in crate::mesh) struct Corners {
+    /// By z; one bit for each cell, those of the cells' corners without z (bit 0 of the position is x, bit 1 is y).
+    layers: Beside,
 }
 
-impl Block {
-    /// The value of a sample, counted from the block's least one.
-    pub(in crate::mesh) fn value(&self, [x, y, z]: Index3) -> f32 {
-        self.values[z][y][x]
-    }
-
-    /// Where the values pass a test.
-    pub(in crate::mesh) fn samples(&self, test: impl Fn(f32) -> bool) -> BlockMask {
-        self.values.map(|layer| {
-            layer.map(|row| {
-                let bits = row.iter().enumerate();
-                bits.fold(0, |mask, (x, &value)| mask | u16::from(test(value)) << x)
-            })
-        })
-    }
-}
-
-/// The cells with a corner in a mask.
-pub(in crate::mesh) fn any_corner(mask: &BlockMask) -> BrickMask {
-    of_corners(mask, |a, b| a | b)
-}
-
-/// The cells with corners both in a mask and out of it.
-pub(in crate::mesh) fn divided(mask: &BlockMask) -> BrickMask {
-    let (any, all) = (any_corner(mask), of_corners(mask, |a, b| a & b));
-    std::array::from_fn(|z| any[z] & !all[z])
-}
-
-/// Joins the bits of the eight corners of each cell.
-fn of_corners(mask: &BlockMask, join: impl Fn(u16, u16) -> u16) -> BrickMask {
-    std::array::from_fn(|z| {
-        let rows: [u16; BLOCK_SIDE] = std::array::from_fn(|y| {
-            let row = join(mask[z][y], mask[z + 1][y]);
-            join(row, row >> 1)
+impl Corners {
+    /// From the masks of all bricks, and the brick and the seven behind it as [`Lattice::behind`] has them.
+    pub(in crate::mesh) fn of(masks: &[BrickMask], behind: &[Option<usize>; 8]) -> Self {
+        let masks = masks_at(masks, behind);
+        let layers = std::array::from_fn(|z| {
+            let [own, x, y, xy] =
+                std::array::from_fn(|xy| masks[xy + 4 * (z / BRICK_SIDE)][z % BRICK_SIDE]);
+            let one_x =
+                |word: u64, next: u64| word >> 1 & !LAST_COLUMN | (next & FIRST_COLUMN) << 7;
+            let one_y = |word: u64, next: u64| word >> BRICK_SIDE | next << (64 - BRICK_SIDE);
+            let at_y = one_y(own, y);
+            [own, one_x(own, x), at_y, one_x(at_y, one_y(x, xy))]
         });
-        (0..BRICK_SIDE).fold(0, |word, y| {
-            word | u64::from(join(rows[y], rows[y + 1]) & 0xff) << (BRICK_SIDE * y)
-        })
-    })
+        Self { layers }
+    }
+
+    /// The cells with a corner in the mask.
+    pub(in crate::mesh) fn any(&self) -> BrickMask {
+        self.joined(|a, b| a | b)
+    }
+
+    /// The cells with corners both in the mask and out of it.
+    pub(in crate::mesh) fn divided(&self) -> BrickMask {
+        let (any, all) = (self.any(), self.joined(|a, b| a & b));
+        std::array::from_fn(|z| any[z] & !all[z])
+    }
+
+    /// One bit for each corner of a cell that is in the mask.
+    pub(in crate::mesh) fn of_cell(&self, cell: Slot) -> u8 {
+        let (z, bit) = (cell.offset() / 64, cell.offset() % 64);
+        let four = |z: usize| {
+            let [own, x, y, xy] = self.layers[z].map(|word| (word >> bit & 1) as u8);
+            own | x << 1 | y << 2 | xy << 3
+        };
+        four(z) | four(z + 1) << 4
+    }
+
+    /// The edges along x, y and z, by their start in the brick, with one end in the mask and the other out of it.
+    pub(in crate::mesh) fn divided_edges(&self) -> [BrickMask; 3] {
+        let layers = &self.layers;
+        [
+            std::array::from_fn(|z| layers[z][0] ^ layers[z][1]),
+            std::array::from_fn(|z| layers[z][0] ^ layers[z][2]),
+            std::array::from_fn(|z| layers[z][0] ^ layers[z + 1][0]),
+        ]
+    }
+
+    /// Joins the bits of the eight corners of each cell.
+    fn joined(&self, join: impl Fn(u64, u64) -> u64) -> BrickMask {
+        let layers = self
+            .layers
+            .map(|[own, x, y, xy]| join(join(own, x), join(y, xy)));
+        std::array::from_fn(|z| join(layers[z], layers[z + 1]))
+    }
+}
+
+/// The edges along x, y and z, by their start in a brick, of any of the four cells around them in a mask of cells. `before`
+/// is the brick and the seven before it, as [`Lattice::before`] has them.
+pub(in crate::mesh) fn edges_of_cells(
+    masks: &[BrickMask],
+    before: &[Option<usize>; 8],
+) -> [BrickMask; 3] {
+    let masks = masks_at(masks, before);
+    // From the layer before the brick's first.
+    let layers: Beside = std::array::from_fn(|z| {
+        let (half, z) = if z == 0 {
+            (4, BRICK_SIDE - 1)
+        } else {
+            (0, z - 1)
+        };
+        let [own, x, y, xy] = std::array::from_fn(|xy| masks[xy + half][z]);
+        let one_x = |word: u64, last: u64| (word & !LAST_COLUMN) << 1 | (last & LAST_COLUMN) >> 7;
+        let one_y = |word: u64, last: u64| word << BRICK_SIDE | last >> (64 - BRICK_SIDE);
+        let at_y = one_y(own, y);
+        [own, one_x(own, x), at_y, one_x(at_y, one_y(x, xy))]
+    });
+    [
+        std::array::from_fn(|z| layers[z + 1][0] | layers[z + 1][2] | layers[z][0] | layers[z][2]),
+        std::array::from_fn(|z| layers[z + 1][0] | layers[z + 1][1] | layers[z][0] | layers[z][1]),
+        std::array::from_fn(|z| layers[z + 1].iter().fold(0, |joined, word| joined | word)),
+    ]
+}
+
+fn masks_at(masks: &[BrickMask], bricks: &[Option<usize>; 8]) -> [BrickMask; 8] {
+    bricks.map(|brick| brick.map_or([0; BRICK_SIDE], |brick| masks[brick]))
 }
 
 /// The row of a layer's word: one bit for each x.
-pub(in crate::mesh) fn row(word: u64, y: usize) -> u16 {
+fn row(word: u64, y: usize) -> u16 {
     (word >> (BRICK_SIDE * y)) as u16 & 0xff
+}
+
+/// Bits from numbers, each 0 or 1.
+fn packed(row: [u8; BRICK_SIDE]) -> u64 {
+    /// Moves the lowest bit of each byte to a bit of its own in the highest byte.
+    const GATHER: u64 = 0x0102_0408_1020_4080;
+    u64::from_le_bytes(row).wrapping_mul(GATHER) >> 56
 }
 
 impl Lattice {
@@ -83,23 +141,44 @@ impl Lattice {
         (brick != NO_BRICK).then_some(brick as usize)
     }
 
-    /// The block of a brick.
-    pub(in crate::mesh) fn block(&self, brick: usize) -> Block {
-        let mut values = [[[f32::NAN; BLOCK_SIDE]; BLOCK_SIDE]; BLOCK_SIDE];
-        for (position, behind) in self.behind(brick).into_iter().enumerate() {
-            let Some(behind) = behind else { continue };
-            let from = &self.bricks[behind].values;
-            let first = corner([0; 3], position).map(|along| along * BRICK_SIDE);
-            let end = first.map(|along| BLOCK_SIDE.min(along + BRICK_SIDE));
-            for (z, layer) in values[first[2]..end[2]].iter_mut().enumerate() {
-                for (y, row) in layer[first[1]..end[1]].iter_mut().enumerate() {
-                    let start = BRICK_SIDE * (y + BRICK_SIDE * z);
-                    let row = &mut row[first[0]..end[0]];
-                    row.copy_from_slice(&from[start..start + row.len()]);
-                }
-            }
-        }
-        Block { values }
+    /// A brick and the seven before it (bit 0 of the position: along x; bit 1: y; bit 2: z).
+    pub(in crate::mesh) fn before(&self, brick: usize) -> [Option<usize>; 8] {
+        let place = self.place(brick);
+        std::array::from_fn(|position| {
+            let back = corner([0; 3], position);
+            self.brick_at(std::array::from_fn(|axis| {
+                place[axis].checked_sub(back[axis])
+            }))
+        })
+    }
+
+    /// Where the values pass a test, brick by brick.
+    pub(in crate::mesh) fn samples(&self, test: impl Fn(f32) -> bool) -> Vec<BrickMask> {
+        let of_brick = |values: &[f32]| -> BrickMask {
+            let (rows, _) = values.as_chunks::<BRICK_SIDE>();
+            std::array::from_fn(|z| {
+                let rows = &rows[BRICK_SIDE * z..BRICK_SIDE * (z + 1)];
+                rows.iter().rev().fold(0, |word, row| {
+                    word << BRICK_SIDE | packed(row.map(|value| u8::from(test(value))))
+                })
+            })
+        };
+        self.values
+            .chunks_exact(BRICK_SAMPLES)
+            .map(of_brick)
+            .collect()
+    }
+
+    /// The coordinates along x, y and z of the samples of a brick and those behind it; `axis` holds those of the finest
+    /// grid.
+    pub(in crate::mesh) fn coordinates(
+        &self,
+        brick: usize,
+        axis: &[f32],
+    ) -> [[f32; BLOCK_SIDE]; 3] {
+        // The last sample is moved onto the border.
+        self.origin(brick)
+            .map(|first| std::array::from_fn(|sample| axis[self.finest(first + sample)]))
     }
 
     /// The cells of this level in a brick.
@@ -109,7 +188,6 @@ impl Lattice {
 
     /// The cells of a brick for which a neighbour along an axis is none of this level.
     pub(in crate::mesh) fn rim(&self, brick: usize) -> BrickMask {
-        const FIRST_COLUMN: u64 = 0x0101_0101_0101_0101;
         let place = self.place(brick);
         let beside = |axis: usize, forward: bool| {
             let mut place = place.map(Some);
@@ -131,9 +209,8 @@ impl Lattice {
                 z_before[BRICK_SIDE - 1]
             };
             let above = cells.get(z + 1).copied().unwrap_or(z_behind[0]);
-            let surrounded = ((word & !(FIRST_COLUMN << 7)) << 1
-                | (x_before[z] >> 7 & FIRST_COLUMN))
-                & ((word >> 1) & !(FIRST_COLUMN << 7) | (x_behind[z] & FIRST_COLUMN) << 7)
+            let surrounded = ((word & !LAST_COLUMN) << 1 | (x_before[z] >> 7 & FIRST_COLUMN))
+                & ((word >> 1) & !LAST_COLUMN | (x_behind[z] & FIRST_COLUMN) << 7)
                 & (word << 8 | y_before[z] >> 56)
                 & (word >> 8 | y_behind[z] << 56)
                 & below
@@ -215,8 +292,12 @@ mod tests {
                 there[face / 2] = (cell[face / 2] + face % 2).checked_sub(1 - face % 2)?;
                 Some(there).filter(|there| there.iter().all(|&along| along < 19))
             };
+            let above = lattice.samples(|value| value > 0.0);
+            let near = lattice.samples(|value| value.abs() < 1.5);
+            let cell_masks: Vec<_> = (0..lattice.brick_count()).map(|brick| lattice.cells_of(brick)).collect();
             for brick in lattice.bricks_in_order() {
-                let block = lattice.block(brick);
+                let behind = lattice.behind(brick);
+                let (above, near) = (Corners::of(&above, &behind), Corners::of(&near, &behind));
                 let level = cells_of(&lattice, brick, lattice.cells_of(brick));
                 let masked = |mask: BrickMask| {
                     let own = lattice.cells_of(brick);
@@ -226,18 +307,28 @@ mod tests {
                     let passes = |cell: &&Index3| test(lattice.corner_values(lattice.slot(**cell).unwrap()));
                     level.iter().filter(passes).copied().collect()
                 };
-                let above = block.samples(|value| value > 0.0);
-                let near = block.samples(|value| value.abs() < 1.5);
                 prop_assert_eq!(
-                    masked(divided(&above)),
+                    masked(above.divided()),
                     expected(&|values| values.iter().any(|&v| v > 0.0) && values.iter().any(|&v| v <= 0.0))
                 );
-                prop_assert_eq!(masked(any_corner(&near)), expected(&|values| values.iter().any(|v| v.abs() < 1.5)));
+                prop_assert_eq!(masked(near.any()), expected(&|values| values.iter().any(|v| v.abs() < 1.5)));
                 let alone = |cell: &&Index3| {
                     (0..6).any(|face| neighbour(**cell, face).is_none_or(|there| !lattice.has_cell(there)))
                 };
                 let rim: Vec<_> = level.iter().filter(alone).copied().collect();
                 prop_assert_eq!(cells_of(&lattice, brick, lattice.rim(brick)), rim);
+                let edges = edges_of_cells(&cell_masks, &lattice.before(brick));
+                for slot in slots(brick, [!0; BRICK_SIDE]) {
+                    let start = lattice.at(slot);
+                    for (axis, edges) in edges.iter().enumerate() {
+                        let around = (0..8).filter(|back| back >> axis & 1 == 0).any(|back| {
+                            let back = corner([0; 3], back);
+                            let cell = [0, 1, 2].map(|axis| start[axis].wrapping_sub(back[axis]));
+                            cell.iter().all(|&along| along < 19) && lattice.has_cell(cell)
+                        });
+                        prop_assert_eq!(edges[slot.offset() / 64] >> (slot.offset() % 64) & 1 == 1, around);
+                    }
+                }
             }
         }
 

@@ -41,7 +41,6 @@ pub(in crate::mesh) struct CaseTable {
     /// Where the triangles of a case begin; they end where those of the next one begin.
     first: [u16; 257],
     triangles: Vec<[u8; 3]>,
-    crossed: [u16; 256],
 }
 
 impl CaseTable {
@@ -56,22 +55,13 @@ impl CaseTable {
         &self.triangles[self.first[case as usize] as usize..self.first[case as usize + 1] as usize]
     }
 
-    /// One bit for each edge with one end inside and the other outside.
-    pub(in crate::mesh) fn crossed_edges(&self, case: u8) -> u16 {
-        self.crossed[case as usize]
-    }
-
     fn derive() -> Self {
         let mut table = Self {
             first: [0; 257],
             triangles: Vec::new(),
-            crossed: [0; 256],
         };
         for case in 0..256 {
             for cycle in loops(case) {
-                for &edge in &cycle {
-                    table.crossed[case] |= 1 << edge;
-                }
                 fill(&cycle, &mut table.triangles);
             }
             table.first[case + 1] = table.triangles.len() as u16;

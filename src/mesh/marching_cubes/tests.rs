@@ -70,10 +70,11 @@ fn every_cell_beside_any_neighbours_is_closed() {
                 && bits >> ((sample[0] - 1) + 3 * (sample[1] - 1) + 9 * (sample[2] - 1)) & 1 == 1;
             if inside { 1.0 } else { -1.0 }
         });
+        let inside = block.samples(|value| value > 0.0);
         for brick in block.bricks_in_order() {
-            let inside = block.block(brick).samples(|value| value > 0.0);
+            let inside = Corners::of(&inside, &block.behind(brick));
             for cell in slots(brick, block.cells_of(brick)) {
-                let case = case_of(&inside, cell);
+                let case = inside.of_cell(cell);
                 let corners = block.corner_values(cell).into_iter().enumerate();
                 let expected = corners.fold(0, |case, (corner, value)| {
                     case | u8::from(value > 0.0) << corner
