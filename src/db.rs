@@ -15,6 +15,7 @@ pub mod conversions;
 pub mod embedded;
 pub mod entities;
 pub mod events;
+pub mod leases;
 pub mod listen;
 pub mod nodes;
 pub mod queue;

@@ -17,12 +17,13 @@ use crate::{
     storage::Storage,
 };
 
-use self::{active::Active, progress::Progress};
+use self::{active::Active, progress::Progress, stages::StageWriter};
 
 pub mod active;
 pub mod progress;
 mod record;
 pub mod run;
+pub mod stages;
 
 /// How the queue is looked at when nothing is heard: notifications may be lost, the queue may not.
 const POLL: Duration = Duration::from_secs(1);
@@ -44,6 +45,7 @@ pub struct Worker {
     pub tools: Tools,
     active: Active,
     progress: Progress,
+    stages: StageWriter,
 }
 
 impl Worker {
@@ -52,6 +54,7 @@ impl Worker {
     pub fn new(node: NodeId, database: Database, storage: Storage, hub: Hub, tools: Tools) -> Self {
         Self {
             node,
+            stages: StageWriter::new(database.clone()),
             database,
             storage,
             hub,
@@ -139,14 +142,19 @@ impl Worker {
             };
             let free = ahead.available_permits().min(memory.available_permits());
             let wait = match self.claim_some(free, &models).await {
-                Ok(rows) if rows.is_empty() => POLL,
                 Ok(rows) => {
+                    // Fewer than there was room for: the queue has no more, and whoever adds to it will wake this.
+                    let wait = if rows.len() < free {
+                        POLL
+                    } else {
+                        Duration::ZERO
+                    };
                     for row in rows {
                         let slot = run::Slot::take(&ahead, &memory);
                         let span = info_span!("conversion", conversion.id = %row.id, attempt = row.attempt);
                         runs.spawn(self.clone().run_one(row, slot).instrument(span));
                     }
-                    Duration::ZERO
+                    wait
                 }
                 Err(error) => {
                     warn!(cause = %chain(&error), "Could not claim conversions; trying again");

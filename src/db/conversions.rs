@@ -123,30 +123,6 @@ impl Database {
         }
     }
 
-    /// Renews the leases of a node's live attempts.
-    ///
-    /// # Errors
-    /// [`DatabaseError`] when the statement fails.
-    pub async fn renew_leases(
-        &self,
-        node: NodeId,
-        attempts: &[Attempt],
-    ) -> Result<(), DatabaseError> {
-        let ids: Vec<uuid::Uuid> = attempts
-            .iter()
-            .map(|attempt| attempt.conversion.0)
-            .collect();
-        let numbers: Vec<i16> = attempts.iter().map(|attempt| attempt.number).collect();
-        self.execute(
-            "UPDATE conversion SET lease_until = now() + make_interval(secs => $4)
-             FROM unnest($2::uuid[], $3::smallint[]) AS held (id, attempt)
-             WHERE conversion.id = held.id AND conversion.attempt = held.attempt AND status = 'running' AND node_id = $1",
-            [node.into(), ids.into(), numbers.into(), LEASE.as_secs_f64().into()],
-        )
-        .await?;
-        Ok(())
-    }
-
     /// Ends an attempt in success: its meshes and the new status become visible together.
     ///
     /// # Errors

@@ -226,7 +226,7 @@ fn follow_batch(
     mut wakes: Receiver<Wake>,
 ) -> impl Stream<Item = Result<BatchProgress>> {
     try_stream! {
-        let (snapshot_sequence, rows) = services.database.batch_snapshot(id).await.map_err(ApiError::from)?;
+        let (snapshot_sequence, mut rows) = services.database.batch_snapshot(id).await.map_err(ApiError::from)?;
         let mut seen = after.map_or(snapshot_sequence, |after| after.clamp(0, snapshot_sequence));
         let mut states: HashMap<ConversionId, ConversionProgress> = HashMap::new();
         for row in &rows {
@@ -243,7 +243,7 @@ fn follow_batch(
             if events.is_empty() && is_done {
                 return;
             }
-            let rows = load(loader, ConversionsOf(id)).await?.unwrap_or_default();
+            rows = load(loader, ConversionsOf(id)).await?.unwrap_or_default();
             for event in &events {
                 let state = ConversionProgress::of_event(event);
                 states.insert(state.conversion, state);
@@ -257,7 +257,7 @@ fn follow_batch(
             while let Some(step) = next_wake(&mut wakes).await {
                 let Some(further) = states.get(&step.conversion()).and_then(|state| step.after(*state)) else { continue };
                 states.insert(step.conversion(), further);
-                let rows = load(loader, ConversionsOf(id)).await?.unwrap_or_default();
+                // The rows are as they were: a change of them comes as an event.
                 yield summary(&services, id, seen, &rows, vec![further]);
             }
         }

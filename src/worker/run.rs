@@ -14,11 +14,11 @@ use time::OffsetDateTime;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::{debug, error, info, warn};
 
-use super::{Worker, active::Signal, progress::Progress, record};
+use super::{Worker, active::Signal, progress::Progress, record, stages::StageWriter};
 use crate::{
     conversion::{AfterFailure, Failure, Stage, after_failure},
     db::{
-        Database, DatabaseError,
+        DatabaseError,
         conversions::{Attempt, Entered},
         entities::conversion::Model,
         listen::{DRAFT_MAX, Draft, Fraction},
@@ -119,7 +119,7 @@ impl RunError {
 
 /// Reports to the database and to subscribers.
 struct RowReporter<'a> {
-    database: &'a Database,
+    stages: &'a StageWriter,
     progress: &'a Progress,
     row: &'a Model,
     attempt: Attempt,
@@ -136,7 +136,7 @@ impl Reporter for RowReporter<'_> {
             // The claim has entered it.
             return Ok(());
         }
-        match self.database.enter_stage(self.attempt, stage).await {
+        match self.stages.enter(self.attempt, stage).await {
             Ok(Entered::Yes) => Ok(()),
             Ok(Entered::CancelRequested) => Err(Interrupt::Canceled),
             Err(DatabaseError::Lost) => Err(Interrupt::Lost),
@@ -238,7 +238,7 @@ impl Worker {
             .ok_or(RunError::NoSource)?;
         let picture = self.storage.get(&source.storage_key).await?;
         let reporter = RowReporter {
-            database: &self.database,
+            stages: &self.stages,
             progress: &self.progress,
             row,
             attempt,

@@ -18,6 +18,7 @@ use crate::harness::{
 };
 
 mod fairness;
+mod stages;
 
 async fn database() -> Database {
     database_with(4).await
