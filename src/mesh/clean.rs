@@ -119,7 +119,9 @@ pub fn drop_specks(surface: Surface, options: CleanOptions) -> (Surface, Topolog
     report.volume_share_dropped = if bodies > 0.0 { dropped / bodies } else { 0.0 };
     // A surface always has an extent.
     report.largest_dropped = longest_dropped / surface.bounding_box().longest_side();
-    let topology = Topology::of(surface.positions().len(), surface.triangles());
+    let topology = topology
+        .of_components(&is_kept)
+        .unwrap_or_else(|| Topology::of(surface.positions().len(), surface.triangles()));
     (surface, topology, report)
 }
 
@@ -179,6 +181,28 @@ mod tests {
         let anew = Topology::of(cleaned.positions().len(), cleaned.triangles());
         assert_eq!(topology, anew);
         assert!(topology.is_watertight() && topology.is_manifold());
+    }
+
+    #[test]
+    fn what_stays_hangs_together_as_it_would_by_itself() {
+        let balls = [
+            ([-0.6, 0.0, -0.6], 0.03),
+            ([0.0, 0.0, 0.0], 0.3),
+            ([0.6, 0.0, 0.1], 0.04),
+            ([0.5, 0.5, 0.5], 0.25),
+        ];
+        let surface = fixtures::surface(64, move |p| {
+            let balls = balls.map(|(center, radius)| radius - fixtures::distance(p, center));
+            balls.into_iter().fold(f32::MIN, f32::max)
+        });
+        for speck_share in [1e-3, 0.1, 0.9] {
+            let options = CleanOptions { speck_share };
+            let (cleaned, topology, report) = drop_specks(surface.clone(), options);
+            assert!(report.components_dropped > 0, "{report:?}");
+            assert_eq!(report.components_kept, topology.components);
+            let anew = Topology::of(cleaned.positions().len(), cleaned.triangles());
+            assert_eq!(topology, anew);
+        }
     }
 
     #[test]

@@ -26,6 +26,7 @@ mod grid;
 mod refine;
 #[cfg(test)]
 mod tests;
+mod thickness;
 
 /// The side of the blocks of cells in which the surface is followed: each round of asking costs the caller a GPU pass,
 /// and a block of four quarters the rounds for a thin part at no more than 125 points.
@@ -271,6 +272,17 @@ impl FieldSampler {
         self.supplied
     }
 
+    /// [`Self::surface`], and nothing else any more.
+    ///
+    /// # Errors
+    /// As there.
+    ///
+    /// # Panics
+    /// If points are still asked for.
+    pub fn into_surface(self) -> Result<Surface, MeshError> {
+        self.surface()
+    }
+
     /// Extracts the closed surface.
     ///
     /// # Errors
@@ -278,7 +290,7 @@ impl FieldSampler {
     ///
     /// # Panics
     /// If points are still asked for.
-    pub fn into_surface(self) -> Result<Surface, MeshError> {
+    pub fn surface(&self) -> Result<Surface, MeshError> {
         assert!(
             matches!(self.phase, Phase::Done),
             "every point asked for must be supplied first"

@@ -246,18 +246,8 @@ impl Lattice {
 
     /// The values at the corners of a cell of this level, all of which must be known.
     pub(super) fn corner_values(&self, cell: Slot) -> [f32; 8] {
-        const INNER: usize = BRICK_SIDE - 1;
-        let offset = cell.offset();
-        let values: [f32; 8] = if cell.in_brick().iter().all(|&along| along < INNER) {
-            let values = self.values(cell.brick());
-            std::array::from_fn(|index| {
-                let [x, y, z] = corner([0; 3], index);
-                values[offset + x + BRICK_SIDE * (y + BRICK_SIDE * z)]
-            })
-        } else {
-            let least = self.at(cell);
-            std::array::from_fn(|index| self.value(corner(least, index)).unwrap_or(f32::NAN))
-        };
+        let values = self.values_around(self.at(cell));
+        let values = values.expect("a slot is one of a brick");
         debug_assert!(
             values.iter().all(|value| value.is_finite()),
             "every corner of a cell is evaluated before it is used"

@@ -21,34 +21,48 @@ pub(super) fn parts(
     #[derive(Clone, Copy)]
     struct Seen {
         apex: vector::Vector,
-        min: vector::Vector,
-        max: vector::Vector,
+        min: [f32; 3],
+        max: [f32; 3],
+        /// Six times as much.
         volume: f64,
     }
     let mut seen: Vec<Option<Seen>> = vec![None; topology.components];
-    for (index, &triangle) in triangles.iter().enumerate() {
-        let corners = vector::corners(positions, triangle);
-        let seen = seen[topology.component_of(index)].get_or_insert(Seen {
+    let mut begin = 0;
+    while begin < triangles.len() {
+        // Triangles that lie near each other come one after another, mostly of one component: what is known of it stays
+        // in registers.
+        let component = topology.component_of(begin);
+        let own = (begin..triangles.len()).take_while(|&at| topology.component_of(at) == component);
+        let end = begin + own.count();
+        let first = positions[triangles[begin][0] as usize];
+        let mut part = seen[component].unwrap_or(Seen {
             // Tetrahedra over a point of its own: over a far one the volumes of a small part would cancel out badly.
-            apex: corners[0],
-            min: corners[0],
-            max: corners[0],
+            apex: vector::wide(first),
+            min: first,
+            max: first,
             volume: 0.0,
         });
-        for corner in corners {
-            for (axis, along) in corner.into_iter().enumerate() {
-                seen.min[axis] = seen.min[axis].min(along);
-                seen.max[axis] = seen.max[axis].max(along);
+        for triangle in &triangles[begin..end] {
+            let corners = triangle.map(|vertex| positions[vertex as usize]);
+            for corner in corners {
+                for axis in 0..3 {
+                    let (along, min, max) = (corner[axis], part.min[axis], part.max[axis]);
+                    part.min[axis] = if along < min { along } else { min };
+                    part.max[axis] = if along > max { along } else { max };
+                }
             }
+            let corners = corners.map(|corner| vector::sub(vector::wide(corner), part.apex));
+            let [a, b, c] = corners;
+            part.volume += vector::dot(a, vector::cross(b, c));
         }
-        let [a, b, c] = corners.map(|corner| vector::sub(corner, seen.apex));
-        seen.volume += vector::dot(a, vector::cross(b, c)) / 6.0;
+        seen[component] = Some(part);
+        begin = end;
     }
     seen.into_iter()
         .flatten()
         .map(|seen| Part {
-            volume: seen.volume,
-            longest_side: vector::sub(seen.max, seen.min)
+            volume: seen.volume / 6.0,
+            longest_side: vector::sub(vector::wide(seen.max), vector::wide(seen.min))
                 .into_iter()
                 .fold(0.0, f64::max),
         })

@@ -1,6 +1,6 @@
 //! Where a mesh stands and how large it is in the file that a client gets.
 
-use super::{Mesh, vector};
+use super::{BoundingBox, Mesh, vector};
 
 const MILLIMETERS_PER_METER: f64 = 1000.0;
 
@@ -28,7 +28,18 @@ pub struct Placement {
 /// If `size_mm` is not a positive number.
 #[must_use]
 pub fn place(mesh: &Mesh, placement: Placement) -> Mesh {
-    placed(mesh.clone(), placement)
+    placed(mesh.clone(), placement).mesh
+}
+
+/// A mesh where it was placed.
+#[derive(Debug)]
+pub struct Placed {
+    /// The mesh.
+    pub mesh: Mesh,
+    /// How much longer everything is than before.
+    pub scale: f64,
+    /// The box around it.
+    pub bounding_box: BoundingBox,
 }
 
 /// [`place`] where the mesh stands, without a copy.
@@ -36,7 +47,7 @@ pub fn place(mesh: &Mesh, placement: Placement) -> Mesh {
 /// # Panics
 /// If `size_mm` is not a positive number.
 #[must_use]
-pub fn placed(mut mesh: Mesh, placement: Placement) -> Mesh {
+pub fn placed(mut mesh: Mesh, placement: Placement) -> Placed {
     let Placement { frame, size_mm } = placement;
     assert!(
         size_mm.is_finite() && size_mm > 0.0,
@@ -59,9 +70,12 @@ pub fn placed(mut mesh: Mesh, placement: Placement) -> Mesh {
         Frame::Scene => [x, y, z],
         Frame::Print => [x, -z, y],
     };
+    let moved = |position: [f32; 3]| {
+        let [x, y, z] = vector::sub(vector::wide(position), center);
+        vector::narrow(vector::scale(turn([x, y + lift, z]), scale))
+    };
     for position in &mut mesh.positions {
-        let [x, y, z] = vector::sub(vector::wide(*position), center);
-        *position = vector::narrow(vector::scale(turn([x, y + lift, z]), scale));
+        *position = moved(*position);
     }
     if frame != Frame::Scene {
         let corner_normals = mesh.corner_normals.iter_mut().flatten().flatten();
@@ -69,7 +83,12 @@ pub fn placed(mut mesh: Mesh, placement: Placement) -> Mesh {
             *normal = vector::narrow(turn(vector::wide(*normal)));
         }
     }
-    mesh
+    Placed {
+        mesh,
+        scale,
+        // Axes stay axes and what lies farther along one stays there, so that the corners' box is that of all.
+        bounding_box: BoundingBox::around(&[moved(bounds.min), moved(bounds.max)]),
+    }
 }
 
 #[cfg(test)]
@@ -169,6 +188,21 @@ mod tests {
                     "{turned:?} {anew:?}"
                 );
             }
+        }
+    }
+
+    #[test]
+    fn the_box_and_the_scale_are_told() {
+        let body = body();
+        for frame in [Frame::Scene, Frame::Print] {
+            let placement = Placement {
+                frame,
+                size_mm: 321.0,
+            };
+            let placed = placed(body.clone(), placement);
+            assert_eq!(placed.bounding_box, placed.mesh.bounding_box());
+            let longer = placed.bounding_box.longest_side() / body.bounding_box().longest_side();
+            assert_close(placed.scale, longer);
         }
     }
 

@@ -4,7 +4,6 @@ use super::{
     BoundingBox, Mesh,
     intersections::{self, Intersections},
     overhang::Overhang,
-    parts::parts,
     topology::Topology,
     triangle_grid::TriangleGrid,
     vector, wall,
@@ -53,6 +52,10 @@ pub struct Known<'a> {
     pub topology: &'a Topology,
     /// Where it cuts through itself; counted if not known. [`Intersections::NONE`] for what was extracted from a field.
     pub self_intersections: Option<Intersections>,
+    /// How thick its thinnest wall is, in its unit; measured at its triangles if not known.
+    pub thinnest_wall: Option<f64>,
+    /// The box around it, looked for if not known.
+    pub bounding_box: Option<BoundingBox>,
 }
 
 /// Measures a mesh.
@@ -62,6 +65,8 @@ pub fn assess(mesh: &Mesh) -> Quality {
     let known = Known {
         topology: &topology,
         self_intersections: None,
+        thinnest_wall: None,
+        bounding_box: None,
     };
     assess_as(mesh, known)
 }
@@ -72,25 +77,18 @@ pub fn assess_as(mesh: &Mesh, known: Known<'_>) -> Quality {
     let Known {
         topology,
         self_intersections,
+        thinnest_wall,
+        bounding_box,
     } = known;
     let (positions, triangles) = (mesh.positions(), mesh.triangles());
-    let bounding_box = mesh.bounding_box();
-    let by_itself = || {
-        let (volume, overhang) = measure(mesh, &bounding_box);
-        let volumes = if topology.components > 1 {
-            let parts = parts(positions, triangles, topology).into_iter();
-            parts.map(|part| part.volume).collect()
-        } else {
-            vec![volume]
-        };
-        (volumes, overhang)
-    };
+    let bounding_box = bounding_box.unwrap_or_else(|| mesh.bounding_box());
+    let by_itself = || measure(mesh, &bounding_box, topology);
     let among_others = || {
         let count =
             || intersections::count(&TriangleGrid::new(positions, triangles), INTERSECTIONS_MAX);
         rayon::join(
             || self_intersections.unwrap_or_else(count),
-            || wall::thinnest(positions, triangles),
+            || thinnest_wall.unwrap_or_else(|| wall::thinnest(positions, triangles)),
         )
     };
     let ((volumes, overhang), (self_intersections, thinnest_wall)) =
@@ -114,19 +112,23 @@ pub fn assess_as(mesh: &Mesh, known: Known<'_>) -> Quality {
     quality
 }
 
-/// What a mesh of one component encloses, and its area, in one pass over the triangles.
-fn measure(mesh: &Mesh, bounds: &BoundingBox) -> (f64, Overhang) {
+/// What each component of a mesh encloses, and the area of all, in one pass over the triangles.
+fn measure(mesh: &Mesh, bounds: &BoundingBox, topology: &Topology) -> (Vec<f64>, Overhang) {
     let positions = mesh.positions();
-    // Tetrahedra over any point of the surface; a mesh has a triangle.
-    let [apex, ..] = vector::corners(positions, mesh.triangles()[0]);
-    let (mut volume, mut overhang) = (0.0, Overhang::within(bounds));
-    for &triangle in mesh.triangles() {
+    // Six times the volumes, and the points over which tetrahedra stand: each component's own, as over a far one the
+    // volumes of a small part would cancel out badly.
+    let mut components: Vec<Option<(vector::Vector, f64)>> = vec![None; topology.components];
+    let mut overhang = Overhang::within(bounds);
+    for (index, &triangle) in mesh.triangles().iter().enumerate() {
         let corners = vector::corners(positions, triangle);
         let normal = vector::twice_area(corners);
-        volume += vector::dot(vector::sub(corners[0], apex), normal);
+        let component = &mut components[topology.component_of(index)];
+        let (apex, volume) = component.get_or_insert((corners[0], 0.0));
+        *volume += vector::dot(vector::sub(corners[0], *apex), normal);
         overhang.add(corners, normal);
     }
-    (volume / 6.0, overhang)
+    let volumes = components.into_iter().flatten();
+    (volumes.map(|(_, volume)| volume / 6.0).collect(), overhang)
 }
 
 fn warnings(quality: &Quality, topology: &Topology, hollows: usize) -> Vec<String> {
@@ -339,8 +341,15 @@ mod tests {
                 pairs: 1_000,
                 is_complete: false,
             }),
+            thinnest_wall: Some(0.25),
+            bounding_box: None,
         };
-        let warnings = assess_as(&mesh, told).warnings;
+        let Quality {
+            thinnest_wall,
+            warnings,
+            ..
+        } = assess_as(&mesh, told);
+        assert_eq!(thinnest_wall, 0.25);
         assert!(
             warnings[0].contains("in at least 1000 places:"),
             "{warnings:?}"

@@ -114,6 +114,31 @@ impl Topology {
         topology
     }
 
+    /// How the triangles of some of its components hang together by themselves, if that can be told without a look at
+    /// them: whole components of a faultless mesh are a faultless mesh. `is_kept` has a word for each component.
+    pub(super) fn of_components(&self, is_kept: &[bool]) -> Option<Self> {
+        if !self.is_watertight() || !self.is_manifold() {
+            return None;
+        }
+        let mut kept = Self::without_faults();
+        // Triangles stay in their order, and so do the first ones of components.
+        let number = |&is_kept: &bool| {
+            let before = kept.components as u32;
+            kept.components += usize::from(is_kept);
+            before
+        };
+        let numbers: Vec<u32> = is_kept.iter().map(number).collect();
+        if kept.components > 1 {
+            let of_triangles = self.component_of_triangle.iter();
+            let of_triangles = of_triangles.map(|&component| component as usize);
+            kept.component_of_triangle = of_triangles
+                .filter(|&component| is_kept[component])
+                .map(|component| numbers[component])
+                .collect();
+        }
+        Some(kept)
+    }
+
     /// No edge is open and all triangles face the same way: the mesh has an inside.
     #[must_use]
     pub fn is_watertight(&self) -> bool {

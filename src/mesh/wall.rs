@@ -20,7 +20,7 @@ const THINNER_SHARE: f64 = 0.01;
 
 /// Two sides make a wall if their outward normals have at most this cosine, 120 degrees apart or more. The sides of a
 /// right-angled edge come near each other, too, but nothing is thin there.
-const OPPOSITE_COSINE_MAX: f64 = -0.5;
+pub(super) const OPPOSITE_COSINE_MAX: f64 = -0.5;
 
 /// Hits nearer than this share of the greatest coordinate are the surface that the ray starts from.
 const DISTANCE_MIN: f64 = 1e-6;
@@ -45,21 +45,25 @@ pub(super) fn thinnest(positions: &[[f32; 3]], triangles: &[[u32; 3]]) -> f64 {
         .with_min_len(RAYS_AT_ONCE)
         .filter_map(|place| body.measure(place, distance_min))
         .collect();
-    let opposite = measured
-        .iter()
-        .filter(|measured| measured.is_opposite)
-        .count();
-    let all = (opposite as f64) < THINNER_SHARE * SAMPLES as f64;
-    let mut distances: Vec<f64> = measured
-        .into_iter()
-        .filter(|measured| all || measured.is_opposite)
-        .map(|measured| measured.distance)
-        .collect();
-    if distances.is_empty() {
-        return 0.0;
+    of_measured(measured, SAMPLES)
+}
+
+/// The thickness that a hundredth of what was measured lies below, of opposite sides alone if at least a hundredth of the
+/// `places` has one; 0 if there is none.
+pub(super) fn of_measured(mut measured: Vec<Measured>, places: usize) -> f64 {
+    let opposite = measured.iter().filter(|measured| measured.is_opposite);
+    if opposite.count() as f64 >= THINNER_SHARE * places as f64 {
+        measured.retain(|measured| measured.is_opposite);
     }
-    let thinner = (THINNER_SHARE * distances.len() as f64) as usize;
-    *distances.select_nth_unstable_by(thinner, f64::total_cmp).1
+    measured.sort_unstable_by(|a, b| a.distance.total_cmp(&b.distance));
+    let weights = measured.iter().map(|measured| measured.weight);
+    let thinner = THINNER_SHARE * weights.sum::<f64>();
+    let mut upto = 0.0;
+    let reached = measured.iter().find(|measured| {
+        upto += measured.weight;
+        upto > thinner
+    });
+    reached.map_or(0.0, |measured| measured.distance)
 }
 
 /// A point of the surface and where it faces.
@@ -71,9 +75,12 @@ struct Place {
 
 /// What lies behind a place.
 #[derive(Debug, Clone, Copy)]
-struct Measured {
-    distance: f64,
-    is_opposite: bool,
+pub(super) struct Measured {
+    pub(super) distance: f64,
+    /// Whether the other side is about opposite.
+    pub(super) is_opposite: bool,
+    /// How much of the surface the place stands for, beside others.
+    pub(super) weight: f64,
 }
 
 /// The greatest coordinate, whatever its sign.
@@ -153,6 +160,7 @@ impl Body<'_> {
                     nearest = Some(Measured {
                         distance,
                         is_opposite: cosine <= OPPOSITE_COSINE_MAX,
+                        weight: 1.0,
                     });
                 }
             }

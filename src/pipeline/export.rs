@@ -12,7 +12,7 @@ use crate::{
         Mesh, WriteError, glb,
         normals::CREASE_DEG,
         obj,
-        placement::{Frame, Placement, place, placed},
+        placement::{Frame, Placed, Placement, place, placed},
         ply,
         preview::{
             self, PreviewOptions,
@@ -57,6 +57,7 @@ pub fn export(
         topology,
         is_simplified,
         self_intersections,
+        thinnest_wall,
         paint: Paint { colors, texture },
         ..
     } = shape;
@@ -68,10 +69,16 @@ pub fn export(
     if let Some(texture) = texture {
         mesh = mesh.with_texture(texture)?;
     }
-    let mesh = placed(mesh, AS_EXPORTED);
+    let Placed {
+        mesh,
+        scale,
+        bounding_box,
+    } = placed(mesh, AS_EXPORTED);
     let known = Known {
         topology: &topology,
         self_intersections: Some(self_intersections),
+        thinnest_wall: Some(thinnest_wall * scale),
+        bounding_box: Some(bounding_box),
     };
     // Side by side where threads of the pool are free, one after another where conversions take them all.
     let ((files, quality), (preview, turntable)) = rayon::join(

@@ -68,6 +68,8 @@ pub struct Shape {
     /// Whether it has fewer triangles than the field gave.
     pub is_simplified: bool,
     pub self_intersections: Intersections,
+    /// How thick the thinnest wall is, in the surface's unit: told by the field, before there were fewer triangles.
+    pub thinnest_wall: f64,
     pub paint: Paint,
     pub cleaned: CleanReport,
     /// How well its outline covers the picture's, 0..=1, if that has one.
@@ -110,6 +112,7 @@ pub async fn shape<R: Reporter>(
         topology,
         is_simplified,
         self_intersections,
+        thinnest_wall,
         cleaned,
         seen,
     } = extracted;
@@ -138,6 +141,7 @@ pub async fn shape<R: Reporter>(
         topology,
         is_simplified,
         self_intersections,
+        thinnest_wall,
         paint,
         cleaned,
         agreement,
@@ -183,6 +187,7 @@ struct Extracted {
     topology: Topology,
     is_simplified: bool,
     self_intersections: Intersections,
+    thinnest_wall: f64,
     cleaned: CleanReport,
     seen: Option<Seen>,
 }
@@ -199,8 +204,10 @@ async fn extract<R: Reporter>(
         ..
     } = options;
     let extracted = compute(move || {
-        let surface = sampler.into_surface()?;
+        let surface = sampler.surface()?;
         let (mut surface, mut topology, cleaned) = drop_specks(surface, CleanOptions::default());
+        let thinnest_wall = sampler.thinnest_wall(&surface);
+        drop(sampler);
         let mut simplified = None;
         if let Some(target) = target_triangles {
             let report;
@@ -219,6 +226,7 @@ async fn extract<R: Reporter>(
             normals,
             surface,
             topology,
+            thinnest_wall,
             cleaned,
             seen,
         })

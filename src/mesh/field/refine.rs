@@ -6,6 +6,24 @@ use crate::mesh::lattice::{BRICK_SIDE, BrickMask, Index3, Lattice, Slot, block::
 /// The samples of a layer whose coordinates are even.
 const EVEN: u64 = 0x0055_0055_0055_0055;
 
+/// How many of the eight octants of a brick have cells in a mask: each is a brick of the next finer level.
+fn octants(mask: &BrickMask) -> usize {
+    /// Bits of the lesser half along x.
+    const LEFT: u64 = 0x0f0f_0f0f_0f0f_0f0f;
+    /// Bits of the lesser half along y.
+    const LOW: u64 = 0xffff_ffff;
+    let (front, back) = mask.split_at(BRICK_SIDE / 2);
+    let halves = [front, back].map(|layers| layers.iter().fold(0, |all, layer| all | layer));
+    let quarters = [LEFT & LOW, !LEFT & LOW, LEFT & !LOW, !LEFT & !LOW];
+    let of_half = |half: u64| {
+        quarters
+            .iter()
+            .filter(|&&quarter| half & quarter != 0)
+            .count()
+    };
+    halves.into_iter().map(of_half).sum()
+}
+
 impl FieldSampler {
     /// Replaces the level by the next finer one, which holds the halves of all cells that the surface may pass.
     pub(super) fn refine(&mut self) {
@@ -36,8 +54,10 @@ impl FieldSampler {
         let parents: Vec<_> = parents
             .filter(|(_, mask)| *mask != [0; BRICK_SIDE])
             .collect();
-        // For the halves. Few bricks are halved whole, which leaves room for the samples that halves reach behind them.
-        self.lattice.reserve(8 * parents.len());
+        // For the halves, and for the samples that they reach behind their bricks. Memory beyond what is used is not free:
+        // what large pieces take is given back to the system, and comes anew page by page.
+        let of_halves: usize = parents.iter().map(|(_, mask)| octants(mask)).sum();
+        self.lattice.reserve(of_halves + of_halves / 4);
         for (brick, parents) in parents {
             self.lattice.add_halves(coarse.origin(brick), parents);
         }

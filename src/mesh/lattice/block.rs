@@ -169,6 +169,23 @@ impl Lattice {
             .collect()
     }
 
+    /// The samples at the corners of any cell, infinite or not a number where they are not known; none if nothing near the
+    /// cell is.
+    pub(in crate::mesh) fn values_around(&self, cell: Index3) -> Option<[f32; 8]> {
+        const INNER: usize = BRICK_SIDE - 1;
+        let slot = self.slot(cell)?;
+        let offset = slot.offset();
+        Some(if slot.in_brick().iter().all(|&along| along < INNER) {
+            let values = self.values(slot.brick());
+            std::array::from_fn(|index| {
+                let [x, y, z] = corner([0; 3], index);
+                values[offset + x + BRICK_SIDE * (y + BRICK_SIDE * z)]
+            })
+        } else {
+            std::array::from_fn(|index| self.value(corner(cell, index)).unwrap_or(f32::NAN))
+        })
+    }
+
     /// The coordinates along x, y and z of the samples of a brick and those behind it; `axis` holds those of the finest
     /// grid.
     pub(in crate::mesh) fn coordinates(

@@ -1,0 +1,160 @@
+//! How thin the walls of a body are, told by the samples it was drawn from: far cheaper than by its triangles.
+
+use super::FieldSampler;
+use crate::mesh::{
+    lattice::{BRICK_SIDE, Index3},
+    surface::Surface,
+    vector::{self, Vector},
+    wall::{self, Measured, OPPOSITE_COSINE_MAX},
+};
+
+#[cfg(test)]
+mod tests;
+
+/// Places at which the wall is measured.
+const PLACES: usize = 2_000;
+
+/// How far each look along a ray lies behind the last, in cells.
+const STEP: f64 = 0.5;
+
+/// The first look, which is taken nearer to the surface, so that a wall thinner than a step is seen.
+const FIRST_STEP: f64 = 0.125;
+
+/// How often the step in which a ray leaves the body is halved: down to a hundredth of a cell.
+const HALVINGS: u32 = 6;
+
+impl FieldSampler {
+    /// The thickness of the thinnest wall of `surface`, in its unit; 0 if none could be measured.
+    ///
+    /// The surface is [`Self::surface`], perhaps without some of its components. From 2,000 of its vertices, the same for
+    /// the same surface, it is followed against the normal to where the field falls below the iso level again; what counts
+    /// is as in [`wall`]. Vertices lie closer where the surface is aslant of the grid, and count for less there.
+    #[must_use]
+    pub fn thinnest_wall(&self, surface: &Surface) -> f64 {
+        /// The golden section: shares of a step that follow each other by it don't fall into step with anything.
+        const GOLDEN: f64 = 0.618_033_988_749_894_9;
+        let positions = surface.positions();
+        let places = PLACES.min(positions.len());
+        let step = positions.len() as f64 / places as f64;
+        let chosen = (0..places).map(|place| {
+            let place = place as f64;
+            let vertex = (place + (GOLDEN * place).fract()) * step;
+            positions[(vertex as usize).min(positions.len() - 1)]
+        });
+        let measured: Vec<_> = chosen.filter_map(|point| self.wall_at(point)).collect();
+        let cell = 2.0 / f64::from(self.options.resolution.samples() - 1);
+        wall::of_measured(measured, places) * cell
+    }
+
+    /// How far the body is left again straight inward from a point of the surface, in cells, if it is.
+    fn wall_at(&self, point: [f32; 3]) -> Option<Measured> {
+        let last = self.lattice.cells() as f64;
+        let start = vector::wide(point).map(|along| (along + 1.0) * 0.5 * last);
+        let inward = self.rise(start)?;
+        let at = |distance: f64| vector::add(start, vector::scale(inward, distance));
+        let (mut inside, mut outside) = (0.0, FIRST_STEP);
+        loop {
+            let here = at(outside);
+            if here.iter().any(|along| !(0.0..=last).contains(along)) {
+                return None;
+            }
+            match self.look(here) {
+                Look::Outside => break,
+                Look::Inside => {
+                    inside = outside;
+                    outside += STEP;
+                }
+                Look::Unsampled => {
+                    inside = outside + beyond_brick(here, inward);
+                    outside = inside + STEP;
+                }
+            }
+        }
+        for _ in 0..HALVINGS {
+            let middle = 0.5 * (inside + outside);
+            match self.look(at(middle)) {
+                Look::Outside => outside = middle,
+                Look::Inside | Look::Unsampled => inside = middle,
+            }
+        }
+        let cosine = self
+            .rise(at(outside))
+            .map_or(0.0, |other| vector::dot(inward, other));
+        Some(Measured {
+            distance: outside,
+            is_opposite: cosine <= OPPOSITE_COSINE_MAX,
+            // As many edges of the grid pass through a piece of the surface as it covers along the three axes.
+            weight: 1.0 / inward.iter().map(|along| along.abs()).sum::<f64>(),
+        })
+    }
+
+    /// What the samples around a point within the body and behind it say, the coordinates counted in cells.
+    ///
+    /// Where a sample is missing there is no surface, so that one gets no farther than within.
+    fn look(&self, point: Vector) -> Look {
+        match self.value(point) {
+            None => Look::Unsampled,
+            Some(value) if value <= f64::from(self.options.iso) => Look::Outside,
+            Some(_) => Look::Inside,
+        }
+    }
+
+    /// The field at a point, coordinates counted in cells, from the samples around; not a number where some of them are
+    /// not known, none where there are none at all.
+    fn value(&self, point: Vector) -> Option<f64> {
+        let greatest = self.lattice.cells() - 1;
+        let cell: Index3 = point.map(|along| (along as usize).min(greatest));
+        let values = self.lattice.values_around(cell)?;
+        let [x, y, z] = std::array::from_fn(|axis| point[axis] - cell[axis] as f64);
+        let value = |index: usize| f64::from(values[index]);
+        let between = |from: f64, to: f64, share: f64| from + share * (to - from);
+        let along_x = |first: usize| between(value(first), value(first + 1), x);
+        let along_y = |first: usize| between(along_x(first), along_x(first + 2), y);
+        let value = between(along_y(0), along_y(4), z);
+        // Samples that are not known are infinite or no numbers.
+        Some(if value.is_finite() { value } else { f64::NAN })
+    }
+
+    /// The direction in which the field rises at a point of the surface, or none if it is flat there.
+    fn rise(&self, point: Vector) -> Option<Vector> {
+        const ASIDE: f64 = 0.5;
+        let last = self.lattice.cells() as f64;
+        let aside = |axis: usize, by: f64| {
+            let mut there = point;
+            there[axis] = (there[axis] + by).clamp(0.0, last);
+            self.value(there).filter(|value| value.is_finite())
+        };
+        let here = self.value(point).filter(|value| value.is_finite());
+        let along = |axis: usize| match (aside(axis, -ASIDE), here, aside(axis, ASIDE)) {
+            (Some(before), _, Some(behind)) => behind - before,
+            (None, Some(here), Some(behind)) => 2.0 * (behind - here),
+            (Some(before), Some(here), None) => 2.0 * (here - before),
+            _ => 0.0,
+        };
+        vector::unit([along(0), along(1), along(2)])
+    }
+}
+
+/// What is seen from within a body.
+enum Look {
+    Inside,
+    Outside,
+    /// The whole brick is missing: deep inside.
+    Unsampled,
+}
+
+/// How far it is from a point to the border of its brick, in a direction of length one.
+fn beyond_brick(point: Vector, direction: Vector) -> f64 {
+    /// Past the border by this much, so that the next look is beyond it.
+    const PAST: f64 = 1e-6;
+    let side = BRICK_SIDE as f64;
+    let along = |axis: usize| {
+        let (within, speed) = (point[axis] % side, direction[axis]);
+        match speed {
+            0.0 => f64::INFINITY,
+            0.0.. => (side - within) / speed,
+            _ => within / -speed,
+        }
+    };
+    along(0).min(along(1)).min(along(2)) + PAST
+}
