@@ -163,12 +163,8 @@ fn program(arch: TargetArch) -> Result<BpfProgram, BackendError> {
     // Memory may be had, but not to put new code into.
     let exec = u64::try_from(libc::PROT_EXEC).expect("it is a flag");
     let not_executable = || {
-        let protection = SeccompCondition::new(
-            2,
-            SeccompCmpArgLen::Dword,
-            SeccompCmpOp::MaskedEq(exec),
-            0,
-        )?;
+        let protection =
+            SeccompCondition::new(2, SeccompCmpArgLen::Dword, SeccompCmpOp::MaskedEq(exec), 0)?;
         SeccompRule::new(vec![protection])
     };
     rules.insert(libc::SYS_mmap, vec![not_executable()?]);

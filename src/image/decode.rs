@@ -14,9 +14,7 @@ use fast_image_resize::{
     FilterType, MulDiv, PixelType, ResizeAlg, ResizeOptions, Resizer, images::Image,
 };
 
-use super::{
-    ImageFormat, InputImage, error::ImageError, pixels::Pixels, png, profile::Conversion,
-};
+use super::{ImageFormat, InputImage, error::ImageError, pixels::Pixels, png, profile::Conversion};
 
 /// What the codecs may allocate for themselves per pixel, beside the picture: the largest need is a
 /// progressive JPEG's coefficients, two bytes for each of four channels.
@@ -49,8 +47,8 @@ pub fn decode(image: &InputImage, side_max: u32) -> Result<Pixels, ImageError> {
             .apply(&mut rgba)
             .map_err(|_| ImageError::profile(image.format(), "can't be applied"))?;
     }
-    let rgba = RgbaImage::from_raw(width, height, rgba)
-        .expect("four bytes were made for each pixel");
+    let rgba =
+        RgbaImage::from_raw(width, height, rgba).expect("four bytes were made for each pixel");
     let mut upright = DynamicImage::ImageRgba8(rgba);
     upright.apply_orientation(orientation);
     let rgba = upright.into_rgba8();
@@ -81,10 +79,11 @@ impl Raster {
         limits.max_alloc = Some(pixels * CODEC_BYTES_PER_PIXEL + CODEC_BYTES_BASE);
         // Codecs see what pixels and orientation depend on, and nothing else of the file.
         let mut raster = match format {
-            ImageFormat::Png => {
-                PngDecoder::with_limits(Cursor::new(png::for_decoder(image.bytes())), limits.clone())
-                    .and_then(|codec| Self::read(codec, limits))
-            }
+            ImageFormat::Png => PngDecoder::with_limits(
+                Cursor::new(png::for_decoder(image.bytes())),
+                limits.clone(),
+            )
+            .and_then(|codec| Self::read(codec, limits)),
             ImageFormat::Jpeg => JpegDecoder::new(Cursor::new(image.essential().bytes()))
                 .and_then(|codec| Self::read(codec, limits)),
             ImageFormat::WebP => WebPDecoder::new(Cursor::new(image.essential().bytes()))

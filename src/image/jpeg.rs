@@ -265,6 +265,10 @@ pub(super) fn profile(bytes: &[u8]) -> Result<Option<Profile>, ImageError> {
     if total > PROFILE_BYTES_MAX {
         return Err(ImageError::profile(FORMAT, "is too large"));
     }
-    let icc: Vec<u8> = pieces.iter().flat_map(|(.., piece)| *piece).copied().collect();
+    let icc: Vec<u8> = pieces
+        .iter()
+        .flat_map(|(.., piece)| *piece)
+        .copied()
+        .collect();
     Profile::embedded(FORMAT, &icc).map(Some)
 }

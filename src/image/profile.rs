@@ -4,7 +4,7 @@ use std::{fmt, sync::Arc};
 
 use moxcms::{
     CicpColorPrimaries, CicpProfile, ColorProfile, DataColorSpace, Layout, MatrixCoefficients,
-    Transform8BitExecutor, TransferCharacteristics, TransformOptions,
+    TransferCharacteristics, Transform8BitExecutor, TransformOptions,
 };
 
 use super::{ImageFormat, error::ImageError};
@@ -122,7 +122,9 @@ impl Profile {
 /// RGBA pixels over the whole range.
 fn probes(is_grey: bool) -> Vec<u8> {
     if is_grey {
-        return (0..=u8::MAX).flat_map(|grey| [grey, grey, grey, 255]).collect();
+        return (0..=u8::MAX)
+            .flat_map(|grey| [grey, grey, grey, 255])
+            .collect();
     }
     let steps = || (0..PROBES).map(|step| step * (u8::MAX / (PROBES - 1)));
     steps()

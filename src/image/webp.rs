@@ -22,7 +22,9 @@ pub(super) fn container(bytes: &[u8]) -> Result<Container, ImageError> {
 /// The end of the file by its header, if there are as many bytes.
 fn end(bytes: &[u8]) -> Option<usize> {
     let end = usize::try_from(u32_at(bytes, 4)?).ok()?.checked_add(8)?;
-    (FILE_HEADER_BYTES..=bytes.len()).contains(&end).then_some(end)
+    (FILE_HEADER_BYTES..=bytes.len())
+        .contains(&end)
+        .then_some(end)
 }
 
 fn sides(content: &[u8]) -> Result<Sides, ImageError> {
@@ -105,7 +107,8 @@ pub(super) fn essential(bytes: &[u8]) -> Vec<u8> {
     if is_extended && let Some(turned) = turned {
         push(&mut kept, *b"EXIF", &orientation::exif(turned));
     }
-    let size = u32::try_from(kept.len() - 8).expect("it is no longer than the file was, but for a tag");
+    let size =
+        u32::try_from(kept.len() - 8).expect("it is no longer than the file was, but for a tag");
     kept[4..8].copy_from_slice(&size.to_le_bytes());
     kept
 }

@@ -65,7 +65,8 @@ impl Target<'_> {
         let seed = setting(SEED).map_or_else(rand::random, |text| text.parse().expect("a number"));
         // On paper before anything runs: an abort leaves no time for it.
         let paper = std::env::temp_dir().join(format!("orfeas-fuzz-{name}.seed"));
-        std::fs::write(&paper, format!("{SEED}={seed}\n")).expect("the temporary folder takes files");
+        std::fs::write(&paper, format!("{SEED}={seed}\n"))
+            .expect("the temporary folder takes files");
         let corpus = Corpus::of(name);
         let mut pool = corpus.inputs();
         pool.extend(seeds);
@@ -79,7 +80,10 @@ impl Target<'_> {
                 Ok(outcome) => outcomes.insert(outcome),
                 Err(broken) => {
                     let path = corpus.put("found", input);
-                    panic!("{name}: {broken}; the input is in {} ({SEED}={seed})", path.display());
+                    panic!(
+                        "{name}: {broken}; the input is in {} ({SEED}={seed})",
+                        path.display()
+                    );
                 }
             }
         };

@@ -30,7 +30,10 @@ async fn upload(client: &Client, bytes: &[u8], name: &str, media_type: Option<&s
         json!({ "query": UPLOAD, "variables": { "input": { "image": { "upload": null } } } });
     let form = Form::new()
         .text("operations", operations.to_string())
-        .text("map", json!({ "0": ["variables.input.image.upload"] }).to_string())
+        .text(
+            "map",
+            json!({ "0": ["variables.input.image.upload"] }).to_string(),
+        )
         .part("0", part);
     let request = client.http.post(client.url()).multipart(form);
     let request = request.bearer_auth(client.token.as_deref().unwrap());
@@ -62,7 +65,10 @@ async fn files_are_what_their_names_and_types_say() {
         assert_eq!(error["extensions"]["code"], "INVALID_IMAGE", "{answer:#}");
         assert_eq!(error["extensions"]["field"], "image");
         let message = error["message"].as_str().unwrap();
-        assert!(message.contains("this is a PNG") && message.contains(told), "{message}");
+        assert!(
+            message.contains("this is a PNG") && message.contains(told),
+            "{message}"
+        );
     }
     let text = STANDARD.encode(chair);
     for (prefix, fits) in [
@@ -75,7 +81,11 @@ async fn files_are_what_their_names_and_types_say() {
         let input = json!({ "input": { "image": { "base64": format!("{prefix}{text}") } } });
         let answer = alice.send(SUBMIT, input).await;
         let code = &answer["errors"][0]["extensions"]["code"];
-        let expected = if fits { Value::Null } else { "INVALID_IMAGE".into() };
+        let expected = if fits {
+            Value::Null
+        } else {
+            "INVALID_IMAGE".into()
+        };
         assert_eq!(*code, expected, "{prefix}: {answer:#}");
     }
     node.app.stop().await;
@@ -92,10 +102,17 @@ async fn what_is_a_picture_and_something_else_is_refused() {
     let archive = archive.finish().unwrap().into_inner();
     for (appended, named) in [
         (&archive[..], "a ZIP archive"),
-        (b"<html><script>alert(document.domain)</script>", "a web page"),
+        (
+            b"<html><script>alert(document.domain)</script>",
+            "a web page",
+        ),
         (b"%PDF-1.7", "a PDF"),
     ] {
-        for picture in [pictures::CHAIR.to_vec(), fixture("rgb.jpg"), fixture("lossy.webp")] {
+        for picture in [
+            pictures::CHAIR.to_vec(),
+            fixture("rgb.jpg"),
+            fixture("lossy.webp"),
+        ] {
             let bytes = [&picture[..], appended].concat();
             let answer = alice.send(SUBMIT, submission(&bytes, json!({}))).await;
             let error = &answer["errors"][0];
@@ -118,7 +135,8 @@ async fn what_a_picture_tells_besides_is_not_kept() {
     let film = b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom 52.5200 N";
     let sent = [&turned[..2], comment, &turned[2..], film].concat();
     let id = alice.submit(&sent, json!({})).await;
-    let query = "query ($id: ID!) { conversion(id: $id) { source { url bytes sha256 width height } } }";
+    let query =
+        "query ($id: ID!) { conversion(id: $id) { source { url bytes sha256 width height } } }";
     let source = alice.run(query, json!({ "id": id })).await["conversion"]["source"].take();
     let kept = alice.download(source["url"].as_str().unwrap()).await;
     assert!(sent.windows(7).any(|window| window == b"52.5200"));

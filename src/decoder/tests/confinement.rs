@@ -33,9 +33,7 @@ fn offend(offence: &str) {
         "connect" => drop(TcpStream::connect("127.0.0.1:9")),
         "thread" => drop(thread::Builder::new().spawn(|| {})),
         "exec" => drop(Command::new("/bin/true").exec()),
-        "signal" => drop(test_kill_process(
-            getppid().unwrap_or(Pid::INIT),
-        )),
+        "signal" => drop(test_kill_process(getppid().unwrap_or(Pid::INIT))),
         "unlimit" => drop(setrlimit(
             Resource::Core,
             Rlimit {

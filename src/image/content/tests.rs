@@ -58,13 +58,13 @@ fn what_is_appended_for_other_programs_is_refused() {
             "a program",
         );
         // A ZIP of nothing.
-        refused(&with(b"PK\x05\x06\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"), format, "an archive");
-        refused(&with(b"Rar!\x1a\x07\x01\0 ..."), format, "an archive");
         refused(
-            &with(b"7z\xbc\xaf\x27\x1c\0\x04 ..."),
+            &with(b"PK\x05\x06\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0"),
             format,
             "an archive",
         );
+        refused(&with(b"Rar!\x1a\x07\x01\0 ..."), format, "an archive");
+        refused(&with(b"7z\xbc\xaf\x27\x1c\0\x04 ..."), format, "an archive");
     }
 }
 
@@ -75,11 +75,7 @@ fn what_is_hidden_in_front_is_refused() {
         let length = u16::try_from(text.len() + 2).expect("short").to_be_bytes();
         [&jpeg[..2], b"\xff\xfe", &length, text, &jpeg[2..]].concat()
     };
-    refused(
-        &comment(b"%PDF-1.4 obj"),
-        ImageFormat::Jpeg,
-        "a PDF",
-    );
+    refused(&comment(b"%PDF-1.4 obj"), ImageFormat::Jpeg, "a PDF");
     refused(
         &comment(b"*/ <script src=x>"),
         ImageFormat::Jpeg,
@@ -106,9 +102,12 @@ fn what_cameras_append_is_cut_off() {
             // The mark alone, which comes up in any bytes.
             b"..PK\x05\x06..................",
         ] {
-            let image =
-                parse(&[picture, appended].concat()).expect("it is a picture and what belongs to it");
-            assert_eq!(image.essential().bytes(), parse(picture).expect("whole").essential().bytes());
+            let image = parse(&[picture, appended].concat())
+                .expect("it is a picture and what belongs to it");
+            assert_eq!(
+                image.essential().bytes(),
+                parse(picture).expect("whole").essential().bytes()
+            );
         }
     }
 }

@@ -15,7 +15,9 @@ use super::{
 const COLOURS: [[u8; 3]; 4] = [[230, 30, 20], [20, 200, 40], [30, 40, 220], [240, 220, 30]];
 
 fn icc(profile: &ColorProfile) -> Vec<u8> {
-    profile.encode().expect("the library's own profiles are sound")
+    profile
+        .encode()
+        .expect("the library's own profiles are sound")
 }
 
 fn png_with(png: &[u8], kind: &[u8; 4], data: &[u8]) -> Vec<u8> {

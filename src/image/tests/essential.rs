@@ -134,6 +134,9 @@ fn a_thumbnail_in_a_jfif_segment_goes() {
     let thumbnail = [&b"JFIF\0\x01\x01\0\0\x01\0\x01\x01\x02"[..], b"SECRET"].concat();
     let bytes = [&plain[..2], &segment(0xe0, &thumbnail), &plain[20..]].concat();
     let kept = parse(&bytes).expect("the picture is whole").essential();
-    assert_eq!(kept.bytes()[2..20], *b"\xff\xe0\0\x10JFIF\0\x01\x01\0\0\x01\0\x01\0\0");
+    assert_eq!(
+        kept.bytes()[2..20],
+        *b"\xff\xe0\0\x10JFIF\0\x01\x01\0\0\x01\0\x01\0\0"
+    );
     assert_eq!(kept.bytes()[20..], plain[20..]);
 }

@@ -9,9 +9,30 @@ use orfeas::graphql::{
 use super::{Target, files, plain};
 
 const WORDS: [&[u8]; 24] = [
-    b"{", b"}", b"(", b")", b"[", b"]", b"...", b"... on ", b"fragment F on ", b"...F ", b"query ",
-    b"mutation ", b"subscription ", b"@include(if: true) ", b"$v: ", b"\"\"\"", b"\"", b"\\u",
-    b"#", b"first: 100 ", b"__schema ", b"nodes { ", b"a: ", b"Conversion ",
+    b"{",
+    b"}",
+    b"(",
+    b")",
+    b"[",
+    b"]",
+    b"...",
+    b"... on ",
+    b"fragment F on ",
+    b"...F ",
+    b"query ",
+    b"mutation ",
+    b"subscription ",
+    b"@include(if: true) ",
+    b"$v: ",
+    b"\"\"\"",
+    b"\"",
+    b"\\u",
+    b"#",
+    b"first: 100 ",
+    b"__schema ",
+    b"nodes { ",
+    b"a: ",
+    b"Conversion ",
 ];
 
 #[test]
@@ -47,7 +68,11 @@ fn any_document_is_counted_or_refused() {
             Ok(cost) => Ok(format!(
                 "let in, {} levels{}",
                 cost.depth,
-                if cost.introspects { ", introspects" } else { "" }
+                if cost.introspects {
+                    ", introspects"
+                } else {
+                    ""
+                }
             )),
         }
     });

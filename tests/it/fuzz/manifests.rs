@@ -7,8 +7,20 @@ use orfeas::inference::manifest::{Manifest, ModelError};
 use super::{Target, files, plain};
 
 const WORDS: [&[u8]; 14] = [
-    b"nan", b"inf", b"-1", b"0", b"1e308", b"[batch]\n", b"[steps]\n", b"contract = ", b"sha256 = ",
-    b"\"../x\"", b"'''", b"[[", b"{ a = ", b"# ",
+    b"nan",
+    b"inf",
+    b"-1",
+    b"0",
+    b"1e308",
+    b"[batch]\n",
+    b"[steps]\n",
+    b"contract = ",
+    b"sha256 = ",
+    b"\"../x\"",
+    b"'''",
+    b"[[",
+    b"{ a = ",
+    b"# ",
 ];
 
 #[test]

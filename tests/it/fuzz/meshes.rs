@@ -76,7 +76,13 @@ const PIXEL: &[u8] = b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR\0\0\0\x01\0\0\0\x01\x08\0
 fn any_mesh_is_written_so_that_it_can_be_read() {
     let target = Target {
         name: "meshes",
-        seeds: vec![tetrahedron(0), tetrahedron(1), tetrahedron(2), tetrahedron(4), tetrahedron(7)],
+        seeds: vec![
+            tetrahedron(0),
+            tetrahedron(1),
+            tetrahedron(2),
+            tetrahedron(4),
+            tetrahedron(7),
+        ],
         words: &WORDS,
     };
     target.run(|input| {
@@ -111,8 +117,16 @@ fn any_mesh_is_written_so_that_it_can_be_read() {
 /// Four corners, four faces.
 fn tetrahedron(flags: u8) -> Vec<u8> {
     let mut bytes = vec![4, 4, flags, 30];
-    let corners = [[1.0, 1.0, 1.0], [-1.0, -1.0, 1.0], [-1.0, 1.0, -1.0], [1.0, -1.0, -1.0]];
-    for corner in [corners, corners.map(|corner| corner.map(|along: f32| along * 0.577))] {
+    let corners = [
+        [1.0, 1.0, 1.0],
+        [-1.0, -1.0, 1.0],
+        [-1.0, 1.0, -1.0],
+        [1.0, -1.0, -1.0],
+    ];
+    for corner in [
+        corners,
+        corners.map(|corner| corner.map(|along: f32| along * 0.577)),
+    ] {
         for along in corner.as_flattened() {
             bytes.extend_from_slice(&along.to_le_bytes());
         }
@@ -141,15 +155,24 @@ fn read_glb(mesh: &Mesh, quantize: bool) -> Result<(), String> {
         quantize,
     };
     let bytes = glb::write(mesh, options).map_err(|error| format!("not written: {error:?}"))?;
-    let gltf = gltf::Gltf::from_slice_without_validation(&bytes).map_err(|error| error.to_string())?;
+    let gltf =
+        gltf::Gltf::from_slice_without_validation(&bytes).map_err(|error| error.to_string())?;
     let blob = gltf.blob.as_deref().ok_or("no bytes")?;
-    let primitive = gltf.meshes().next().and_then(|mesh| mesh.primitives().next());
+    let primitive = gltf
+        .meshes()
+        .next()
+        .and_then(|mesh| mesh.primitives().next());
     let primitive = primitive.ok_or("no mesh")?;
     let reader = primitive.reader(|_| Some(blob));
     let indices = reader.read_indices().ok_or("no indices")?.into_u32();
     expect("indices", indices.len(), 3 * mesh.triangles().len())?;
-    let positions = primitive.get(&gltf::Semantic::Positions).ok_or("no positions")?;
-    if indices.clone().any(|index| index as usize >= positions.count()) {
+    let positions = primitive
+        .get(&gltf::Semantic::Positions)
+        .ok_or("no positions")?;
+    if indices
+        .clone()
+        .any(|index| index as usize >= positions.count())
+    {
         return Err("an index leads nowhere".into());
     }
     if !quantize {
@@ -186,7 +209,10 @@ fn read_obj(mesh: &Mesh) -> Result<(), String> {
     let vertices = mesh.positions().len();
     for line in of_kind("f") {
         for corner in line.split_whitespace() {
-            let first = corner.split('/').next().and_then(|index| index.parse().ok());
+            let first = corner
+                .split('/')
+                .next()
+                .and_then(|index| index.parse().ok());
             if !first.is_some_and(|index: usize| (1..=vertices).contains(&index)) {
                 return Err(format!("no corner: {line}"));
             }
@@ -217,8 +243,16 @@ fn read_3mf(mesh: &Mesh) -> Result<(), String> {
     let bytes = three_mf::write(mesh).map_err(|error| format!("not written: {error}"))?;
     let text = unpacked(&bytes, ".model")?;
     let text = String::from_utf8(text).map_err(|error| error.to_string())?;
-    expect("vertices", text.matches("<vertex ").count(), mesh.positions().len())?;
-    expect("triangles", text.matches("<triangle ").count(), mesh.triangles().len())?;
+    expect(
+        "vertices",
+        text.matches("<vertex ").count(),
+        mesh.positions().len(),
+    )?;
+    expect(
+        "triangles",
+        text.matches("<triangle ").count(),
+        mesh.triangles().len(),
+    )?;
     let finite = ["\"inf", "\"-inf", "\"NaN"];
     match finite.iter().find(|word| text.contains(**word)) {
         Some(word) => Err(format!("a coordinate is {word}\"")),
@@ -228,7 +262,8 @@ fn read_3mf(mesh: &Mesh) -> Result<(), String> {
 
 /// The file with this ending in a ZIP.
 fn unpacked(bytes: &[u8], ending: &str) -> Result<Vec<u8>, String> {
-    let mut archive = zip::ZipArchive::new(Cursor::new(bytes)).map_err(|error| error.to_string())?;
+    let mut archive =
+        zip::ZipArchive::new(Cursor::new(bytes)).map_err(|error| error.to_string())?;
     let name = archive
         .file_names()
         .find(|name| name.ends_with(ending))

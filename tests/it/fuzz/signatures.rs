@@ -14,9 +14,26 @@ use url::Url;
 use super::{Target, plain};
 
 const WORDS: [&[u8]; 20] = [
-    b"signature-input: ", b"signature: ", b"content-digest: ", b"sig=(\"@method\" \"@path\")", b";created=", b";nonce=\"",
-    b";keyid=\"", b";alg=\"hmac-sha256\"", b";expires=", b"\"@query\" ", b"\"@target-uri\" ",
-    b"\"@authority\" ", b"\"@query-param\";name=\"x\" ", b";sf", b";bs", b";req", b":AAAA:", b"\n", b", ", b"?1",
+    b"signature-input: ",
+    b"signature: ",
+    b"content-digest: ",
+    b"sig=(\"@method\" \"@path\")",
+    b";created=",
+    b";nonce=\"",
+    b";keyid=\"",
+    b";alg=\"hmac-sha256\"",
+    b";expires=",
+    b"\"@query\" ",
+    b"\"@target-uri\" ",
+    b"\"@authority\" ",
+    b"\"@query-param\";name=\"x\" ",
+    b";sf",
+    b";bs",
+    b";req",
+    b":AAAA:",
+    b"\n",
+    b", ",
+    b"?1",
 ];
 const HOST: &str = "https://meshes.example";
 
