@@ -172,7 +172,6 @@ fn withdrawn_entry() {
     match confine::withdraw_files() {
         Barrier::Missing { reason } => {
             println!("not tried: {reason}");
-            assert!(reason.contains("kernel"), "{reason}");
             File::open(binary).expect("nothing was withdrawn");
         }
         Barrier::Up { version } => {
