@@ -57,6 +57,10 @@ impl Target<'_> {
     ///
     /// # Panics
     /// For a broken promise, a panic or a slow answer, with the file that the input was put into.
+    #[expect(
+        clippy::print_stdout,
+        reason = "a test's own words, which the harness shows when asked"
+    )]
     fn run(self, mut probe: impl FnMut(&[u8]) -> Result<String, String>) {
         let Self { name, seeds, words } = self;
         let seconds = setting(SECONDS).map_or(SECONDS_DEFAULT, |text| {
