@@ -2,7 +2,8 @@
 //!
 //! Codecs meet hostile bytes, so they run where a crash, a hang or a flood of memory costs one process and no
 //! server: each object of a `deadpool` pool is a child that speaks a protocol of frames over its standard input and
-//! output, under limits that it sets on itself before it reads a picture ([`child`]).
+//! output, under limits that it sets on itself before it reads a picture ([`child`]), and behind barriers of the kernel's
+//! ([`confine`]) against doing anything but computing.
 
 use std::{ffi::OsString, path::PathBuf, time::Duration};
 
@@ -12,13 +13,15 @@ use deadpool::{
 };
 
 use self::{
-    error::DecodeError,
+    confine::Confinement,
+    error::{DecodeError, Ending},
     process::{ChildProcess, Children},
     protocol::{Answer, Work},
 };
 use crate::image::{ImageLimits, InputImage, pixels::Pixels};
 
 pub mod child;
+pub mod confine;
 pub mod error;
 mod process;
 mod protocol;
@@ -130,6 +133,16 @@ impl DecoderPool {
         }
     }
 
+    /// What children are confined by on this machine; starts one if there is none.
+    ///
+    /// # Errors
+    /// What kept it from starting, or [`DecodeError::Busy`].
+    pub async fn confinement(&self) -> Result<Confinement, DecodeError> {
+        let child = self.pool.get().await;
+        let child = child.map_err(|error| self.unavailable(error))?;
+        Ok(child.confinement().clone())
+    }
+
     async fn exchange(&self, image: &InputImage, work: Work) -> Result<Answer, DecodeError> {
         let mut lease = Lease::new(
             self.pool
@@ -148,7 +161,10 @@ impl DecoderPool {
                     });
                 }
                 Ok(Ok(answer)) => answer,
-                Ok(Err(failure)) => return Err(child.post_mortem(failure, self.time_max).await),
+                Ok(Err(failure)) => {
+                    let error = child.post_mortem(failure, self.time_max).await;
+                    return Err(forbidden(error, image));
+                }
             };
         lease.give_back();
         answer.map_err(DecodeError::Image)
@@ -168,6 +184,25 @@ impl DecoderPool {
             }
         }
     }
+}
+
+/// A child that the kernel stopped for what no decoder does was taken over by its picture, or nearly.
+fn forbidden(error: DecodeError, image: &InputImage) -> DecodeError {
+    let DecodeError::Crashed {
+        ending: Ending::Signal(process::SIGSYS),
+    } = error
+    else {
+        return error;
+    };
+    let format = image.format();
+    tracing::error!(
+        picture.format = format.name(),
+        picture.bytes = image.bytes().len(),
+        picture.width = image.width(),
+        picture.height = image.height(),
+        "A decoder was stopped at a system call that no picture needs; the kernel's log may say which"
+    );
+    DecodeError::Forbidden { format }
 }
 
 /// A child on loan. Unless it is given back, which only happens when its answer has been read to the end, it is

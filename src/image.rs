@@ -9,14 +9,18 @@ use serde::{Deserialize, Serialize};
 
 use self::{error::ImageError, sniff::Kind};
 
+mod content;
+pub mod declared;
 pub mod decode;
 pub mod error;
 pub mod frame;
 mod jpeg;
 pub mod matte;
 mod object;
+mod orientation;
 pub mod pixels;
 mod png;
+mod profile;
 mod sniff;
 mod webp;
 
@@ -70,8 +74,16 @@ struct Sides {
     height: u32,
 }
 
-/// The bytes of one still picture: a PNG, JPEG or WebP within the limits, whose container is whole. Its pixels
-/// may still turn out to be damaged when they are decoded.
+/// What a look at a container has found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Container {
+    sides: Sides,
+    /// Where the picture ends; what follows is none of it.
+    end: usize,
+}
+
+/// The bytes of one still picture: a PNG, JPEG or WebP within the limits, whose container is whole, and which is nothing
+/// else besides. Its pixels may still turn out to be damaged when they are decoded.
 #[derive(Debug, Clone)]
 pub struct InputImage {
     bytes: Bytes,
@@ -83,7 +95,7 @@ impl InputImage {
     /// Checks a file without decoding it; takes at most a pass over the bytes.
     ///
     /// # Errors
-    /// Any [`ImageError`] but `Damaged` pixels and `TooMuchMemory`, which only decoding finds out.
+    /// Any [`ImageError`] but `Damaged` pixels, `Profile` and `TooMuchMemory`, which only decoding finds out.
     pub fn parse(bytes: Bytes, limits: &ImageLimits) -> Result<Self, ImageError> {
         let ImageLimits {
             bytes_max,
@@ -115,10 +127,10 @@ impl InputImage {
                 });
             }
         };
-        let sides = match format {
-            ImageFormat::Png => png::sides(&bytes),
-            ImageFormat::Jpeg => jpeg::sides(&bytes),
-            ImageFormat::WebP => webp::sides(&bytes),
+        let Container { sides, end } = match format {
+            ImageFormat::Png => png::container(&bytes),
+            ImageFormat::Jpeg => jpeg::container(&bytes),
+            ImageFormat::WebP => webp::container(&bytes),
         }?;
         let Sides { width, height } = sides;
         if width == 0 || height == 0 {
@@ -138,11 +150,45 @@ impl InputImage {
                 pixels_max,
             });
         }
+        if let Some(other) = content::besides(&bytes, end) {
+            return Err(ImageError::Polyglot {
+                format,
+                other: other.into(),
+            });
+        }
         Ok(Self {
             bytes,
             format,
             sides,
         })
+    }
+
+    /// The same picture without what it isn't shown by: of metadata, only orientation and colour space are left, and
+    /// nothing of what follows or lies between. Pixels are not touched; decoded, both are the same.
+    #[must_use]
+    pub fn essential(&self) -> Self {
+        let kept = match self.format {
+            ImageFormat::Png => png::essential(&self.bytes),
+            ImageFormat::Jpeg => jpeg::essential(&self.bytes),
+            ImageFormat::WebP => webp::essential(&self.bytes),
+        };
+        Self {
+            bytes: if kept == self.bytes {
+                self.bytes.clone()
+            } else {
+                kept.into()
+            },
+            ..*self
+        }
+    }
+
+    /// The colour space that the file names, if it does.
+    fn profile(&self) -> Result<Option<profile::Profile>, ImageError> {
+        match self.format {
+            ImageFormat::Png => png::profile(&self.bytes),
+            ImageFormat::Jpeg => jpeg::profile(&self.bytes),
+            ImageFormat::WebP => webp::profile(&self.bytes),
+        }
     }
 
     /// The file as it came.

@@ -3,7 +3,9 @@
 use std::process::ExitCode;
 
 use super::{CommandError, output, program};
-use crate::{app, config::Settings, error_chain::chain, inference::manifest::scan};
+use crate::{
+    app, config::Settings, error_chain::chain, image::InputImage, inference::manifest::scan,
+};
 
 /// Looks at everything that a node needs and prints what it finds.
 ///
@@ -21,6 +23,7 @@ pub async fn run(settings: Settings) -> Result<ExitCode, CommandError> {
     tell("version", Ok(env!("CARGO_PKG_VERSION").to_owned()));
     libtorch(&mut tell);
     tell("models", models(&settings));
+    tell("decoders", decoders(&settings).await);
     tell("storage", storage(&settings).await);
     tell("postgres", postgres(&settings).await);
     tell(
@@ -110,6 +113,21 @@ fn models(settings: &Settings) -> Result<String, String> {
         settings.orfeas_default_model,
         folder.display()
     ))
+}
+
+/// What decoders are confined by, once one has decoded a picture behind it.
+async fn decoders(settings: &Settings) -> Result<String, String> {
+    let program = program().map_err(|error| error.to_string())?;
+    let pool = app::open::decoder(settings, program).map_err(|error| chain(&error))?;
+    let mut png = std::io::Cursor::new(Vec::new());
+    ::image::RgbImage::new(1, 1)
+        .write_to(&mut png, ::image::ImageFormat::Png)
+        .map_err(|error| chain(&error))?;
+    let picture = InputImage::parse(png.into_inner().into(), &settings.image_limits())
+        .map_err(|error| chain(&error))?;
+    pool.check(&picture).await.map_err(|error| chain(&error))?;
+    let confinement = pool.confinement().await.map_err(|error| chain(&error))?;
+    Ok(confinement.to_string())
 }
 
 async fn storage(settings: &Settings) -> Result<String, String> {

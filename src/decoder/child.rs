@@ -8,10 +8,16 @@ use std::{
 };
 
 use bytes::Bytes;
-use rustix::process::{Resource, Rlimit, Signal, set_parent_process_death_signal, setrlimit};
+use rustix::{
+    process::{Resource, Rlimit, Signal, set_parent_process_death_signal, setrlimit},
+    thread::set_no_new_privs,
+};
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::protocol::{self, Hello, Lengths, PREFIX_BYTES, ProtocolError, Question, Reply, Work};
+use super::{
+    confine::{self, Confinement},
+    protocol::{self, Hello, Lengths, PREFIX_BYTES, ProtocolError, Question, Reply, Work},
+};
 use crate::image::{ImageFormat, InputImage, decode, error::ImageError};
 
 /// Why a child gives up. Nobody reads it but a person who starts one by hand: the pool sees the pipes close.
@@ -44,8 +50,8 @@ pub(super) fn serve(input: &mut impl Read, output: &mut impl Write) -> Result<()
     let Some((hello, _)) = read::<Hello>(input, 0)? else {
         return Ok(());
     };
-    limit(hello).map_err(ChildError::Limit)?;
-    write(output, &Reply::Ready, &[])?;
+    let confinement = limit(hello).map_err(ChildError::Limit)?;
+    write(output, &Reply::Ready(confinement), &[])?;
     // The pool knows how large its pictures are; the memory limit keeps its mistakes from mattering.
     while let Some((question, file)) = read::<Question>(input, u64::MAX)? {
         match answer(question, file.into()) {
@@ -56,14 +62,18 @@ pub(super) fn serve(input: &mut impl Read, output: &mut impl Write) -> Result<()
     Ok(())
 }
 
-/// No picture needs a file, a core dump or more than its share, and nobody needs a child without its server.
-fn limit(hello: Hello) -> io::Result<()> {
+/// No picture needs a file, a core dump or more than its share, and nobody needs a child without its server. Where the
+/// kernel lacks a barrier, the child goes on without and says so.
+fn limit(hello: Hello) -> io::Result<Confinement> {
     let Hello {
         memory_bytes_max,
         cpu_seconds_max,
     } = hello;
     set_parent_process_death_signal(Some(Signal::KILL))?;
+    set_no_new_privs(true)?;
     let data = data_bytes()?.saturating_add(memory_bytes_max);
+    // It takes a file for a moment, so before the limit on them.
+    let landlock = confine::withdraw_files();
     for (resource, limit) in [
         // Not the address space: libtorch alone maps gigabytes of it. This one counts private writable memory.
         (Resource::Data, data),
@@ -81,7 +91,9 @@ fn limit(hello: Hello) -> io::Result<()> {
             },
         )?;
     }
-    Ok(())
+    // Last: it leaves no call to set limits with.
+    let seccomp = confine::filter_calls();
+    Ok(Confinement { seccomp, landlock })
 }
 
 /// Private writable memory that is mapped now, as the kernel counts it against the limit.

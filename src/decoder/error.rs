@@ -2,7 +2,10 @@
 
 use std::{io, time::Duration};
 
-use crate::image::error::{ImageError, ImageErrorCode};
+use crate::image::{
+    ImageFormat,
+    error::{ImageError, ImageErrorCode},
+};
 
 /// How a child ended, or why it had to be ended.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +38,9 @@ pub enum DecodeError {
     /// [`ImageError::TooMuchMemory`].
     #[error(transparent)]
     Image(#[from] ImageError),
+    /// The kernel stopped the decoder at a system call that no picture needs.
+    #[error("this {} made its decoder do what no picture needs: save or export it again", .format.name())]
+    Forbidden { format: ImageFormat },
     #[error("no decoder was free within {wait_max:?}")]
     Busy { wait_max: Duration },
     #[error("the decoder did not finish within {time_max:?}")]
@@ -51,7 +57,7 @@ impl DecodeError {
     #[must_use]
     pub fn retryable(&self) -> bool {
         match self {
-            Self::Image(_) => false,
+            Self::Image(_) | Self::Forbidden { .. } => false,
             Self::Busy { .. }
             | Self::TimedOut { .. }
             | Self::Crashed { .. }
@@ -64,6 +70,7 @@ impl DecodeError {
     pub fn image_code(&self) -> Option<ImageErrorCode> {
         match self {
             Self::Image(error) => Some(error.code()),
+            Self::Forbidden { .. } => Some(ImageErrorCode::Invalid),
             Self::Busy { .. }
             | Self::TimedOut { .. }
             | Self::Crashed { .. }

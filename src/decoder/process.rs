@@ -6,6 +6,7 @@ use std::{
     os::unix::process::ExitStatusExt,
     path::PathBuf,
     process::{ExitStatus, Stdio},
+    sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
 
@@ -18,6 +19,7 @@ use tokio::{
 };
 
 use super::{
+    confine::Confinement,
     error::{DecodeError, Ending},
     protocol::{self, Answer, Hello, Lengths, PREFIX_BYTES, ProtocolError, Question, Reply, Work},
     spawner::Spawner,
@@ -32,9 +34,11 @@ const END_MAX: Duration = Duration::from_secs(1);
 const LAST_WORDS_BYTES_MAX: u64 = 4096;
 /// How Rust's runtime starts its last words when an allocation fails.
 const OUT_OF_MEMORY: &str = "memory allocation of";
-/// The kernel's numbers of SIGABRT (how a failed allocation ends) and SIGXCPU (the limit on processor time).
+/// The kernel's numbers of SIGABRT (how a failed allocation ends), SIGXCPU (the limit on processor time) and SIGSYS (a
+/// forbidden system call).
 const SIGABRT: i32 = 6;
 const SIGXCPU: i32 = 24;
+pub(super) const SIGSYS: i32 = 31;
 
 /// How children are started.
 #[derive(Debug)]
@@ -51,6 +55,8 @@ pub(super) struct Launch {
 pub(super) struct Children {
     launch: Launch,
     spawner: Spawner,
+    /// Whether the log says already what children lack.
+    is_told: AtomicBool,
 }
 
 impl Children {
@@ -58,7 +64,15 @@ impl Children {
         Ok(Self {
             launch,
             spawner: Spawner::start()?,
+            is_told: AtomicBool::new(false),
         })
+    }
+
+    /// Says once what keeps children from being confined as they should be.
+    fn tell(&self, confinement: &Confinement) {
+        if !confinement.is_complete() && !self.is_told.swap(true, Ordering::Relaxed) {
+            tracing::warn!("Decoders are confined less than they could be: {confinement}");
+        }
     }
 
     fn command(&self) -> Command {
@@ -108,13 +122,17 @@ impl Manager for Children {
             stdout,
             stderr,
             pictures: 0,
+            confinement: None,
         };
         let hello = Hello {
             memory_bytes_max: self.launch.memory_bytes_max,
             cpu_seconds_max: (self.launch.time_max.as_secs() + 1) * u64::from(PICTURES_MAX),
         };
         match child.greet(hello).await {
-            Ok(()) => Ok(child),
+            Ok(()) => {
+                self.tell(child.confinement());
+                Ok(child)
+            }
             Err(failure) => Err(child.post_mortem(failure, self.launch.time_max).await),
         }
     }
@@ -150,9 +168,17 @@ pub(super) struct ChildProcess {
     stderr: ChildStderr,
     /// How many it was asked about.
     pictures: u32,
+    /// What it says of itself once it has been greeted.
+    confinement: Option<Confinement>,
 }
 
 impl ChildProcess {
+    /// What it is confined by.
+    pub(super) fn confinement(&self) -> &Confinement {
+        let confinement = self.confinement.as_ref();
+        confinement.expect("children of the pool have been greeted")
+    }
+
     /// Its process id while it hasn't been reaped.
     #[cfg(test)]
     pub(super) fn id(&self) -> Option<u32> {
@@ -162,7 +188,10 @@ impl ChildProcess {
     async fn greet(&mut self, hello: Hello) -> Result<(), ExchangeError> {
         self.stdin.write_all(&protocol::head(&hello, 0)).await?;
         match self.read::<Reply>(0).await? {
-            (Reply::Ready, _) => Ok(()),
+            (Reply::Ready(confinement), _) => {
+                self.confinement = Some(confinement);
+                Ok(())
+            }
             _ => Err(ExchangeError::OutOfTurn),
         }
     }

@@ -5,6 +5,7 @@
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+use super::confine::Confinement;
 use crate::image::{ImageLimits, error::ImageError, pixels::Pixels};
 
 /// Length fields of a frame, in bytes.
@@ -39,7 +40,7 @@ pub(super) struct Question {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) enum Reply {
     /// To [`Hello`], without a payload.
-    Ready,
+    Ready(Confinement),
     /// To [`Work::Check`], without a payload.
     Checked,
     /// To [`Work::Decode`]; the payload is RGBA.

@@ -21,6 +21,8 @@ const LIMITS: ImageLimits = ImageLimits {
 /// Where [`child_entry`] finds its standard output: the test harness writes on the other one.
 const OUTPUT: &str = "/proc/self/fd/3";
 
+mod confinement;
+
 #[test]
 #[ignore = "the child that the other tests start"]
 fn child_entry() {
@@ -31,9 +33,13 @@ fn child_entry() {
 }
 
 fn options(processes_max: usize) -> DecoderOptions {
+    options_of("decoder::tests::child_entry", processes_max)
+}
+
+/// With children that start in one of this binary's tests.
+fn options_of(entry: &str, processes_max: usize) -> DecoderOptions {
     let binary = std::env::current_exe().expect("a test knows its binary");
-    let entry =
-        "exec \"$0\" decoder::tests::child_entry --exact --ignored --nocapture 3>&1 >/dev/null";
+    let entry = format!("exec \"$0\" {entry} --exact --ignored --nocapture 3>&1 >/dev/null");
     DecoderOptions {
         program: "/bin/sh".into(),
         args: vec!["-c".into(), entry.into(), binary.into()],

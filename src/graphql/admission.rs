@@ -389,7 +389,7 @@ async fn store(
 ) -> Result<NewConversion, ApiError> {
     let source = match picture {
         Picture::Stored(asset) => Source::Existing((**asset).clone()),
-        Picture::Sent { image, sha256 } => {
+        Picture::Sent { image, sha256: _ } => {
             let id = AssetId::new();
             let storage_key = format!("sources/{id}");
             services
@@ -412,7 +412,7 @@ async fn store(
                 media_type: image.media_type().to_owned(),
                 format: None,
                 bytes: whole(image.bytes().len() as u64),
-                sha256: sha256.to_vec(),
+                sha256: Sha256::digest(image.bytes()).to_vec(),
                 width: Some(side(image.width())),
                 height: Some(side(image.height())),
                 triangles: None,

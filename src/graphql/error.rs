@@ -300,6 +300,8 @@ impl From<DecodeError> for ApiError {
     fn from(error: DecodeError) -> Self {
         match error {
             DecodeError::Image(error) => error.into(),
+            // Logged where it was stopped.
+            DecodeError::Forbidden { .. } => Self::new(ErrorCode::InvalidImage, error.to_string()),
             DecodeError::Busy { .. } => Self {
                 retry_after_seconds: Some(2),
                 ..Self::new(

@@ -1,4 +1,4 @@
-//! Checked bytes become upright 8-bit RGBA of a bounded size.
+//! Checked bytes become upright 8-bit sRGB with alpha, of a bounded size.
 //!
 //! The codecs meet hostile bytes here, so a server calls this through [`crate::decoder`] alone.
 
@@ -14,7 +14,7 @@ use fast_image_resize::{
     FilterType, MulDiv, PixelType, ResizeAlg, ResizeOptions, Resizer, images::Image,
 };
 
-use super::{ImageFormat, InputImage, error::ImageError, pixels::Pixels, png};
+use super::{ImageFormat, InputImage, error::ImageError, pixels::Pixels, png, profile::Conversion};
 
 /// What the codecs may allocate for themselves per pixel, beside the picture: the largest need is a
 /// progressive JPEG's coefficients, two bytes for each of four channels.
@@ -27,21 +27,28 @@ const REASON_CHARACTERS_MAX: usize = 160;
 /// Decodes everything and throws the pixels away.
 ///
 /// # Errors
-/// [`ImageError::Damaged`], [`ImageError::Feature`] or [`ImageError::TooMuchMemory`].
+/// [`ImageError::Damaged`], [`ImageError::Feature`], [`ImageError::Profile`] or [`ImageError::TooMuchMemory`].
 pub fn check(image: &InputImage) -> Result<(), ImageError> {
     Raster::decode(image).map(drop)
 }
 
-/// Decodes, scales down so that no side exceeds `side_max` (at least 1), and turns the picture upright.
+/// Decodes, scales down so that no side exceeds `side_max` (at least 1), converts to sRGB, and turns the picture upright.
 ///
 /// # Errors
 /// As [`check`].
 pub fn decode(image: &InputImage, side_max: u32) -> Result<Pixels, ImageError> {
-    let raster = Raster::decode(image)?.fit(side_max.max(1))?;
+    let mut raster = Raster::decode(image)?.fit(side_max.max(1))?;
     let orientation = raster.orientation;
     let (width, height) = (raster.width, raster.height);
-    let rgba = RgbaImage::from_raw(width, height, raster.into_rgba())
-        .expect("four bytes were made for each pixel");
+    let conversion = raster.conversion.take();
+    let mut rgba = raster.into_rgba();
+    if let Some(conversion) = conversion {
+        conversion
+            .apply(&mut rgba)
+            .map_err(|_| ImageError::profile(image.format(), "can't be applied"))?;
+    }
+    let rgba =
+        RgbaImage::from_raw(width, height, rgba).expect("four bytes were made for each pixel");
     let mut upright = DynamicImage::ImageRgba8(rgba);
     upright.apply_orientation(orientation);
     let rgba = upright.into_rgba8();
@@ -57,24 +64,29 @@ struct Raster {
     channels: usize,
     samples: Vec<u8>,
     orientation: Orientation,
+    /// To sRGB, where that is another colour space.
+    conversion: Option<Conversion>,
 }
 
 impl Raster {
     fn decode(image: &InputImage) -> Result<Self, ImageError> {
         let format = image.format();
+        let profile = image.profile()?;
         let pixels = u64::from(image.width()) * u64::from(image.height());
         let mut limits = Limits::default();
         limits.max_image_width = Some(image.width());
         limits.max_image_height = Some(image.height());
         limits.max_alloc = Some(pixels * CODEC_BYTES_PER_PIXEL + CODEC_BYTES_BASE);
-        let raster = match format {
-            ImageFormat::Png => {
-                PngDecoder::with_limits(Cursor::new(png::essential(image.bytes())), limits.clone())
-                    .and_then(|codec| Self::read(codec, limits))
-            }
-            ImageFormat::Jpeg => JpegDecoder::new(Cursor::new(image.bytes()))
+        // Codecs see what pixels and orientation depend on, and nothing else of the file.
+        let mut raster = match format {
+            ImageFormat::Png => PngDecoder::with_limits(
+                Cursor::new(png::for_decoder(image.bytes())),
+                limits.clone(),
+            )
+            .and_then(|codec| Self::read(codec, limits)),
+            ImageFormat::Jpeg => JpegDecoder::new(Cursor::new(image.essential().bytes()))
                 .and_then(|codec| Self::read(codec, limits)),
-            ImageFormat::WebP => WebPDecoder::new(Cursor::new(image.bytes()))
+            ImageFormat::WebP => WebPDecoder::new(Cursor::new(image.essential().bytes()))
                 .and_then(|codec| Self::read(codec, limits)),
         }
         .map_err(|error| refusal(format, &error))?;
@@ -83,6 +95,9 @@ impl Raster {
                 format,
                 "its headers disagree about its size",
             ));
+        }
+        if let Some(profile) = profile {
+            raster.conversion = profile.conversion(raster.channels <= 2)?;
         }
         Ok(raster)
     }
@@ -122,6 +137,7 @@ impl Raster {
             channels,
             samples,
             orientation,
+            conversion: None,
         })
     }
 

@@ -46,6 +46,21 @@ pub enum ImageError {
     TooMuchMemory,
     #[error("the picture has {width} × {height} pixels: send one with at least one pixel")]
     NoPixels { width: u32, height: u32 },
+    #[error("the colour profile of this {} {reason}: save it again in sRGB", .format.name())]
+    Profile {
+        format: ImageFormat,
+        reason: Cow<'static, str>,
+    },
+    #[error("this {} is {other} as well: send the picture alone", .format.name())]
+    Polyglot {
+        format: ImageFormat,
+        other: Cow<'static, str>,
+    },
+    #[error("this is a {} and was sent as {declared}: name it rightly, or not at all", .format.name())]
+    Mislabelled {
+        format: ImageFormat,
+        declared: Cow<'static, str>,
+    },
     #[error("the {} ends before its picture does: send the whole file", .format.name())]
     Truncated { format: ImageFormat },
     #[error("the {} is damaged ({reason}): save or export it again", .format.name())]
@@ -86,15 +101,25 @@ impl ImageError {
             Self::Empty
             | Self::NotAPicture { .. }
             | Self::NoPixels { .. }
+            | Self::Polyglot { .. }
+            | Self::Mislabelled { .. }
             | Self::Truncated { .. }
             | Self::Damaged { .. } => ImageErrorCode::Invalid,
-            Self::OtherFormat { .. } | Self::Animated { .. } | Self::Feature { .. } => {
-                ImageErrorCode::Unsupported
-            }
+            Self::OtherFormat { .. }
+            | Self::Animated { .. }
+            | Self::Feature { .. }
+            | Self::Profile { .. } => ImageErrorCode::Unsupported,
             Self::TooManyBytes { .. }
             | Self::TooManyPixels { .. }
             | Self::SideTooLong { .. }
             | Self::TooMuchMemory => ImageErrorCode::TooLarge,
+        }
+    }
+
+    pub(super) fn profile(format: ImageFormat, reason: &'static str) -> Self {
+        Self::Profile {
+            format,
+            reason: reason.into(),
         }
     }
 

@@ -2,6 +2,8 @@ use proptest::prelude::*;
 
 use super::{error::ImageErrorCode, *};
 
+mod essential;
+
 const LIMITS: ImageLimits = ImageLimits {
     bytes_max: 20 << 20,
     pixels_max: 50_000_000,

@@ -57,6 +57,7 @@ impl PipelineError {
         match self {
             Self::Image(error) => lasting(error.code().as_str(), error.to_string()),
             Self::Decode(DecodeError::Image(error)) => lasting(error.code().as_str(), error.to_string()),
+            Self::Decode(error @ DecodeError::Forbidden { .. }) => lasting("INVALID_IMAGE", error.to_string()),
             // A crash or a timeout may have been the picture's doing: a few tries tell.
             Self::Decode(_) => ours(true),
             Self::Frame(FrameError::Nothing) => lasting(

@@ -237,6 +237,14 @@ async fn doctor_models_and_migrate_do_their_work() {
         text.contains("All is well") && text.contains("embedded") && text.contains("orfeas-mini"),
         "{text}"
     );
+    // Each by its name, whether it is there or not.
+    let decoders = text.lines().find(|line| line.contains(" decoders "));
+    let decoders = decoders.unwrap_or_else(|| panic!("{text}"));
+    assert!(decoders.starts_with("ok"), "{decoders}");
+    assert!(
+        decoders.contains("seccomp") && decoders.contains("landlock"),
+        "{decoders}"
+    );
 
     let models = out(&run(command(folder.path(), &["models", "list"])).await);
     assert!(

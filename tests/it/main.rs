@@ -32,9 +32,11 @@ mod examples;
 #[cfg(feature = "torch")]
 mod faults;
 mod fetching;
+mod fuzz;
 mod http;
 mod idempotency;
 mod identity;
+mod input_defence;
 mod invariance;
 mod iterative;
 mod keys;

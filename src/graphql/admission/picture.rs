@@ -1,6 +1,6 @@
 //! Pictures as clients hand them in: sent along, stored before, or to be fetched.
 
-use async_graphql::{Context, OneofObject, Upload};
+use async_graphql::{Context, OneofObject, Upload, UploadValue};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
@@ -16,7 +16,7 @@ use crate::{
         error::{ApiError, ErrorCode},
         fetching::Round,
     },
-    image::InputImage,
+    image::{InputImage, declared::Declared},
 };
 
 /// How many pictures of one submission are checked side by side.
@@ -43,7 +43,12 @@ pub enum ImageInput {
 #[derive(Debug)]
 pub enum Picture {
     /// Sent along or fetched; checked by decoding it whole.
-    Sent { image: InputImage, sha256: [u8; 32] },
+    Sent {
+        /// Without what the picture isn't shown by.
+        image: InputImage,
+        /// Of the bytes as they came: what a repetition is known by.
+        sha256: [u8; 32],
+    },
     /// Stored before.
     Stored(Box<asset::Model>),
 }
@@ -100,15 +105,16 @@ async fn look_at(
         ImageInput::Url(url) => return Seen::Elsewhere(url),
         ImageInput::AssetId(id) => find_stored(services, principal, &id).await,
         ImageInput::Base64(text) => match decode_base64(&text) {
-            Ok(bytes) => check(services, bytes).await,
+            Ok((bytes, media_type)) => {
+                let declared = Declared {
+                    media_type,
+                    file_name: None,
+                };
+                check(services, bytes, declared).await
+            }
             Err(error) => Err(error),
         },
-        ImageInput::Upload(upload) => {
-            match read_upload(context, upload, services.image_limits.bytes_max).await {
-                Ok(bytes) => check(services, bytes).await,
-                Err(error) => Err(error),
-            }
-        }
+        ImageInput::Upload(upload) => read_upload(context, services, upload).await,
     })
 }
 
@@ -129,7 +135,11 @@ pub(super) async fn fetch_all(
 async fn fetch(services: &Services, round: &Round<'_>, seen: Seen) -> Result<Picture, ApiError> {
     match seen {
         Seen::Here(picture) => picture,
-        Seen::Elsewhere(url) => check(services, round.fetch(&url).await?).await,
+        // What servers say of pictures is often wrong, and not the client's to mend.
+        Seen::Elsewhere(url) => {
+            let bytes = round.fetch(&url).await?;
+            check(services, bytes, Declared::default()).await
+        }
     }
 }
 
@@ -148,41 +158,61 @@ async fn find_stored(
     Ok(Picture::Stored(Box::new(asset)))
 }
 
-/// Checks a picture by decoding it whole.
-async fn check(services: &Services, bytes: Bytes) -> Result<Picture, ApiError> {
+/// Checks a picture by its container, by the sender's words, and by decoding it whole. What is kept of it is what it is
+/// shown by: no places, names or comments, and nothing that follows it.
+async fn check(
+    services: &Services,
+    bytes: Bytes,
+    declared: Declared<'_>,
+) -> Result<Picture, ApiError> {
     let sha256 = Sha256::digest(&bytes).into();
     let image = InputImage::parse(bytes, &services.image_limits)?;
+    image.check_declared(declared)?;
+    let image = image.essential();
     services.decoder.check(&image).await?;
     Ok(Picture::Sent { image, sha256 })
 }
 
-fn decode_base64(text: &str) -> Result<Bytes, ApiError> {
-    let data = match text.strip_prefix("data:") {
-        Some(rest) => rest.split_once(";base64,").map(|(_, data)| data),
-        None => Some(text),
+/// The bytes, and the media type that a data URL names.
+fn decode_base64(text: &str) -> Result<(Bytes, Option<&str>), ApiError> {
+    let (media_type, data) = match text.strip_prefix("data:") {
+        Some(rest) => match rest.split_once(";base64,") {
+            Some((media_type, data)) => (Some(media_type), Some(data)),
+            None => (None, None),
+        },
+        None => (None, Some(text)),
     };
     let decoded = data.and_then(|data| STANDARD.decode(data.trim()).ok());
-    decoded.map(Bytes::from).ok_or_else(|| {
+    let bytes = decoded.ok_or_else(|| {
         ApiError::new(
             ErrorCode::InvalidImage,
             "The picture is not base64: send standard base64 with padding, or a data: URL.",
         )
-    })
+    })?;
+    Ok((bytes.into(), media_type))
 }
 
 async fn read_upload(
     context: &Context<'_>,
+    services: &Services,
     upload: Upload,
-    bytes_max: u64,
-) -> Result<Bytes, ApiError> {
+) -> Result<Picture, ApiError> {
     let unreadable = |error: std::io::Error| ApiError::internal(&error);
-    let value = upload.value(context).map_err(unreadable)?;
+    let UploadValue {
+        filename,
+        content_type,
+        content,
+    } = upload.value(context).map_err(unreadable)?;
     let mut bytes = Vec::new();
     // One byte more than allowed tells a file at the limit from one beyond it.
-    let file = tokio::fs::File::from_std(value.content);
-    file.take(bytes_max + 1)
+    let file = tokio::fs::File::from_std(content);
+    file.take(services.image_limits.bytes_max + 1)
         .read_to_end(&mut bytes)
         .await
         .map_err(unreadable)?;
-    Ok(bytes.into())
+    let declared = Declared {
+        media_type: content_type.as_deref(),
+        file_name: Some(&filename),
+    };
+    check(services, bytes.into(), declared).await
 }
