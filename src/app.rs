@@ -39,6 +39,7 @@ use crate::{
     },
     inference::{engine::Engine, error::EngineError},
     pipeline::Tools,
+    retention::{eraser::Eraser, orphans},
     storage::StorageError,
     webhook::Deliverer,
     worker::Worker,
@@ -193,8 +194,23 @@ impl App {
         if let Some(keeper) = keeper {
             app.helping.spawn(keeper.run(app.stop_helping.clone()));
         }
-        app.helping
-            .spawn(janitor::sweep(database.clone(), app.stop_helping.clone()));
+        let retention = settings.retention()?;
+        app.helping.spawn(janitor::sweep(
+            database.clone(),
+            retention,
+            app.stop_helping.clone(),
+        ));
+        let eraser = Eraser {
+            database: database.clone(),
+            storage: storage.clone(),
+            hub: hub.clone(),
+        };
+        app.helping.spawn(eraser.run(app.stop_helping.clone()));
+        app.helping.spawn(orphans::run(
+            database.clone(),
+            storage.clone(),
+            app.stop_helping.clone(),
+        ));
         let auditor = Auditor::new(database.clone(), app.node, AuditorOptions::default());
         app.helping.spawn(audit::keep(
             auditor.clone(),
@@ -267,6 +283,8 @@ impl App {
                     links: links.clone(),
                     keyring: keyring.clone(),
                     agent_quotas: settings.agent_quotas(),
+                    stored_limits: settings.stored_limits(),
+                    retention,
                     models: models.into(),
                     image_limits: settings.image_limits(),
                     batch_images_max: images_max,

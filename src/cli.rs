@@ -24,6 +24,7 @@ pub mod output;
 pub mod schema;
 pub mod serve;
 pub mod sign;
+pub mod store;
 pub mod token;
 
 /// The hidden subcommand that decodes pictures in a process of its own.
@@ -70,6 +71,9 @@ enum Command {
     /// Verify the audit log, or print where its chain ends.
     #[command(subcommand)]
     Audit(audit::Command),
+    /// Look through the store for bytes that no row tells of.
+    #[command(subcommand)]
+    Store(store::Command),
     /// List the models, or check one against its contract.
     Models(models::Options),
     /// Time each stage of conversions through a server of its own.
@@ -155,6 +159,7 @@ fn run(command: Command, settings: Settings) -> Result<ExitCode, CommandError> {
             Command::Keys(options) => keys::run(settings, options).await,
             Command::Sign(options) => sign::run(options),
             Command::Audit(command) => audit::run(settings, command).await,
+            Command::Store(command) => store::run(settings, command).await,
             Command::Models(options) => models::run(settings, options).await,
             Command::Bench(options) => bench::run(settings, options).await,
             Command::Doctor => doctor::run(settings).await,

@@ -63,6 +63,9 @@ pub struct Settings {
     pub agent_max_conversions_at_once: u32,
     /// Conversions a UTC day of such a key.
     pub agent_max_conversions_per_day: u32,
+    /// Bytes of pictures and meshes that a key may keep; unset: no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub agent_max_stored_bytes: Option<u64>,
     /// Images in one submission at most.
     pub agent_max_batch_size: u32,
     /// Submissions a minute of a person.
@@ -71,6 +74,9 @@ pub struct Settings {
     pub user_max_conversions_at_once: u32,
     /// Conversions of a person a UTC day.
     pub user_max_conversions_per_day: u32,
+    /// Bytes of pictures and meshes that a person may keep; unset: no limit.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub user_max_stored_bytes: Option<u64>,
     /// What a GPU batch aims at while the GPU is busy.
     pub batch_size_min: u32,
     /// The largest GPU batch, unless dynamic scaling raises it.
@@ -129,6 +135,10 @@ pub struct Settings {
     pub orfeas_trusted_documents: Option<PathBuf>,
     /// Whether everybody but admins is held to such documents and the studio's.
     pub orfeas_trusted_documents_only: bool,
+    /// How long conversions are kept after their end, with their pictures and meshes: `90d`, `36h`, `30m`; unset: until somebody
+    /// deletes them.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub orfeas_retention: Option<String>,
     /// How long the audit log is kept, in days.
     pub orfeas_audit_retention_days: u32,
     /// Bytes of one image at most.
@@ -160,10 +170,12 @@ impl Default for Settings {
             agent_max_requests_per_minute: 100,
             agent_max_conversions_at_once: 100,
             agent_max_conversions_per_day: 10_000,
+            agent_max_stored_bytes: None,
             agent_max_batch_size: 16,
             user_max_requests_per_minute: 10,
             user_max_conversions_at_once: 50,
             user_max_conversions_per_day: 1_000,
+            user_max_stored_bytes: None,
             batch_size_min: 2,
             batch_size_max: 8,
             batch_timeout_seconds: 5.0,
@@ -187,6 +199,7 @@ impl Default for Settings {
             orfeas_introspection: true,
             orfeas_trusted_documents: None,
             orfeas_trusted_documents_only: false,
+            orfeas_retention: None,
             orfeas_audit_retention_days: 400,
             orfeas_max_upload_bytes: 20 << 20,
             orfeas_max_pixels: 50_000_000,
@@ -235,6 +248,9 @@ impl Settings {
     #[must_use]
     pub fn names() -> Vec<String> {
         let full = Self {
+            agent_max_stored_bytes: Some(0),
+            user_max_stored_bytes: Some(0),
+            orfeas_retention: Some(String::new()),
             database_url: Some(String::new()),
             orfeas_storage: Some(String::new()),
             orfeas_public_url: Some(String::new()),
@@ -279,6 +295,7 @@ impl Settings {
         if !(1..=256).contains(&self.agent_max_batch_size) {
             return refuse("AGENT_MAX_BATCH_SIZE", "it must lie in 1..256");
         }
+        self.retention()?;
         if self.orfeas_role != Role::All && self.database_url.is_none() {
             return refuse(
                 "DATABASE_URL",
@@ -321,7 +338,7 @@ mod tests {
         );
         assert_eq!(
             names.len(),
-            41,
+            44,
             "a new optional setting must be listed in `names`, or the environment can't set it"
         );
     }
@@ -371,6 +388,13 @@ mod tests {
                 ..Default::default()
             })
             .contains("BATCH_TIMEOUT")
+        );
+        assert!(
+            error(Settings {
+                orfeas_retention: Some("90".into()),
+                ..Default::default()
+            })
+            .contains("ORFEAS_RETENTION")
         );
         assert!(
             error(Settings {

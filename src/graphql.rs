@@ -1,12 +1,16 @@
 //! The GraphQL schema of the contract: queries, mutations, subscriptions, and their errors.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use async_graphql::dataloader::DataLoader;
 
 use self::model_card::ModelCard;
 use crate::{
-    auth::{keyring::Keyring, link::Links, principal::Quotas},
+    auth::{
+        keyring::Keyring,
+        link::Links,
+        principal::{Principal, Quotas},
+    },
     db::{Database, listen::Hub},
     decoder::DecoderPool,
     egress::Egress,
@@ -45,6 +49,25 @@ pub struct Mutation(
     webhooks::WebhookMutation,
 );
 
+/// What owners' assets may take; `None`: whatever they take.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct StoredLimits {
+    pub key_bytes_max: Option<u64>,
+    pub person_bytes_max: Option<u64>,
+}
+
+impl StoredLimits {
+    /// What a caller's assets may take.
+    #[must_use]
+    pub fn of(self, principal: &Principal) -> Option<u64> {
+        if principal.key().is_some() {
+            self.key_bytes_max
+        } else {
+            self.person_bytes_max
+        }
+    }
+}
+
 /// What resolvers work with.
 #[derive(Debug, Clone)]
 pub struct Services {
@@ -59,6 +82,9 @@ pub struct Services {
     pub keyring: Keyring,
     /// What a key may use for which nothing else is said.
     pub agent_quotas: Quotas,
+    pub stored_limits: StoredLimits,
+    /// How long conversions are kept after their end; `None`: until somebody deletes them.
+    pub retention: Option<Duration>,
     pub models: Arc<[ModelCard]>,
     pub image_limits: ImageLimits,
     /// Gets pictures that are named by a URL.

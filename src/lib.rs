@@ -18,6 +18,7 @@ pub mod image;
 pub mod inference;
 pub mod mesh;
 pub mod pipeline;
+pub mod retention;
 pub mod storage;
 pub mod telemetry;
 pub mod webhook;

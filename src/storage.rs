@@ -1,12 +1,19 @@
 //! Asset bytes by key, in a folder or an S3-compatible bucket.
 
-use std::{ops::Range, path::Path, sync::Arc};
+use std::{
+    ops::Range,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use object_store::{
     GetOptions, GetResult, ObjectStore, ObjectStoreExt, PutPayload, path::Path as Key,
 };
 use url::Url;
+
+pub mod erase;
+pub mod listing;
 
 /// Why bytes could not be kept or brought.
 #[derive(Debug, thiserror::Error)]
@@ -32,8 +39,18 @@ pub enum StorageError {
         key: String,
         source: object_store::Error,
     },
+    #[error("could not list what is stored below {prefix}")]
+    List {
+        prefix: String,
+        source: object_store::Error,
+    },
     #[error("could not make the folder for assets")]
     Folder(#[source] std::io::Error),
+    #[error("could not tidy the folder {path}")]
+    Tidy {
+        path: String,
+        source: std::io::Error,
+    },
 }
 
 /// The shared store; cheap to clone.
@@ -41,6 +58,8 @@ pub enum StorageError {
 pub struct Storage {
     store: Arc<dyn ObjectStore>,
     prefix: Key,
+    /// Where it is, if it is a folder: folders are things there, and stay when they are empty.
+    folder: Option<PathBuf>,
 }
 
 impl Storage {
@@ -58,17 +77,21 @@ impl Storage {
             source,
         };
         let parsed = Url::parse(url).map_err(|_| location(None))?;
-        if parsed.scheme() == "file" {
-            let folder = parsed.to_file_path().map_err(|()| location(None))?;
-            std::fs::create_dir_all(&folder).map_err(StorageError::Folder)?;
-        } else if parsed.scheme() != "s3" {
-            return Err(location(None));
-        }
+        let folder = match parsed.scheme() {
+            "file" => {
+                let folder = parsed.to_file_path().map_err(|()| location(None))?;
+                std::fs::create_dir_all(&folder).map_err(StorageError::Folder)?;
+                Some(folder)
+            }
+            "s3" => None,
+            _ => return Err(location(None)),
+        };
         let (store, prefix) = object_store::parse_url_opts(&parsed, options)
             .map_err(|source| location(Some(source)))?;
         Ok(Self {
             store: Arc::from(store),
             prefix,
+            folder,
         })
     }
 
@@ -123,6 +146,21 @@ impl Storage {
             source,
         };
         self.open_asset(key).await?.bytes().await.map_err(read)
+    }
+
+    /// All bytes under a key, if there are any.
+    ///
+    /// # Errors
+    /// [`StorageError::Read`].
+    pub async fn find(&self, key: &str) -> Result<Option<Bytes>, StorageError> {
+        match self.get(key).await {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(StorageError::Read {
+                source: object_store::Error::NotFound { .. },
+                ..
+            }) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// The bytes under a key as a stream.

@@ -189,6 +189,36 @@ fn describe() {
         Unit::Count,
         "Audit events that could not be kept for the database; the log tells of them."
     );
+    describe_counter!(
+        "orfeas_expired_conversions_total",
+        Unit::Count,
+        "Conversions that this node removed because they had expired."
+    );
+    describe_counter!(
+        "orfeas_erased_assets_total",
+        Unit::Count,
+        "Keys that this node deleted from the store."
+    );
+    describe_counter!(
+        "orfeas_erasure_failures_total",
+        Unit::Count,
+        "Times that the store did not delete a key; it is tried again."
+    );
+    describe_counter!(
+        "orfeas_orphans_total",
+        Unit::Count,
+        "Keys without a row that this node found in the store and has erased."
+    );
+    describe_gauge!(
+        "orfeas_erasure_pending",
+        Unit::Count,
+        "Keys that are yet to be deleted from the store, counted up to 100,000; each minute."
+    );
+    describe_gauge!(
+        "orfeas_stored_bytes",
+        Unit::Bytes,
+        "Bytes of all pictures and meshes, by the database; each minute."
+    );
     describe_gauge!(
         "orfeas_devices_lost",
         Unit::Count,

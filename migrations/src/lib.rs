@@ -65,6 +65,7 @@ impl MigratorTrait for Migrator {
             step!("m0003_audit"),
             step!("m0004_webhooks"),
             step!("m0005_turntables"),
+            step!("m0006_retention"),
         ]
     }
 }

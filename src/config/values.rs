@@ -15,7 +15,7 @@ use crate::{
         principal::Quotas,
     },
     egress::EgressOptions,
-    graphql::documents::DocumentOptions,
+    graphql::{StoredLimits, documents::DocumentOptions},
     http::{
         client_address::TrustedProxies,
         origin::{OriginError, Origins},
@@ -24,6 +24,9 @@ use crate::{
     image::ImageLimits,
     inference::device::{DeviceChoice, DeviceChoiceError},
 };
+
+/// A hundred years: what is longer is no time to wait for.
+const RETENTION_DAYS_MAX: u64 = 36_500;
 
 impl Settings {
     /// The longest a conversion may wait for company.
@@ -81,6 +84,54 @@ impl Settings {
             conversions_at_once: Some(self.agent_max_conversions_at_once),
             conversions_per_day: Some(self.agent_max_conversions_per_day),
             images_per_batch: self.agent_max_batch_size,
+        }
+    }
+
+    /// What owners' assets may take.
+    #[must_use]
+    pub fn stored_limits(&self) -> StoredLimits {
+        StoredLimits {
+            key_bytes_max: self.agent_max_stored_bytes,
+            person_bytes_max: self.user_max_stored_bytes,
+        }
+    }
+
+    /// How long conversions are kept after their end; `None`: until somebody deletes them.
+    ///
+    /// # Errors
+    /// [`ConfigError::Value`].
+    pub fn retention(&self) -> Result<Option<Duration>, ConfigError> {
+        let Some(text) = &self.orfeas_retention else {
+            return Ok(None);
+        };
+        let refused = || ConfigError::Value {
+            name: "ORFEAS_RETENTION",
+            message: format!(
+                "`{text}` is no time: a number and d, h or m, as in 90d, from 1m to {RETENTION_DAYS_MAX}d"
+            ),
+        };
+        let (number, unit) = text
+            .char_indices()
+            .next_back()
+            .map(|(at, unit)| (&text[..at], unit))
+            .ok_or_else(refused)?;
+        let seconds = match unit {
+            'd' => 86_400,
+            'h' => 3_600,
+            'm' => 60,
+            _ => return Err(refused()),
+        };
+        let kept = number
+            .parse::<u64>()
+            .ok()
+            .and_then(|number| number.checked_mul(seconds))
+            .map(Duration::from_secs)
+            .ok_or_else(refused)?;
+        let range = Duration::from_secs(60)..=Duration::from_secs(RETENTION_DAYS_MAX * 86_400);
+        if range.contains(&kept) {
+            Ok(Some(kept))
+        } else {
+            Err(refused())
         }
     }
 
@@ -246,4 +297,42 @@ fn has_model(dir: &Path) -> bool {
             .filter_map(Result::ok)
             .any(|entry| entry.path().join("model.toml").is_file())
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retention_is_a_number_and_a_unit() {
+        let read = |text: &str| {
+            let settings = Settings {
+                orfeas_retention: Some(text.into()),
+                ..Settings::default()
+            };
+            settings
+                .retention()
+                .map(|kept| kept.map(|kept| kept.as_secs()))
+        };
+        for (text, seconds) in [("90d", 90 * 86_400), ("36h", 36 * 3_600), ("1m", 60)] {
+            assert_eq!(read(text).expect("a time"), Some(seconds), "{text}");
+        }
+        for text in [
+            "",
+            "d",
+            "90",
+            "0d",
+            "-1d",
+            "1.5d",
+            "30 d",
+            "10s",
+            "36501d",
+            "999999999999999d",
+            "9é",
+        ] {
+            let error = read(text).expect_err("no time").to_string();
+            assert!(error.contains("ORFEAS_RETENTION"), "{error}");
+        }
+        assert_eq!(Settings::default().retention().expect("nothing"), None);
+    }
 }

@@ -17,8 +17,7 @@ use super::{
     statement,
 };
 use crate::conversion::{
-    AfterFailure, AssetId, BatchId, ConversionId, FAILURES_MAX, Failure, NodeId, Owner, Stage,
-    Status,
+    AfterFailure, BatchId, ConversionId, FAILURES_MAX, Failure, NodeId, Stage, Status,
 };
 
 /// How long a node's claim holds without a sign of life. Three heartbeats fit in.
@@ -325,65 +324,6 @@ impl Database {
             .await?;
         transaction.commit().await?;
         Ok((batch.map_or(0, |batch| batch.sequence), conversions))
-    }
-
-    /// Deletes an ended or waiting conversion and returns the storage keys that nothing refers to any more;
-    /// `None` when it runs, or is not this owner's.
-    ///
-    /// # Errors
-    /// [`DatabaseError`] when a statement fails; nothing is deleted then.
-    pub async fn delete_conversion(
-        &self,
-        owner: Option<&Owner>,
-        id: ConversionId,
-    ) -> Result<Option<Vec<String>>, DatabaseError> {
-        #[derive(FromQueryResult)]
-        struct Source {
-            source_asset_id: AssetId,
-        }
-        #[derive(FromQueryResult)]
-        struct Key {
-            storage_key: String,
-        }
-        let transaction = self.begin().await?;
-        // Whoever submits the same picture again holds it until its row is there, and is waited for.
-        transaction
-            .execute_raw(statement(
-                "SELECT 1 FROM asset WHERE id = (SELECT source_asset_id FROM conversion WHERE id = $1) FOR UPDATE",
-                [id.into()],
-            ))
-            .await?;
-        let keys = Key::find_by_statement(statement(
-            "SELECT storage_key FROM asset WHERE conversion_id = $1",
-            [id.into()],
-        ))
-        .all(&transaction)
-        .await?;
-        let deleted = Source::find_by_statement(statement(
-            "DELETE FROM conversion WHERE id = $1 AND ($2::text IS NULL OR owner = $2) AND status <> 'running'
-             RETURNING source_asset_id",
-            [id.into(), owner.map(|owner| owner.as_str().to_owned()).into()],
-        ))
-        .one(&transaction)
-        .await?;
-        let Some(Source { source_asset_id }) = deleted else {
-            transaction.rollback().await?;
-            return Ok(None);
-        };
-        let orphan = Key::find_by_statement(statement(
-            "DELETE FROM asset WHERE id = $1 AND NOT EXISTS (SELECT 1 FROM conversion WHERE source_asset_id = $1)
-             RETURNING storage_key",
-            [source_asset_id.into()],
-        ))
-        .one(&transaction)
-        .await?;
-        transaction.commit().await?;
-        Ok(Some(
-            keys.into_iter()
-                .chain(orphan)
-                .map(|key| key.storage_key)
-                .collect(),
-        ))
     }
 }
 

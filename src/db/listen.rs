@@ -25,7 +25,7 @@ use crate::{
     conversion::{BatchId, ConversionId, NodeId, Stage},
 };
 
-const CHANNELS: [&str; 8] = [
+const CHANNELS: [&str; 9] = [
     "orfeas_event",
     "orfeas_progress",
     "orfeas_draft",
@@ -33,6 +33,7 @@ const CHANNELS: [&str; 8] = [
     "orfeas_cancel",
     "orfeas_key",
     "orfeas_webhook",
+    "orfeas_erasure",
     "orfeas_ping",
 ];
 
@@ -108,6 +109,7 @@ struct Inner {
     drafts: Mutex<HashMap<ConversionId, (Instant, Draft)>>,
     queue: Notify,
     webhooks: Notify,
+    erasures: Notify,
     keys: broadcast::Sender<KeyId>,
     cancels: broadcast::Sender<ConversionId>,
     heard: Mutex<Option<Instant>>,
@@ -121,6 +123,7 @@ impl Default for Inner {
             drafts: Mutex::default(),
             queue: Notify::new(),
             webhooks: Notify::new(),
+            erasures: Notify::new(),
             keys: broadcast::channel(WAKES_MAX).0,
             cancels: broadcast::channel(WAKES_MAX).0,
             heard: Mutex::default(),
@@ -180,6 +183,12 @@ impl Hub {
         &self.0.webhooks
     }
 
+    /// Completes when bytes may be to be erased; see [`tokio::sync::Notify::notified`].
+    #[must_use]
+    pub fn erasures(&self) -> &Notify {
+        &self.0.erasures
+    }
+
     /// The API keys that have changed.
     #[must_use]
     pub fn keys(&self) -> broadcast::Receiver<KeyId> {
@@ -229,6 +238,7 @@ impl Hub {
         }
         self.0.queue.notify_waiters();
         self.0.webhooks.notify_waiters();
+        self.0.erasures.notify_waiters();
     }
 
     fn hear(&self, notification: &PgNotification) {
@@ -241,6 +251,10 @@ impl Hub {
             }
             "orfeas_webhook" => {
                 self.0.webhooks.notify_waiters();
+                true
+            }
+            "orfeas_erasure" => {
+                self.0.erasures.notify_waiters();
                 true
             }
             "orfeas_key" => payload.parse().map(|id| self.0.keys.send(id)).is_ok(),

@@ -64,6 +64,8 @@ pub enum Exceeded {
         /// Until the day ends.
         left: Duration,
     },
+    /// Bytes of pictures and meshes.
+    Stored { allowed: u64, used: u64, added: u64 },
 }
 
 /// What an owner uses now.
@@ -73,6 +75,8 @@ pub struct Usage {
     pub active: i64,
     /// Conversions charged today.
     pub today: i64,
+    /// Bytes of pictures and meshes.
+    pub stored_bytes: i64,
 }
 
 #[derive(FromQueryResult)]
@@ -181,7 +185,8 @@ impl Database {
             .one(
                 "SELECT (SELECT count(*) FROM conversion WHERE owner = $1 AND status IN ('queued', 'running')) AS active,
                      coalesce((SELECT conversions FROM usage_day
-                         WHERE owner = $1 AND day = (now() AT TIME ZONE 'UTC')::date), 0)::int8 AS today",
+                         WHERE owner = $1 AND day = (now() AT TIME ZONE 'UTC')::date), 0)::int8 AS today,
+                     coalesce((SELECT bytes FROM owner_storage WHERE owner = $1), 0) AS stored_bytes",
                 [owner.as_str().into()],
             )
             .await?;
@@ -227,7 +232,9 @@ impl Database {
         )
         .await?;
         self.execute(
-            "DELETE FROM idempotency WHERE created_at < now() - interval '2 days'",
+            // What somebody holds that removes conversions is left for the next time: rows locked in another order could stop both.
+            "DELETE FROM idempotency WHERE (owner, key) IN (
+                 SELECT owner, key FROM idempotency WHERE created_at < now() - interval '2 days' FOR UPDATE SKIP LOCKED)",
             [],
         )
         .await?;
@@ -285,4 +292,34 @@ pub(super) async fn charge_conversions(
         ))
         .await?;
     Ok(None)
+}
+
+/// Whether an owner's assets take more than they may, with the new ones of this transaction, of so many bytes. Their insertion
+/// has locked the owner's count, so that nobody else adds to it meanwhile.
+pub(super) async fn check_stored(
+    transaction: &DatabaseTransaction,
+    owner: &Owner,
+    allowed: u64,
+    added: i64,
+) -> Result<Option<Exceeded>, DatabaseError> {
+    #[derive(FromQueryResult)]
+    struct Stored {
+        bytes: i64,
+    }
+    let stored = Stored::find_by_statement(statement(
+        "SELECT bytes FROM owner_storage WHERE owner = $1",
+        [owner.as_str().into()],
+    ))
+    .one(transaction)
+    .await?;
+    let stored = stored.map_or(0, |row| row.bytes.unsigned_abs());
+    if stored <= allowed {
+        return Ok(None);
+    }
+    let added = added.unsigned_abs();
+    Ok(Some(Exceeded::Stored {
+        allowed,
+        used: stored.saturating_sub(added),
+        added,
+    }))
 }

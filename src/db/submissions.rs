@@ -9,7 +9,7 @@ use time::OffsetDateTime;
 use super::{
     Database, DatabaseError,
     entities::{asset, batch, conversion},
-    quotas::{Exceeded, charge_conversions},
+    quotas::{Exceeded, charge_conversions, check_stored},
     statement,
 };
 use crate::{
@@ -71,6 +71,8 @@ pub struct Submission {
     pub webhook: Option<Hook>,
     /// What the owner may use; `None` charges nobody.
     pub quotas: Option<Quotas>,
+    /// What the owner's assets may take; `None`: whatever they take.
+    pub stored_bytes_max: Option<u64>,
 }
 
 /// What became of a submission.
@@ -165,9 +167,12 @@ impl Database {
                 transaction.commit().await?;
                 Ok(Admitted::New(rows))
             }
-            Err(exceeded) => {
+            Err(refused) => {
                 transaction.rollback().await?;
-                Ok(Admitted::Exceeded(exceeded))
+                Ok(match refused {
+                    Refused::Exceeded(exceeded) => Admitted::Exceeded(exceeded),
+                    Refused::Gone => Admitted::Gone,
+                })
             }
         }
     }
@@ -205,6 +210,13 @@ async fn recall(
     else {
         return Ok(None);
     };
+    // What it stood for was deleted; of the submission itself nothing is known any more.
+    if conversion_id.is_none() && batch_id.is_none() {
+        return Ok(Some(Admitted::Before(Rows {
+            batch: None,
+            conversions: Vec::new(),
+        })));
+    }
     if fingerprint != idempotency.fingerprint {
         return Ok(Some(Admitted::Conflict));
     }
@@ -221,10 +233,63 @@ async fn recall(
     Ok(Some(Admitted::Before(Rows { batch, conversions })))
 }
 
+/// Why nothing was inserted.
+enum Refused {
+    Exceeded(Exceeded),
+    /// The picture, or the conversion to be repeated, was deleted meanwhile.
+    Gone,
+}
+
+impl From<Exceeded> for Refused {
+    fn from(exceeded: Exceeded) -> Self {
+        Self::Exceeded(exceeded)
+    }
+}
+
+/// Locks what new rows will refer to, conversions first, pictures by their ids: before anything else is locked that who
+/// deletes them locks afterwards. False when some of it is gone.
+async fn lock_referred(
+    transaction: &DatabaseTransaction,
+    retry_of: Option<ConversionId>,
+    items: &[NewConversion],
+) -> Result<bool, DatabaseError> {
+    if let Some(id) = retry_of {
+        let locked = transaction
+            .query_one_raw(statement(
+                "SELECT 1 AS one FROM conversion WHERE id = $1 FOR KEY SHARE",
+                [id.into()],
+            ))
+            .await?;
+        if locked.is_none() {
+            return Ok(false);
+        }
+    }
+    let mut ids: Vec<uuid::Uuid> = items
+        .iter()
+        .filter_map(|item| match &item.source {
+            Source::New(_) => None,
+            Source::Existing(asset) => Some(asset.id.0),
+        })
+        .collect();
+    ids.sort_unstable();
+    ids.dedup();
+    if ids.is_empty() {
+        return Ok(true);
+    }
+    let count = ids.len();
+    let locked = transaction
+        .query_all_raw(statement(
+            "SELECT 1 AS one FROM asset WHERE id = ANY ($1) ORDER BY id FOR KEY SHARE",
+            [ids.into()],
+        ))
+        .await?;
+    Ok(locked.len() == count)
+}
+
 async fn insert(
     transaction: &DatabaseTransaction,
     submission: &Submission,
-) -> Result<Result<Rows, Exceeded>, DatabaseError> {
+) -> Result<Result<Rows, Refused>, DatabaseError> {
     let Submission {
         owner,
         priority,
@@ -236,15 +301,41 @@ async fn insert(
         idempotency,
         webhook,
         quotas,
+        stored_bytes_max,
     } = submission;
     let count = i32::try_from(items.len()).expect("a submission's length is limited at the edge");
     // Locks the owner's clock: until the end of the transaction nobody else adds conversions of this owner.
     let start = advance_clock(transaction, owner, count).await?;
+    if !lock_referred(transaction, *retry_of, items).await? {
+        return Ok(Err(Refused::Gone));
+    }
+    let new_assets: Vec<_> = items
+        .iter()
+        .filter_map(|item| match &item.source {
+            Source::New(asset) => Some(asset.clone()),
+            Source::Existing(_) => None,
+        })
+        .collect();
+    let added = new_assets.iter().map(|asset| asset.bytes).sum();
+    if !new_assets.is_empty() {
+        asset::Entity::insert_many(
+            new_assets
+                .into_iter()
+                .map(IntoActiveModel::into_active_model),
+        )
+        .exec_without_returning(transaction)
+        .await?;
+    }
+    if let Some(allowed) = stored_bytes_max
+        && let Some(exceeded) = check_stored(transaction, owner, *allowed, added).await?
+    {
+        return Ok(Err(exceeded.into()));
+    }
     if let Some(quotas) = quotas
         && let Some(exceeded) =
             charge_conversions(transaction, owner, *quotas, count.unsigned_abs()).await?
     {
-        return Ok(Err(exceeded));
+        return Ok(Err(exceeded.into()));
     }
     let batch = in_batch.then(|| batch::Model {
         id: BatchId::new(),
@@ -256,18 +347,6 @@ async fn insert(
     });
     if let Some(batch) = &batch {
         batch::Entity::insert(batch.clone().into_active_model())
-            .exec_without_returning(transaction)
-            .await?;
-    }
-    let new_assets: Vec<_> = items
-        .iter()
-        .filter_map(|item| match &item.source {
-            Source::New(asset) => Some(asset.clone().into_active_model()),
-            Source::Existing(_) => None,
-        })
-        .collect();
-    if !new_assets.is_empty() {
-        asset::Entity::insert_many(new_assets)
             .exec_without_returning(transaction)
             .await?;
     }
@@ -302,7 +381,6 @@ async fn insert(
             created_at: start.now,
             started_at: None,
             finished_at: None,
-            expires_at: None,
             last_stage: None,
             charged: quotas.is_some(),
             webhook: webhook.clone(),

@@ -325,7 +325,9 @@ impl Database {
     /// [`DatabaseError`] when the statement fails.
     pub(super) async fn forget_deliveries(&self) -> Result<u64, DatabaseError> {
         self.execute(
-            "DELETE FROM webhook_delivery WHERE status <> 'pending' AND created_at < now() - make_interval(days => $1)",
+            // Others may be removed with their conversions at this moment, in another order.
+            "DELETE FROM webhook_delivery WHERE id IN (SELECT id FROM webhook_delivery
+                 WHERE status <> 'pending' AND created_at < now() - make_interval(days => $1) FOR UPDATE SKIP LOCKED)",
             [KEPT_DAYS.into()],
         )
         .await

@@ -344,17 +344,19 @@ async fn admit(
         idempotency,
         webhook: order.webhook,
         quotas: Some(principal.quotas),
+        stored_bytes_max: services.stored_limits.of(principal),
     };
-    let admitted = services.database.submit(submission).await;
-    if !matches!(admitted, Ok(Admitted::New(_))) {
+    // After an error nobody knows whether the rows are there: the sweep of the store finds out.
+    let admitted = services.database.submit(submission).await?;
+    if !matches!(admitted, Admitted::New(_)) {
         for key in stored {
             // Bytes without a row are only waste; the verdict on the submission stands.
             if let Err(error) = services.storage.delete(&key).await {
-                tracing::warn!(key, %error, "A picture without a row was left in the store");
+                tracing::warn!(key, %error, "A picture without a row was left in the store, until it is swept");
             }
         }
     }
-    settle(admitted?)
+    settle(admitted)
 }
 
 /// The rows of a submission, or why there are none.

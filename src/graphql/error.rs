@@ -34,7 +34,7 @@ pub enum ErrorCode {
     IdempotencyConflict,
     /// Too many requests a minute; `retryAfterSeconds` says when one is let in again.
     RateLimited,
-    /// A quota of conversions or of images in a batch is used up.
+    /// A quota of conversions, of images in a batch or of stored bytes is used up.
     QuotaExceeded,
     /// The document asks for too much at once.
     QueryTooComplex,
@@ -252,6 +252,11 @@ impl From<Exceeded> for ApiError {
                 format!("You may submit {allowed} conversions a day of UTC, and have submitted {used} today: go on tomorrow, or ask for a larger quota."),
             )
             .retry_after(left.as_secs_f64()),
+            // Nothing frees them but the owner, or time.
+            Exceeded::Stored { allowed, used, added } => Self::new(
+                ErrorCode::QuotaExceeded,
+                format!("Your pictures and meshes may take {allowed} bytes, and take {used}; this would add {added} and what is made of it: delete conversions that you no longer need (deleteConversion), or ask for a larger quota."),
+            ),
         }
     }
 }

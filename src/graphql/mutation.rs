@@ -165,6 +165,10 @@ impl ConversionMutation {
                 items: items(refusals, Vec::new()),
             });
         };
+        if rows.batch.is_none() {
+            let message = "The batch of this idempotency key has been deleted: use a new key.";
+            return Err(ApiError::new(ErrorCode::NotFound, message).into());
+        }
         let count = |count: usize| u32::try_from(count).unwrap_or(u32::MAX);
         let accepted = rows.conversions.len();
         trail::note(context, |details| {
@@ -274,6 +278,7 @@ impl ConversionMutation {
             idempotency: None,
             webhook: row.webhook,
             quotas,
+            stored_bytes_max: quotas.and(services.stored_limits.of(principal)),
         };
         let admitted = services
             .database
@@ -294,7 +299,8 @@ impl ConversionMutation {
         })
     }
 
-    /// Removes a conversion and its files for good. One that runs must be cancelled first.
+    /// Removes a conversion for good: it and all that is kept of it at once, its files within moments; its picture unless other
+    /// conversions have it, too, and its batch with the last conversion. One that runs must be cancelled first.
     #[graphql(guard = "Require(Permission::Cancel)")]
     async fn delete_conversion(
         &self,
@@ -310,14 +316,8 @@ impl ConversionMutation {
             .delete_conversion(principal.sees(), row.id)
             .await
             .map_err(ApiError::from)?;
-        let Some(keys) = deleted else {
+        if !deleted {
             return Err(ApiError::invalid("id", "It is running: cancel it first.").into());
-        };
-        for key in keys {
-            // The rows are gone, so nobody can reach the bytes any more; what is left is waste, and is logged.
-            if let Err(error) = services.storage.delete(&key).await {
-                tracing::warn!(key, %error, "An asset of a deleted conversion was left in the store");
-            }
         }
         Ok(DeleteConversionPayload {
             deleted_id: row.id.to_string().into(),

@@ -17,6 +17,11 @@ use crate::{
     storage::{Storage, StorageError},
 };
 
+/// Where an attempt stores what it makes, and nobody else anything.
+pub(super) fn folder(attempt: Attempt) -> String {
+    format!("conversions/{}/{}", attempt.conversion, attempt.number)
+}
+
 /// Stores what was made. The keys carry the attempt, so that a late writer overwrites nothing.
 ///
 /// # Errors
@@ -27,7 +32,7 @@ pub(super) async fn keep(
     attempt: Attempt,
     product: Product,
 ) -> Result<Vec<asset::Model>, StorageError> {
-    let folder = format!("conversions/{}/{}", row.id, attempt.number);
+    let folder = folder(attempt);
     let mut assets = Vec::new();
     let count = |value: usize| Some(i32::try_from(value).unwrap_or(i32::MAX));
     for file in product.files {

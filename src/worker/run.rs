@@ -258,13 +258,24 @@ impl Worker {
         let queued = claimed_at - row.created_at;
         let timings = record::timings(&product, queued);
         let quality = record::quality(&product);
-        let assets = record::keep(&self.storage, row, attempt, product).await?;
-        let entered = retrying(|| {
+        let kept = record::keep(&self.storage, row, attempt, product).await;
+        let assets = match kept {
+            Ok(assets) => assets,
+            Err(error) => {
+                self.discard(attempt).await;
+                return Err(error.into());
+            }
+        };
+        let written = retrying(|| {
             self.database
                 .succeed(attempt, assets.clone(), timings.clone(), quality.clone())
         })
-        .await?;
-        if entered == Entered::CancelRequested {
+        .await;
+        // After another error nobody knows whether the rows are there: the sweep of the store finds out.
+        if let Ok(Entered::CancelRequested) | Err(DatabaseError::Lost) = written {
+            self.discard(attempt).await;
+        }
+        if written? == Entered::CancelRequested {
             return Err(PipelineError::Interrupted(Interrupt::Canceled).into());
         }
         let seconds = (OffsetDateTime::now_utc() - row.created_at).as_seconds_f64();
@@ -277,6 +288,18 @@ impl Worker {
             row.id
         );
         Ok(())
+    }
+
+    /// Has what an attempt stored erased, because it has come to nothing.
+    async fn discard(&self, attempt: Attempt) {
+        let discarded = self
+            .database
+            .discard_attempt(attempt, &record::folder(attempt))
+            .await;
+        if let Err(error) = discarded {
+            let id = attempt.conversion;
+            warn!(cause = %chain(&error), "Could not have erased what an attempt at conversion {id} had stored; the sweep of the store will");
+        }
     }
 
     /// Writes down how an attempt ended that did not succeed, and says which word counts it.

@@ -11,7 +11,7 @@ use crate::harness::{
     World,
     client::{SUBMIT, SUBMIT_BATCH},
     pictures,
-    seed::scalar,
+    seed::{scalar, until},
 };
 
 /// A picture that is quick to check.
@@ -191,7 +191,11 @@ async fn a_deleted_conversion_is_not_made_again_by_its_key() {
         scalar(&world.database().await, "SELECT count(*) FROM conversion").await,
         0
     );
-    assert_eq!(sources_stored(&world), 0, "no bytes stay behind");
+    let patience = std::time::Duration::from_secs(20);
+    until("no bytes stay behind", patience, async || {
+        sources_stored(&world) == 0
+    })
+    .await;
     let other = single("order 2", &small(1), json!({}));
     conversion_id(&alice.run(SUBMIT, other).await);
     node.app.stop().await;

@@ -49,6 +49,7 @@ mod mutations;
 mod nodes;
 mod queue;
 mod quotas;
+mod retention;
 mod schema;
 mod sign_in;
 mod signatures;

@@ -9,8 +9,10 @@ use crate::harness::{
     World,
     client::{SUBMIT, SUBMIT_BATCH},
     pictures,
+    seed::until,
 };
 
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(20);
 const CANCEL: &str = "mutation ($id: ID!) { cancelConversion(id: $id) { conversion { id status cancelRequested } } }";
 const RETRY: &str = "mutation ($id: ID!) { retryConversion(id: $id) { conversion { id status retryOf options { resolution } } } }";
 const DELETE: &str = "mutation ($id: ID!) { deleteConversion(id: $id) { deletedId } }";
@@ -309,11 +311,17 @@ async fn deleting_removes_rows_and_files() {
         left["source"]["id"], ended["source"]["id"],
         "the picture is still in use"
     );
-    assert_eq!(stored(&world).len(), 3, "{:?}", stored(&world));
     assert_eq!(rows(&world).await[..2], [1, 3]);
+    until("its files are erased", PATIENCE, async || {
+        stored(&world).len() == 3
+    })
+    .await;
 
     alice.run(DELETE, json!({ "id": other })).await;
-    assert_eq!(stored(&world), Vec::<String>::new());
     assert_eq!(rows(&world).await, [0, 0, 0]);
+    until("all files are erased", PATIENCE, async || {
+        stored(&world).is_empty()
+    })
+    .await;
     node.app.stop().await;
 }

@@ -94,7 +94,6 @@ pub struct Model {
     pub created_at: OffsetDateTime,
     pub started_at: Option<OffsetDateTime>,
     pub finished_at: Option<OffsetDateTime>,
-    pub expires_at: Option<OffsetDateTime>,
     /// The stage that a failed or cancelled conversion had come to.
     pub last_stage: Option<Stage>,
     /// Whether it counts against its owner's day.

@@ -415,9 +415,11 @@ impl Conversion {
         self.0.finished_at
     }
 
-    /// When it will be removed; null: never by itself.
-    async fn expires_at(&self) -> Option<OffsetDateTime> {
-        self.0.expires_at
+    /// When it will be removed with its files, within some minutes; null: not before it has ended, or never by itself.
+    async fn expires_at(&self, context: &Context<'_>) -> Result<Option<OffsetDateTime>> {
+        let kept = context.data::<Services>()?.retention;
+        let end = self.0.finished_at.zip(kept);
+        Ok(end.and_then(|(finished_at, kept)| finished_at.checked_add(kept.try_into().ok()?)))
     }
 }
 

@@ -36,6 +36,10 @@ pub struct Quota {
     pub conversions_today: i64,
     /// Images in one submission.
     pub images_per_batch: u32,
+    /// Bytes that your pictures and meshes may take; null: no limit. At it, nothing more is accepted until you delete some.
+    pub stored_bytes_max: Option<f64>,
+    /// Bytes that they take now. What has been deleted doesn't count.
+    pub stored_bytes: f64,
 }
 
 /// Who you are and what you may do.
@@ -76,6 +80,15 @@ impl Viewer {
             .await
             .map_err(ApiError::from)?;
         let images_max = u32::try_from(services.batch_images_max).unwrap_or(u32::MAX);
+        let stored_bytes_max = services.stored_limits.of(&self.0);
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "far below 2^52, and Int ends at 2^31"
+        )]
+        let (stored_bytes, stored_bytes_max) = (
+            usage.stored_bytes as f64,
+            stored_bytes_max.map(|bytes| bytes as f64),
+        );
         Ok(Quota {
             requests_per_minute: quotas.requests_per_minute,
             requests_remaining: self.0.remaining(ahead),
@@ -85,6 +98,8 @@ impl Viewer {
             conversions_per_day: quotas.conversions_per_day,
             conversions_today: usage.today,
             images_per_batch: quotas.images_per_batch.min(images_max),
+            stored_bytes_max,
+            stored_bytes,
         })
     }
 

@@ -47,6 +47,7 @@ pub fn submission(owner: &str, priority: Priority, batch: bool, count: i32) -> S
         idempotency: None,
         webhook: None,
         quotas: None,
+        stored_bytes_max: None,
     }
 }
 

@@ -1,0 +1,11 @@
+DROP TABLE store_sweep;
+DROP FUNCTION erase_conversions;
+DROP INDEX idempotency_of_batch, idempotency_of_conversion;
+DROP TRIGGER asset_unchanging ON asset;
+DROP TRIGGER asset_gone ON asset;
+DROP TRIGGER asset_stored ON asset;
+DROP FUNCTION asset_refuse_change, asset_gone, asset_stored;
+DROP TABLE owner_storage;
+DROP TABLE erasure;
+DROP FUNCTION erasure_wake;
+DROP INDEX conversion_finished;
