@@ -20,6 +20,7 @@ use crate::{
             sealer::Sealer,
             writer::{Auditor, AuditorOptions},
         },
+        backlog::Backlog,
         embedded::{Embedded, error::EmbeddedError},
         entities::node::Devices,
         listen::Hub,
@@ -34,8 +35,13 @@ use crate::{
         fetching::{Fetcher, FetcherOptions},
     },
     http::{
-        self, HttpParts, HttpState, UploadLimits, gate::Gate, health::Vitals, key_cache::KeyCache,
-        key_watch::KeyWatch, patience::Patient, studio::Pages,
+        self, HttpParts, HttpState, UploadLimits,
+        gate::{Gate, tally::Tally},
+        health::Vitals,
+        key_cache::KeyCache,
+        key_watch::KeyWatch,
+        patience::Patient,
+        studio::Pages,
     },
     inference::{engine::Engine, error::EngineError},
     pipeline::Tools,
@@ -44,11 +50,13 @@ use crate::{
     worker::Worker,
 };
 
+pub mod devices;
 pub mod heartbeat;
 pub mod janitor;
 pub mod offer;
 pub mod open;
 pub mod sign_in;
+pub mod watch;
 
 /// Why a node did not start.
 #[derive(Debug, thiserror::Error)]
@@ -160,6 +168,9 @@ impl App {
             master_keys: keyring.names().map(str::to_owned).collect(),
         };
         join(&database, &keyring, &node).await?;
+        let backlog = Backlog::new(settings.backlog_limits());
+        // Before the first client comes.
+        backlog.refresh(&database).await?;
         let own_engine = match &engine {
             None if settings.orfeas_role.computes() => Some(open::engine(&settings).await?),
             _ => None,
@@ -195,6 +206,13 @@ impl App {
         }
         app.helping
             .spawn(janitor::sweep(database.clone(), app.stop_helping.clone()));
+        app.helping
+            .spawn(storage.clone().watch(app.stop_helping.clone()));
+        app.helping.spawn(watch::watch(
+            database.clone(),
+            backlog.clone(),
+            app.stop_helping.clone(),
+        ));
         let auditor = Auditor::new(database.clone(), app.node, AuditorOptions::default());
         app.helping.spawn(audit::keep(
             auditor.clone(),
@@ -209,6 +227,7 @@ impl App {
         let vitals = Vitals {
             database: database.clone(),
             hub: hub.clone(),
+            storage: storage.clone(),
             can_compute: Arc::new(move || computing.as_ref().is_none_or(Engine::can_compute)),
         };
         if let Some(handle) = metrics {
@@ -241,6 +260,7 @@ impl App {
                 proxies: settings.trusted_proxies()?,
                 database: database.clone(),
                 auditor,
+                tally: Tally::default(),
             };
             let images_max = settings.agent_max_batch_size as usize;
             let origins = settings.cors_origins()?;
@@ -261,6 +281,7 @@ impl App {
                     fetcher,
                     database: database.clone(),
                     storage: storage.clone(),
+                    backlog: backlog.clone(),
                     hub: hub.clone(),
                     decoder: decoder.clone(),
                     egress: egress.clone(),

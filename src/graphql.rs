@@ -7,7 +7,7 @@ use async_graphql::dataloader::DataLoader;
 use self::model_card::ModelCard;
 use crate::{
     auth::{keyring::Keyring, link::Links, principal::Quotas},
-    db::{Database, listen::Hub},
+    db::{Database, backlog::Backlog, listen::Hub},
     decoder::DecoderPool,
     egress::Egress,
     image::ImageLimits,
@@ -50,6 +50,8 @@ pub struct Mutation(
 pub struct Services {
     pub database: Database,
     pub storage: Storage,
+    /// What submissions are held against.
+    pub backlog: Backlog,
     pub hub: Hub,
     pub decoder: DecoderPool,
     /// Calls addresses that clients name.
