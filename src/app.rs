@@ -20,6 +20,7 @@ use crate::{
             sealer::Sealer,
             writer::{Auditor, AuditorOptions},
         },
+        backlog::Backlog,
         embedded::{Embedded, error::EmbeddedError},
         entities::node::Devices,
         listen::Hub,
@@ -34,8 +35,13 @@ use crate::{
         fetching::{Fetcher, FetcherOptions},
     },
     http::{
-        self, HttpParts, HttpState, UploadLimits, gate::Gate, health::Vitals, key_cache::KeyCache,
-        key_watch::KeyWatch, patience::Patient, studio::Pages,
+        self, HttpParts, HttpState, UploadLimits,
+        gate::{Gate, tally::Tally},
+        health::Vitals,
+        key_cache::KeyCache,
+        key_watch::KeyWatch,
+        patience::Patient,
+        studio::Pages,
     },
     inference::{engine::Engine, error::EngineError},
     pipeline::Tools,
@@ -45,11 +51,13 @@ use crate::{
     worker::Worker,
 };
 
+pub mod devices;
 pub mod heartbeat;
 pub mod janitor;
 pub mod offer;
 pub mod open;
 pub mod sign_in;
+pub mod watch;
 
 /// Why a node did not start.
 #[derive(Debug, thiserror::Error)]
@@ -161,6 +169,9 @@ impl App {
             master_keys: keyring.names().map(str::to_owned).collect(),
         };
         join(&database, &keyring, &node).await?;
+        let backlog = Backlog::new(settings.backlog_limits());
+        // Before the first client comes.
+        backlog.refresh(&database).await?;
         let own_engine = match &engine {
             None if settings.orfeas_role.computes() => Some(open::engine(&settings).await?),
             _ => None,
@@ -200,6 +211,13 @@ impl App {
             retention,
             app.stop_helping.clone(),
         ));
+        app.helping
+            .spawn(storage.clone().watch(app.stop_helping.clone()));
+        app.helping.spawn(watch::watch(
+            database.clone(),
+            backlog.clone(),
+            app.stop_helping.clone(),
+        ));
         let eraser = Eraser {
             database: database.clone(),
             storage: storage.clone(),
@@ -225,6 +243,7 @@ impl App {
         let vitals = Vitals {
             database: database.clone(),
             hub: hub.clone(),
+            storage: storage.clone(),
             can_compute: Arc::new(move || computing.as_ref().is_none_or(Engine::can_compute)),
         };
         if let Some(handle) = metrics {
@@ -257,6 +276,7 @@ impl App {
                 proxies: settings.trusted_proxies()?,
                 database: database.clone(),
                 auditor,
+                tally: Tally::default(),
             };
             let images_max = settings.agent_max_batch_size as usize;
             let origins = settings.cors_origins()?;
@@ -277,6 +297,7 @@ impl App {
                     fetcher,
                     database: database.clone(),
                     storage: storage.clone(),
+                    backlog: backlog.clone(),
                     hub: hub.clone(),
                     decoder: decoder.clone(),
                     egress: egress.clone(),

@@ -141,6 +141,10 @@ pub struct Settings {
     pub orfeas_retention: Option<String>,
     /// How long the audit log is kept, in days.
     pub orfeas_audit_retention_days: u32,
+    /// Conversions that may wait for all clients together; more are refused with `OVERLOADED`.
+    pub orfeas_queue_max: u32,
+    /// Seconds that the one which has waited longest may have waited before no more are let in; 0: however long.
+    pub orfeas_queue_age_max: u32,
     /// Bytes of one image at most.
     pub orfeas_max_upload_bytes: u64,
     /// Pixels of one image at most.
@@ -201,6 +205,8 @@ impl Default for Settings {
             orfeas_trusted_documents_only: false,
             orfeas_retention: None,
             orfeas_audit_retention_days: 400,
+            orfeas_queue_max: 10_000,
+            orfeas_queue_age_max: 0,
             orfeas_max_upload_bytes: 20 << 20,
             orfeas_max_pixels: 50_000_000,
             orfeas_egress_allow: None,
@@ -296,6 +302,12 @@ impl Settings {
             return refuse("AGENT_MAX_BATCH_SIZE", "it must lie in 1..256");
         }
         self.retention()?;
+        if self.orfeas_queue_max < self.agent_max_batch_size {
+            return refuse(
+                "ORFEAS_QUEUE_MAX",
+                "a submission of AGENT_MAX_BATCH_SIZE images must fit in",
+            );
+        }
         if self.orfeas_role != Role::All && self.database_url.is_none() {
             return refuse(
                 "DATABASE_URL",
@@ -338,7 +350,7 @@ mod tests {
         );
         assert_eq!(
             names.len(),
-            44,
+            46,
             "a new optional setting must be listed in `names`, or the environment can't set it"
         );
     }
@@ -402,6 +414,13 @@ mod tests {
                 ..Default::default()
             })
             .contains("DATABASE_URL")
+        );
+        assert!(
+            error(Settings {
+                orfeas_queue_max: 15,
+                ..Default::default()
+            })
+            .contains("ORFEAS_QUEUE_MAX")
         );
     }
 }

@@ -1,16 +1,21 @@
 //! Postgres: the job table is the truth, and everything that may change it is here.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
 
 use orfeas_migrations::{Migrator, MigratorTrait};
 use sea_orm::{
-    ConnectionTrait, DatabaseConnection, DbErr, FromQueryResult, SqlxPostgresConnector, Statement,
+    ConnectionTrait, DatabaseConnection, DbErr, FromQueryResult, RuntimeErr, SqlxPostgresConnector,
+    Statement,
 };
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
 pub mod api_keys;
 pub mod assets;
 pub mod audit;
+pub mod backlog;
 pub mod conversions;
 pub mod embedded;
 pub mod entities;
@@ -41,6 +46,66 @@ pub enum DatabaseError {
     Lost,
 }
 
+impl DatabaseError {
+    /// The SQLSTATE, where the database itself has refused.
+    fn state(&self) -> Option<String> {
+        let Self::Statement(
+            DbErr::Conn(RuntimeErr::SqlxError(error))
+            | DbErr::Exec(RuntimeErr::SqlxError(error))
+            | DbErr::Query(RuntimeErr::SqlxError(error)),
+        ) = self
+        else {
+            return None;
+        };
+        Some(error.as_database_error()?.code()?.into_owned())
+    }
+
+    /// Whether the database answers, and takes no changes now: it is read-only, or its disk is full.
+    #[must_use]
+    pub fn is_refusing_writes(&self) -> bool {
+        // read_only_sql_transaction, disk_full.
+        matches!(self.state().as_deref(), Some("25006" | "53100"))
+    }
+
+    /// Whether the same statement may succeed once the database is itself again, and could not before.
+    #[must_use]
+    pub fn is_outage(&self) -> bool {
+        match self {
+            Self::Lost => false,
+            Self::Connect(_) => true,
+            Self::Statement(DbErr::ConnectionAcquire(_)) => true,
+            Self::Statement(error) => match self.state() {
+                // Read-only; connections, resources, and a server that starts, stops or lost its disk.
+                Some(state) => {
+                    state == "25006"
+                        || ["08", "53", "57P", "58"]
+                            .iter()
+                            .any(|class| state.starts_with(class))
+                }
+                None => is_broken(error),
+            },
+        }
+    }
+}
+
+/// Whether the connection broke before there was an answer.
+fn is_broken(error: &DbErr) -> bool {
+    let (DbErr::Conn(cause) | DbErr::Exec(cause) | DbErr::Query(cause)) = error else {
+        return false;
+    };
+    match cause {
+        RuntimeErr::SqlxError(error) => matches!(
+            **error,
+            sqlx::Error::Io(_)
+                | sqlx::Error::Tls(_)
+                | sqlx::Error::Protocol(_)
+                | sqlx::Error::PoolTimedOut
+                | sqlx::Error::WorkerCrashed
+        ),
+        RuntimeErr::Internal(_) => matches!(error, DbErr::Conn(_)),
+    }
+}
+
 /// Options of [`Database::connect`].
 #[derive(Debug, Clone)]
 pub struct DatabaseOptions {
@@ -56,6 +121,34 @@ pub struct DatabaseOptions {
 pub struct Database {
     connection: DatabaseConnection,
     connect: PgConnectOptions,
+    read_only: ReadOnlySeen,
+}
+
+/// A node's connections.
+#[derive(Debug, Clone, Copy)]
+pub struct PoolState {
+    pub in_use: u32,
+    pub idle: u32,
+    pub max: u32,
+    /// How long it took to get one just now.
+    pub waited: Duration,
+}
+
+/// When the database was last seen to be read-only. Connections from before are not used again: some stay read-only
+/// for ever, such as those to a server that another one has taken over from.
+#[derive(Debug, Clone, Default)]
+struct ReadOnlySeen(Arc<Mutex<Option<Instant>>>);
+
+impl ReadOnlySeen {
+    fn now(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+    }
+
+    /// Whether a connection of this age may be used.
+    fn trusts(&self, age: Duration) -> bool {
+        let seen = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.is_none_or(|seen| age < seen.elapsed())
+    }
 }
 
 /// A node that freezes between two statements of a transaction keeps its rows and batches locked, and the rescuer out,
@@ -81,15 +174,22 @@ impl Database {
             "idle_in_transaction_session_timeout",
             IDLE_IN_TRANSACTION_MAX,
         )]);
+        let read_only = ReadOnlySeen::default();
+        let seen = read_only.clone();
         let pool = PgPoolOptions::new()
             .max_connections(connections_max)
             .acquire_timeout(acquire_max)
+            .before_acquire(move |_, connection| {
+                let may_be_used = seen.trusts(connection.age);
+                Box::pin(async move { Ok(may_be_used) })
+            })
             .connect_with(connect.clone())
             .await
             .map_err(DatabaseError::Connect)?;
         Ok(Self {
             connection: SqlxPostgresConnector::from_sqlx_postgres_pool(pool),
             connect,
+            read_only,
         })
     }
 
@@ -118,12 +218,26 @@ impl Database {
         Ok(Migrator::down(&self.connection, None).await?)
     }
 
-    /// Whether the database answers.
+    /// Whether the database answers but takes no changes: it was set so, or it follows another server.
     ///
     /// # Errors
-    /// [`DatabaseError`] when it does not.
-    pub async fn ping(&self) -> Result<(), DatabaseError> {
-        Ok(self.connection.ping().await?)
+    /// [`DatabaseError`] when it does not answer.
+    pub async fn is_read_only(&self) -> Result<bool, DatabaseError> {
+        #[derive(FromQueryResult)]
+        struct State {
+            is_read_only: bool,
+        }
+        let state = self
+            .one::<State>(
+                "SELECT current_setting('transaction_read_only') = 'on' AS is_read_only",
+                [],
+            )
+            .await?;
+        let is_read_only = state.is_some_and(|state| state.is_read_only);
+        if is_read_only {
+            self.read_only.now();
+        }
+        Ok(is_read_only)
     }
 
     /// The server's version.
@@ -147,6 +261,25 @@ impl Database {
     /// Closes the pool; statements after that fail.
     pub async fn close(&self) {
         self.connection.get_postgres_connection_pool().close().await;
+    }
+
+    /// The pool's connections now, and how long a caller waits for one: this one has waited.
+    ///
+    /// # Errors
+    /// [`DatabaseError`] when none came.
+    pub async fn probe_pool(&self) -> Result<PoolState, DatabaseError> {
+        let pool = self.connection.get_postgres_connection_pool();
+        let began = Instant::now();
+        let connection = pool.acquire().await.map_err(DatabaseError::Connect)?;
+        let waited = began.elapsed();
+        drop(connection);
+        let idle = u32::try_from(pool.num_idle()).unwrap_or(u32::MAX);
+        Ok(PoolState {
+            in_use: pool.size().saturating_sub(idle),
+            idle,
+            max: pool.options().get_max_connections(),
+            waited,
+        })
     }
 
     /// sea-orm's connection, for entity queries.

@@ -11,7 +11,7 @@ use crate::{
         link::Links,
         principal::{Principal, Quotas},
     },
-    db::{Database, listen::Hub},
+    db::{Database, backlog::Backlog, listen::Hub},
     decoder::DecoderPool,
     egress::Egress,
     image::ImageLimits,
@@ -73,6 +73,8 @@ impl StoredLimits {
 pub struct Services {
     pub database: Database,
     pub storage: Storage,
+    /// What submissions are held against.
+    pub backlog: Backlog,
     pub hub: Hub,
     pub decoder: DecoderPool,
     /// Calls addresses that clients name.

@@ -24,6 +24,7 @@ pub mod error;
 pub mod executor;
 pub mod handle;
 pub mod limits;
+pub mod load;
 pub mod manifest;
 pub mod measurements;
 pub mod memory;

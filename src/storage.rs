@@ -4,16 +4,21 @@ use std::{
     ops::Range,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Instant,
 };
 
 use bytes::Bytes;
 use object_store::{
     GetOptions, GetResult, ObjectStore, ObjectStoreExt, PutPayload, path::Path as Key,
 };
+use tokio::sync::watch;
 use url::Url;
 
 pub mod erase;
 pub mod listing;
+pub mod state;
+
+use state::Trouble;
 
 /// Why bytes could not be kept or brought.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +56,8 @@ pub enum StorageError {
         path: String,
         source: std::io::Error,
     },
+    #[error("the file system of the assets is full")]
+    Full,
 }
 
 /// The shared store; cheap to clone.
@@ -60,6 +67,8 @@ pub struct Storage {
     prefix: Key,
     /// Where it is, if it is a folder: folders are things there, and stay when they are empty.
     folder: Option<PathBuf>,
+    /// What is wrong with it, as it was seen last.
+    trouble: Arc<watch::Sender<Option<Trouble>>>,
 }
 
 impl Storage {
@@ -92,6 +101,7 @@ impl Storage {
             store: Arc::from(store),
             prefix,
             folder,
+            trouble: Arc::default(),
         })
     }
 
@@ -123,16 +133,42 @@ impl Storage {
     /// # Errors
     /// [`StorageError::Write`].
     pub async fn put(&self, key: &str, bytes: Bytes) -> Result<(), StorageError> {
-        match self
+        let (began, length) = (Instant::now(), bytes.len() as u64);
+        let put = self
             .store
             .put(&self.key(key), PutPayload::from_bytes(bytes))
-            .await
-        {
-            Ok(_) => Ok(()),
-            Err(source) => Err(StorageError::Write {
-                key: key.to_owned(),
-                source,
-            }),
+            .await;
+        let put = put.map(|_| ()).map_err(|source| StorageError::Write {
+            key: key.to_owned(),
+            source,
+        });
+        self.measure("put", began, length, &put);
+        put
+    }
+
+    /// Counts an operation, and notes it when the store has failed.
+    fn measure<T>(
+        &self,
+        operation: &'static str,
+        began: Instant,
+        bytes: u64,
+        done: &Result<T, StorageError>,
+    ) {
+        let outcome = match done {
+            Ok(_) => "ok",
+            Err(error) => match error.trouble() {
+                None => "missing",
+                trouble => {
+                    self.see(trouble);
+                    "failed"
+                }
+            },
+        };
+        metrics::histogram!("orfeas_storage_seconds", "operation" => operation, "outcome" => outcome)
+            .record(began.elapsed());
+        if done.is_ok() {
+            metrics::counter!("orfeas_storage_bytes_total", "operation" => operation)
+                .increment(bytes);
         }
     }
 
@@ -168,13 +204,19 @@ impl Storage {
     /// # Errors
     /// [`StorageError::Read`], also when there are none.
     pub async fn open_asset(&self, key: &str) -> Result<GetResult, StorageError> {
-        self.store
-            .get(&self.key(key))
-            .await
-            .map_err(|source| StorageError::Read {
-                key: key.to_owned(),
-                source,
-            })
+        self.open_with(key, GetOptions::default()).await
+    }
+
+    async fn open_with(&self, key: &str, options: GetOptions) -> Result<GetResult, StorageError> {
+        let began = Instant::now();
+        let found = self.store.get_opts(&self.key(key), options).await;
+        let found = found.map_err(|source| StorageError::Read {
+            key: key.to_owned(),
+            source,
+        });
+        let bytes = |found: &GetResult| found.range.end - found.range.start;
+        self.measure("get", began, found.as_ref().map_or(0, bytes), &found);
+        found
     }
 
     /// Some of the bytes under a key as a stream.
@@ -186,13 +228,7 @@ impl Storage {
             range: Some(part.into()),
             ..GetOptions::default()
         };
-        self.store
-            .get_opts(&self.key(key), options)
-            .await
-            .map_err(|source| StorageError::Read {
-                key: key.to_owned(),
-                source,
-            })
+        self.open_with(key, options).await
     }
 
     /// Removes the bytes under a key; none being there is fine.
@@ -200,13 +236,16 @@ impl Storage {
     /// # Errors
     /// [`StorageError::Delete`].
     pub async fn delete(&self, key: &str) -> Result<(), StorageError> {
-        match self.store.delete(&self.key(key)).await {
+        let began = Instant::now();
+        let deleted = match self.store.delete(&self.key(key)).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
             Err(source) => Err(StorageError::Delete {
                 key: key.to_owned(),
                 source,
             }),
-        }
+        };
+        self.measure("delete", began, 0, &deleted);
+        deleted
     }
 
     /// Whether the store can be written and read, by doing both.
@@ -214,6 +253,7 @@ impl Storage {
     /// # Errors
     /// [`StorageError`] naming what failed.
     pub async fn check(&self) -> Result<(), StorageError> {
+        self.check_room()?;
         let key = format!("checks/{}", uuid::Uuid::now_v7());
         self.put(&key, Bytes::from_static(b"orfeas")).await?;
         self.get(&key).await?;

@@ -1,5 +1,7 @@
 //! Logs and metrics: where they go, and what every metric is called.
 
+pub mod process;
+
 use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitExt};
@@ -50,11 +52,13 @@ pub fn init_metrics() -> Result<PrometheusHandle, TelemetryError> {
         .set_buckets_for_metric(Matcher::Suffix("_images".into()), &IMAGES)?
         .set_buckets_for_metric(Matcher::Suffix("_agreement".into()), &SHARES)?
         .install_recorder()?;
+    process::started();
     describe();
     Ok(handle)
 }
 
 fn describe() {
+    describe_node();
     describe_histogram!(
         "orfeas_silhouette_agreement",
         "How well outlines of meshes cover those of their pictures, 0 to 1."
@@ -244,4 +248,101 @@ fn describe() {
         Unit::Count,
         "Conversions in the database, by status (queued, running)."
     );
+}
+
+/// What a node tells of itself rather than of its work.
+fn describe_node() {
+    let counters = [
+        (
+            "orfeas_requests_total",
+            "Operations, by key (the first hundred seen; other, people, nobody), root field and error code.",
+        ),
+        (
+            "orfeas_subscribers_dropped_total",
+            "Connections with subscriptions that the server has ended, by reason.",
+        ),
+        (
+            "orfeas_connections_stalled_total",
+            "Connections given up because the other end took nothing for a minute.",
+        ),
+        (
+            "orfeas_storage_bytes_total",
+            "Bytes put into the store, and asked of it, by operation.",
+        ),
+        (
+            "orfeas_device_busy_seconds_total",
+            "Seconds in which a GPU has computed, by device.",
+        ),
+    ];
+    for (name, text) in counters {
+        describe_counter!(name, text);
+    }
+    let histograms = [
+        (
+            "orfeas_submitted_batch_images",
+            "Images of submitted batches.",
+        ),
+        (
+            "orfeas_storage_seconds",
+            "Operations of the store, by operation and outcome; of reads the time to the first byte.",
+        ),
+        (
+            "orfeas_database_wait_seconds",
+            "How long a free connection to Postgres was waited for, tried once a second.",
+        ),
+    ];
+    for (name, text) in histograms {
+        describe_histogram!(name, text);
+    }
+    let gauges = [
+        (
+            "orfeas_queue_waiting_conversions",
+            "Conversions that wait, by priority.",
+        ),
+        (
+            "orfeas_queue_oldest_seconds",
+            "How long the one that has waited longest has done so.",
+        ),
+        (
+            "orfeas_database_connections",
+            "Connections to Postgres, by state (in_use, idle, max).",
+        ),
+        ("orfeas_subscriptions", "Open subscriptions, by field."),
+        (
+            "orfeas_storage_free_bytes",
+            "Room in the file system of a store that is a folder.",
+        ),
+        (
+            "orfeas_device_memory_bytes",
+            "A GPU's memory, by device and state (total, free, own: of this process).",
+        ),
+        (
+            "orfeas_device_utilization_ratio",
+            "The share of time in which a GPU ran kernels, by its driver.",
+        ),
+        (
+            "orfeas_device_batch_images_max",
+            "The largest batch now, by device and model: measured, and lowered by what ran out of memory.",
+        ),
+        ("orfeas_build_info", "1, with version and role."),
+        (
+            "process_start_time_seconds",
+            "When the process started to record, in seconds since 1970.",
+        ),
+        (
+            "process_cpu_seconds_total",
+            "Processor time of user and system.",
+        ),
+        ("process_threads", "Threads."),
+        ("process_resident_memory_bytes", "Memory in use."),
+        ("process_virtual_memory_bytes", "Address space in use."),
+        (
+            "process_open_fds",
+            "Open files and sockets, without those of decoders.",
+        ),
+        ("process_max_fds", "Files and sockets that may be open."),
+    ];
+    for (name, text) in gauges {
+        describe_gauge!(name, text);
+    }
 }

@@ -5,7 +5,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tokio::{sync::Semaphore, task::JoinSet};
+use tokio::{sync::Semaphore, task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, error, info, info_span, warn};
 
@@ -29,6 +29,8 @@ pub mod stages;
 const POLL: Duration = Duration::from_secs(1);
 /// How often dead nodes' conversions are looked for; within 10 s of a lease's end they must be back.
 const RESCUE_EVERY: Duration = Duration::from_secs(2);
+/// Within this all nodes that live have renewed their leases once the database works again.
+const RENEWED_BY: Duration = Duration::from_secs(10);
 /// How long running conversions may go on after the node was asked to stop, before they are handed back.
 const GRACE: Duration = Duration::from_secs(20);
 
@@ -132,6 +134,15 @@ impl Worker {
                 error!("No device is left: this node claims nothing more until it is restarted");
                 return stop.cancelled().await;
             }
+            if self.storage.trouble().is_some() {
+                // What would be made could not be kept. The log says why.
+                tokio::select! {
+                    () = stop.cancelled() => return,
+                    () = tokio::time::sleep(POLL) => {}
+                }
+                while runs.try_join_next().is_some() {}
+                continue;
+            }
             let slots = self.slots();
             slots_made = if slots >= slots_made {
                 ahead.add_permits(slots - slots_made);
@@ -224,10 +235,18 @@ impl Worker {
 
     async fn rescue(self, end: CancellationToken) {
         let mut tick = tokio::time::interval(RESCUE_EVERY);
+        // After an outage all leases have run out, and those who hold them are there: they renew them first.
+        let mut silent_until: Option<Instant> = None;
         loop {
             tokio::select! {
                 () = end.cancelled() => return,
                 _ = tick.tick() => {}
+            }
+            if !matches!(self.database.is_read_only().await, Ok(false)) {
+                silent_until = Some(Instant::now() + RENEWED_BY);
+            }
+            if silent_until.is_some_and(|until| Instant::now() < until) {
+                continue;
             }
             match self.database.rescue().await {
                 Ok(rows) => {

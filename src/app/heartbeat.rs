@@ -10,8 +10,13 @@ use crate::{
         nodes::{HEARTBEAT, NodeInfo},
     },
     error_chain::chain,
-    inference::{device::DeviceId, engine::Engine},
+    inference::{
+        device::{DeviceId, DeviceInfo},
+        engine::Engine,
+    },
 };
+
+use super::devices::Gauges;
 
 /// Shows that the node lives until `stop`.
 pub async fn beat(
@@ -20,13 +25,17 @@ pub async fn beat(
     engine: Option<Engine>,
     stop: CancellationToken,
 ) {
+    metrics::gauge!("orfeas_build_info", "version" => node.version, "role" => node.role).set(1.0);
+    let mut gauges = Gauges::watching(engine.as_ref()).await;
     let mut tick = tokio::time::interval(HEARTBEAT);
     loop {
         tokio::select! {
             () = stop.cancelled() => return,
             _ = tick.tick() => {}
         }
-        let devices = engine.as_ref().map(devices).unwrap_or_default();
+        let found = engine.as_ref().map(Engine::devices).unwrap_or_default();
+        gauges.record(&found).await;
+        let devices = Devices(found.into_iter().map(described).collect());
         let lost = devices.0.iter().filter(|device| device.lost.is_some());
         #[expect(clippy::cast_precision_loss, reason = "a few devices")]
         metrics::gauge!("orfeas_devices_lost").set(lost.count() as f64);
@@ -40,14 +49,20 @@ pub async fn beat(
                     .set(state.queued() as f64);
                 metrics::gauge!("orfeas_queue_conversions", "status" => "running")
                     .set(state.running as f64);
+                for (priority, waiting) in
+                    [("agent", state.queued_agent), ("user", state.queued_user)]
+                {
+                    metrics::gauge!("orfeas_queue_waiting_conversions", "priority" => priority)
+                        .set(waiting as f64);
+                }
             }
             Err(error) => warn!(cause = %chain(&error), "Could not read the queue's depth"),
         }
     }
 }
 
-fn devices(engine: &Engine) -> Devices {
-    let describe = |device: crate::inference::device::DeviceInfo| Device {
+fn described(device: DeviceInfo) -> Device {
+    Device {
         name: device.name,
         kind: match device.id {
             DeviceId::Cpu => "cpu".into(),
@@ -57,8 +72,7 @@ fn devices(engine: &Engine) -> Devices {
         memory_free_bytes: device.memory_free_bytes,
         batch_images_max: u32::try_from(device.batch_images_max).unwrap_or(u32::MAX),
         lost: device.lost,
-    };
-    Devices(engine.devices().into_iter().map(describe).collect())
+    }
 }
 
 /// The machine's name, as operators know it.

@@ -14,6 +14,7 @@ use crate::{
         network::{NetworkError, parse_networks},
         principal::Quotas,
     },
+    db::backlog::BacklogLimits,
     egress::EgressOptions,
     graphql::{StoredLimits, documents::DocumentOptions},
     http::{
@@ -33,6 +34,16 @@ impl Settings {
     #[must_use]
     pub fn batch_timeout(&self) -> Duration {
         Duration::from_secs_f64(self.batch_timeout_seconds)
+    }
+
+    /// What may wait in the queue.
+    #[must_use]
+    pub fn backlog_limits(&self) -> BacklogLimits {
+        let age_max = Duration::from_secs(self.orfeas_queue_age_max.into());
+        BacklogLimits {
+            depth_max: self.orfeas_queue_max.into(),
+            age_max: (!age_max.is_zero()).then_some(age_max),
+        }
     }
 
     /// What a picture may weigh.

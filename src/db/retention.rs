@@ -8,10 +8,10 @@ use super::{Database, DatabaseError, statement};
 use crate::conversion::{ConversionId, Owner};
 
 /// Held by who sweeps; any constant will do that no other program uses.
-const SWEEP_LOCK: i64 = 0x6f72_6665_6173_01;
+const SWEEP_LOCK: i64 = 0x006f_7266_6561_7301;
 /// Deletions share it, a step of a sweep has it for itself: each of many conversions may wait for another (what was retried
 /// refers to what it was retried from), and two that hold some of them could wait for each other.
-const REMOVAL_LOCK: i64 = 0x6f72_6665_6173_02;
+const REMOVAL_LOCK: i64 = 0x006f_7266_6561_7302;
 
 /// What a step of the sweep did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

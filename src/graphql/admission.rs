@@ -1,10 +1,9 @@
 //! From a client's pictures to rows in the queue.
 
 use async_graphql::{Context, InputObject};
-use futures_util::future::try_join_all;
 use sha2::{Digest, Sha256};
-use time::OffsetDateTime;
 
+mod keeping;
 pub mod picture;
 
 pub use picture::{ImageInput, Picture};
@@ -20,11 +19,11 @@ use super::{
 use crate::{
     auth::principal::Principal,
     conversion::{
-        AssetId,
         options::{ConversionOptions, MeshFormat, TextureMode},
         webhook::Hook,
     },
     db::{
+        backlog::Room,
         entities::{asset, batch},
         submissions::{Admitted, Idempotency, NewConversion, Rows, Source, Submission},
     },
@@ -242,7 +241,8 @@ pub struct Verdicts {
 /// finds the first one's rows.
 ///
 /// # Errors
-/// What concerns all of them: `IDEMPOTENCY_CONFLICT`, `QUOTA_EXCEEDED`, or `INTERNAL` when nothing was admitted.
+/// What concerns all of them: `IDEMPOTENCY_CONFLICT`, `QUOTA_EXCEEDED`, `OVERLOADED` when there is no room or nothing can be
+/// kept, or `INTERNAL`; nothing was admitted then.
 pub async fn submit(
     context: &Context<'_>,
     services: &Services,
@@ -251,11 +251,23 @@ pub async fn submit(
     batch: bool,
     images: Vec<ImageInput>,
 ) -> Result<Verdicts, ApiError> {
+    let wanted = images.len();
+    // Before any work is done for it, where the same submission can't have been let in before.
+    let room = match order.idempotency_key {
+        None => Some(services.backlog.take(wanted)?),
+        Some(_) => None,
+    };
     let seen = picture::look_at_all(context, services, principal, images).await;
     let idempotency = order.idempotency(batch, &seen);
+    let room = match (room, &idempotency) {
+        (Some(room), _) => Ok(room),
+        (None, _) => services.backlog.take(wanted),
+    };
     // Asked before anything is fetched: another fetch might find another picture, or none.
     let before = match &idempotency {
-        Some(idempotency) if seen.iter().any(|seen| matches!(seen, Seen::Elsewhere(_))) => {
+        Some(idempotency)
+            if room.is_err() || seen.iter().any(|seen| matches!(seen, Seen::Elsewhere(_))) =>
+        {
             let database = &services.database;
             database
                 .admitted_before(&principal.owner, idempotency)
@@ -267,6 +279,7 @@ pub async fn submit(
         let refusals = seen.into_iter().map(Seen::refusal).collect();
         return Ok(Verdicts::of(settle(before)?, refusals));
     }
+    let room = room?;
     let pictures = picture::fetch_all(services, principal, seen).await;
     if pictures.iter().all(Result::is_err) {
         return Ok(Verdicts {
@@ -274,7 +287,20 @@ pub async fn submit(
             refusals: pictures.into_iter().map(Result::err).collect(),
         });
     }
-    let rows = admit(services, principal, order, batch, &pictures, idempotency).await?;
+    let submission = Submission {
+        owner: principal.owner.clone(),
+        priority: principal.priority,
+        model: order.model,
+        options: order.options,
+        batch,
+        items: Vec::new(),
+        retry_of: None,
+        idempotency,
+        webhook: order.webhook,
+        quotas: Some(principal.quotas),
+        stored_bytes_max: services.stored_limits.of(principal),
+    };
+    let rows = admit(services, principal, submission, &pictures, room).await?;
     Ok(Verdicts::of(
         rows,
         pictures.into_iter().map(Result::err).collect(),
@@ -306,15 +332,15 @@ impl Verdicts {
     }
 }
 
+/// Stores the pictures that were taken, and admits the submission with them as its items.
 async fn admit(
     services: &Services,
     principal: &Principal,
-    order: Order,
-    batch: bool,
+    mut submission: Submission,
     pictures: &[Result<Picture, ApiError>],
-    idempotency: Option<Idempotency>,
+    room: Room,
 ) -> Result<Rows, ApiError> {
-    if let Some(idempotency) = &idempotency
+    if let Some(idempotency) = &submission.idempotency
         && let Some(before) = services
             .database
             .admitted_before(&principal.owner, idempotency)
@@ -322,41 +348,15 @@ async fn admit(
     {
         return settle(before);
     }
-    let mut storing = Vec::new();
-    for (picture, index) in pictures.iter().zip(0..) {
-        if let Ok(picture) = picture {
-            storing.push(store(services, principal, picture, index));
-        }
+    submission.items = keeping::keep_all(services, principal, pictures).await?;
+    let kept: Vec<asset::Model> = submission.items.iter().filter_map(new_asset).collect();
+    let admitted = services.database.submit(submission).await;
+    match &admitted {
+        Ok(Admitted::New(rows)) => room.stored(rows.conversions.len()),
+        Ok(_) => keeping::discard(services, &kept).await,
+        Err(_) => keeping::discard_unless_admitted(services, &kept).await,
     }
-    let items = try_join_all(storing).await?;
-    let stored: Vec<String> = items
-        .iter()
-        .filter_map(|item| new_key(&item.source))
-        .collect();
-    let submission = Submission {
-        owner: principal.owner.clone(),
-        priority: principal.priority,
-        model: order.model,
-        options: order.options,
-        batch,
-        items,
-        retry_of: None,
-        idempotency,
-        webhook: order.webhook,
-        quotas: Some(principal.quotas),
-        stored_bytes_max: services.stored_limits.of(principal),
-    };
-    // After an error nobody knows whether the rows are there: the sweep of the store finds out.
-    let admitted = services.database.submit(submission).await?;
-    if !matches!(admitted, Admitted::New(_)) {
-        for key in stored {
-            // Bytes without a row are only waste; the verdict on the submission stands.
-            if let Err(error) = services.storage.delete(&key).await {
-                tracing::warn!(key, %error, "A picture without a row was left in the store, until it is swept");
-            }
-        }
-    }
-    settle(admitted)
+    settle(admitted?)
 }
 
 /// The rows of a submission, or why there are none.
@@ -376,52 +376,9 @@ pub fn settle(admitted: Admitted) -> Result<Rows, ApiError> {
     }
 }
 
-fn new_key(source: &Source) -> Option<String> {
-    match source {
-        Source::New(asset) => Some(asset.storage_key.clone()),
+fn new_asset(item: &NewConversion) -> Option<asset::Model> {
+    match &item.source {
+        Source::New(asset) => Some(asset.clone()),
         Source::Existing(_) => None,
     }
-}
-
-async fn store(
-    services: &Services,
-    principal: &Principal,
-    picture: &Picture,
-    index: i32,
-) -> Result<NewConversion, ApiError> {
-    let source = match picture {
-        Picture::Stored(asset) => Source::Existing((**asset).clone()),
-        Picture::Sent { image, sha256: _ } => {
-            let id = AssetId::new();
-            let storage_key = format!("sources/{id}");
-            services
-                .storage
-                .put(&storage_key, image.bytes().clone())
-                .await?;
-            let whole = |value: u64| i64::try_from(value).expect("sizes are limited at the edge");
-            let side = |value: u32| i32::try_from(value).expect("sides are limited at the edge");
-            Source::New(asset::Model {
-                id,
-                owner: principal.owner.clone(),
-                kind: asset::Kind::Source,
-                conversion_id: None,
-                attempt: None,
-                storage_key,
-                file_name: format!(
-                    "source.{}",
-                    image.media_type().rsplit('/').next().unwrap_or("bin")
-                ),
-                media_type: image.media_type().to_owned(),
-                format: None,
-                bytes: whole(image.bytes().len() as u64),
-                sha256: Sha256::digest(image.bytes()).to_vec(),
-                width: Some(side(image.width())),
-                height: Some(side(image.height())),
-                triangles: None,
-                vertices: None,
-                created_at: OffsetDateTime::now_utc(),
-            })
-        }
-    };
-    Ok(NewConversion { source, index })
 }

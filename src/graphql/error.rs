@@ -6,7 +6,7 @@ use tracing::error;
 use super::cost::CostError;
 use crate::{
     conversion::{IdError, options::OptionError},
-    db::{DatabaseError, quotas::Exceeded},
+    db::{DatabaseError, backlog::Full, quotas::Exceeded},
     decoder::error::DecodeError,
     error_chain::chain,
     image::error::{ImageError, ImageErrorCode},
@@ -213,6 +213,19 @@ impl ApiError {
         }
     }
 
+    /// The longest wait that an answer's errors tell of, in seconds.
+    #[must_use]
+    pub fn retry_after_of(response: &async_graphql::Response) -> Option<u32> {
+        let told = |error: &async_graphql::ServerError| {
+            let values = error.extensions.as_ref()?;
+            match values.get("retryAfterSeconds")? {
+                async_graphql::Value::Number(seconds) => u32::try_from(seconds.as_u64()?).ok(),
+                _ => None,
+            }
+        };
+        response.errors.iter().filter_map(told).max()
+    }
+
     /// Puts code, retryability and field where clients look for them.
     pub fn extend(&self, values: &mut ErrorExtensionValues) {
         values.set("code", self.code.as_str());
@@ -232,9 +245,40 @@ impl From<ApiError> for async_graphql::Error {
     }
 }
 
+/// What a client waits that was refused because the server can't keep anything now: mending that takes somebody a while.
+const MENDED_SECONDS: f64 = 30.0;
+
+/// The server can't keep what it is sent. The cause goes to the log.
+fn unkept(cause: &(dyn std::error::Error + 'static), message: &str) -> ApiError {
+    error!(cause = %chain(cause), "Nothing can be kept now");
+    ApiError::new(ErrorCode::Overloaded, message).retry_after(MENDED_SECONDS)
+}
+
 impl From<DatabaseError> for ApiError {
     fn from(error: DatabaseError) -> Self {
+        if error.is_refusing_writes() {
+            return unkept(
+                &error,
+                "The server can read but not write at the moment: nothing was changed. Try again later.",
+            );
+        }
         Self::internal(&error)
+    }
+}
+
+impl From<Full> for ApiError {
+    fn from(full: Full) -> Self {
+        let Full {
+            depth,
+            retry_after_seconds,
+        } = full;
+        let error =
+            Self::new(ErrorCode::Overloaded, String::new()).retry_after(retry_after_seconds);
+        let message = format!(
+            "The queue is full: {depth} conversions wait. Nothing was taken; try again in {} s.",
+            error.retry_after_seconds.unwrap_or_default()
+        );
+        Self { message, ..error }
     }
 }
 
@@ -263,6 +307,12 @@ impl From<Exceeded> for ApiError {
 
 impl From<StorageError> for ApiError {
     fn from(error: StorageError) -> Self {
+        if matches!(error, StorageError::Write { .. } | StorageError::Full) {
+            return unkept(
+                &error,
+                "The server can't keep pictures at the moment: nothing was taken. Try again later.",
+            );
+        }
         Self::internal(&error)
     }
 }

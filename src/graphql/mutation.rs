@@ -156,6 +156,8 @@ impl ConversionMutation {
                 .at("images")
                 .into());
         }
+        #[expect(clippy::cast_precision_loss, reason = "bounded above")]
+        metrics::histogram!("orfeas_submitted_batch_images").record(input.images.len() as f64);
         let verdicts =
             admission::submit(context, services, principal, order, true, input.images).await?;
         let Verdicts { rows, refusals } = verdicts;
@@ -262,6 +264,7 @@ impl ConversionMutation {
             .await
             .map_err(ApiError::from)?;
         let source = source.ok_or_else(|| ApiError::not_found("picture"))?;
+        let room = services.backlog.take(1).map_err(ApiError::from)?;
         // An admin who repeats another's conversion uses nobody's quota.
         let quotas = (row.owner == principal.owner).then_some(principal.quotas);
         let submission = Submission {
@@ -286,6 +289,7 @@ impl ConversionMutation {
             .await
             .map_err(ApiError::from)?;
         let rows = admission::settle(admitted)?;
+        room.stored(rows.conversions.len());
         let conversion = rows
             .conversions
             .into_iter()

@@ -1,10 +1,19 @@
 //! What a document asks for, as far as the gate and the audit log must know before it runs.
 
-use std::collections::HashMap;
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::LazyLock,
+};
 
 use async_graphql::{
     Positioned,
-    parser::types::{ExecutableDocument, OperationType, Selection, SelectionSet},
+    parser::{
+        parse_schema,
+        types::{
+            ExecutableDocument, OperationType, Selection, SelectionSet, TypeKind,
+            TypeSystemDefinition,
+        },
+    },
 };
 
 /// The root fields that count as submissions.
@@ -52,11 +61,38 @@ impl Operation {
         fields.all(|field| ["__schema", "__type", "__typename"].contains(&field))
     }
 
+    /// The first of its root fields, if the schema has it: one of a fixed set, for who counts operations.
+    #[must_use]
+    pub fn root_field(&self) -> Option<&'static str> {
+        static FIELDS: LazyLock<BTreeSet<String>> = LazyLock::new(root_fields);
+        let first = self.label.split(' ').next()?;
+        FIELDS.get(first).map(String::as_str)
+    }
+
     /// Whether it changes anything.
     #[must_use]
     pub fn is_mutation(&self) -> bool {
         self.kind == OperationType::Mutation
     }
+}
+
+/// What clients may ask for at the top of an operation.
+fn root_fields() -> BTreeSet<String> {
+    let document = parse_schema(super::sdl()).expect("the export of a schema is a schema");
+    let mut fields = BTreeSet::new();
+    for definition in &document.definitions {
+        let TypeSystemDefinition::Type(definition) = definition else {
+            continue;
+        };
+        let name = definition.node.name.node.as_str();
+        if let TypeKind::Object(object) = &definition.node.kind
+            && ["Query", "Mutation", "Subscription"].contains(&name)
+        {
+            let names = object.fields.iter();
+            fields.extend(names.map(|field| field.node.name.node.to_string()));
+        }
+    }
+    fields
 }
 
 struct Roots<'a> {
@@ -124,6 +160,9 @@ mod tests {
         assert!(found.is_mutation());
         assert_eq!(found.label, "submitBatch retryConversion pauseQueue");
         assert_eq!(found.submissions, 4);
+        assert_eq!(found.root_field(), Some("submitBatch"));
+        let made_up = operation("{ whatever { name } }", None).expect("there is one");
+        assert_eq!(made_up.root_field(), None, "clients name no labels");
         assert_eq!(operation(text, Some("N")), None);
     }
 

@@ -151,6 +151,7 @@ pub fn finished(accept: Accept, response: async_graphql::Response) -> Response {
         StatusCode::OK
     };
     let body = body(&response).to_string();
+    let retry_after = ApiError::retry_after_of(&response);
     let headers = response.http_headers;
     let mut response = (status, body).into_response();
     response.headers_mut().extend(headers);
@@ -160,6 +161,11 @@ pub fn finished(accept: Accept, response: async_graphql::Response) -> Response {
     response
         .headers_mut()
         .insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if let Some(seconds) = retry_after {
+        response
+            .headers_mut()
+            .insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+    }
     response
 }
 

@@ -13,7 +13,7 @@ use axum::{
 use futures_util::{Stream, StreamExt};
 
 use self::structure::{Structure, VALUES_MAX};
-use super::UploadLimits;
+use super::{BODY_MAX, UploadLimits};
 use crate::{
     auth::digest::{DigestHasher, ExpectedDigest},
     graphql::{
@@ -38,9 +38,25 @@ pub struct BodyFacts {
 /// parser left, and must be the one that was announced.
 ///
 /// # Errors
-/// The refusal: `UNSUPPORTED_MEDIA_TYPE`, `PAYLOAD_TOO_LARGE`, `UNAUTHORIZED` for another body than the digest's, or
-/// `BAD_REQUEST` for one that can't be parsed.
+/// The refusal: `UNSUPPORTED_MEDIA_TYPE`, `PAYLOAD_TOO_LARGE`, `UNAUTHORIZED` for another body than the digest's,
+/// `REQUEST_TIMEOUT` for one that comes too slowly, or `BAD_REQUEST` for one that can't be parsed.
 pub async fn read(
+    limits: UploadLimits,
+    request: axum::extract::Request,
+    digest: Option<ExpectedDigest>,
+) -> Result<(Asked, BodyFacts), Refusal> {
+    let read = tokio::time::timeout(BODY_MAX, receive(limits, request, digest));
+    read.await.unwrap_or_else(|_| {
+        let message = "The request's body came too slowly: send it again.";
+        let error = ApiError {
+            retryable: true,
+            ..ApiError::new(ErrorCode::InvalidInput, message)
+        };
+        Err((StatusCode::REQUEST_TIMEOUT, error))
+    })
+}
+
+async fn receive(
     limits: UploadLimits,
     request: axum::extract::Request,
     digest: Option<ExpectedDigest>,

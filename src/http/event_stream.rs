@@ -101,8 +101,12 @@ fn events(
         loop {
             let turn = tokio::select! {
                 biased;
-                () = stopping.cancelled() => Turn::Stop,
+                () = stopping.cancelled() => {
+                    metrics::count_dropped("stopping");
+                    Turn::Stop
+                }
                 over = &mut over => {
+                    metrics::count_dropped(over.label());
                     Turn::Failed(ApiError::new(ErrorCode::Unauthenticated, format!("{}.", over.words())))
                 }
                 answer = answers.next() => match answer {

@@ -1,12 +1,14 @@
 //! An operation that was let in and charged, whichever way it came: what is still to be checked, how it runs, and what is
 //! noted of it.
 
-use async_graphql::Response;
+use ::metrics::gauge;
+use async_graphql::{Response, parser::types::OperationType};
 use futures_util::{StreamExt, stream, stream::BoxStream};
 
 use super::{
     HttpState,
     gate::{Admitted, Origin},
+    metrics::Counted,
     mutations,
 };
 use crate::graphql::{
@@ -63,9 +65,15 @@ impl Execution {
             }
         };
         let execution = self.clone();
+        let subscribed = (operation.as_ref())
+            .filter(|operation| operation.kind == OperationType::Subscription)
+            .and_then(Operation::root_field)
+            .map(|field| Counted::new(gauge!("orfeas_subscriptions", "field" => field)));
         let mut first = Some((operation, keep));
         responses
             .inspect(move |response| {
+                // It lives as long as the answers.
+                let _: &Option<Counted> = &subscribed;
                 if let Some((operation, keep)) = first.take() {
                     execution.look(operation.as_ref(), keep, response);
                 }
@@ -80,17 +88,23 @@ impl Execution {
         {
             execute::keep(&self.state.0.schema, keep);
         }
+        let gate = &self.state.0.gate;
+        let code = ErrorCode::of(response);
+        gate.tally
+            .count(Some(&self.admitted.principal), operation, code);
         // Mutations have an event of their own.
         let is_recorded = operation.is_some_and(Operation::is_mutation);
-        if !is_recorded && ErrorCode::of(response) == Some(ErrorCode::Forbidden) {
+        if !is_recorded && code == Some(ErrorCode::Forbidden) {
             let error = ApiError::new(ErrorCode::Forbidden, "A guard refused a field.");
-            self.note(operation, &error);
+            gate.note_refused_operation(&self.origin, &self.admitted, operation, &error);
         }
     }
 
-    /// Puts a refusal into the audit log.
+    /// Counts a refusal, and puts it into the audit log.
     pub(super) fn note(&self, operation: Option<&Operation>, error: &ApiError) {
         let gate = &self.state.0.gate;
+        gate.tally
+            .count(Some(&self.admitted.principal), operation, Some(error.code));
         gate.note_refused_operation(&self.origin, &self.admitted, operation, error);
     }
 }

@@ -29,6 +29,7 @@ mod admit;
 mod identify;
 mod note;
 pub mod refusal;
+pub mod tally;
 
 /// The gate of one node.
 #[derive(Debug)]
@@ -42,6 +43,7 @@ pub struct Gate {
     pub proxies: TrustedProxies,
     pub database: Database,
     pub auditor: Auditor,
+    pub tally: tally::Tally,
 }
 
 /// What is known of a request whoever sent it.
@@ -115,7 +117,7 @@ impl Caller {
         matches!(self, Self::Agent(agent) if agent.signed.covers_content_digest())
     }
 
-    fn principal(&self) -> Principal {
+    pub(super) fn principal(&self) -> Principal {
         match self {
             Self::Person(principal) => principal.clone(),
             Self::Agent(agent) => agent.key.principal(),

@@ -10,7 +10,7 @@ use futures_util::StreamExt;
 use http_body::Body;
 
 use super::{
-    BODY_MAX, HttpState,
+    HttpState,
     answer::{Accept, bad, failed, finished, refused},
     body,
     event_stream::{self, Ends},
@@ -57,23 +57,13 @@ pub async fn post(State(state): State<HttpState>, request: axum::extract::Reques
         Err(refusal) => return visit.refuse(refusal).into_response(),
     };
     let request = axum::extract::Request::from_parts(parts, body);
-    let read = tokio::time::timeout(BODY_MAX, body::read(state.0.uploads, request, digest));
-    match read.await {
-        Err(_) => {
-            let error = ApiError::new(
-                ErrorCode::InvalidInput,
-                "The request's body came too slowly: send it again.",
-            );
-            visit
-                .turn_away((StatusCode::REQUEST_TIMEOUT, error).into())
-                .await
-        }
+    match body::read(state.0.uploads, request, digest).await {
         // Another body than the signed one is not the caller's doing: it is charged nothing.
-        Ok(Err(refusal)) if refusal.0 == StatusCode::UNAUTHORIZED => {
+        Err(refusal) if refusal.0 == StatusCode::UNAUTHORIZED => {
             visit.refuse(refusal.into()).into_response()
         }
-        Ok(Err(refusal)) => visit.turn_away(refusal.into()).await,
-        Ok(Ok((asked, _))) => visit.run(asked, true).await,
+        Err(refusal) => visit.turn_away(refusal.into()).await,
+        Ok((asked, _)) => visit.run(asked, true).await,
     }
 }
 
@@ -185,6 +175,11 @@ impl<'a> Visit<'a> {
     /// A refusal of a caller who is known: it is in the audit log.
     fn refuse(&self, refusal: Refusal) -> Refusal {
         let gate = &self.state.0.gate;
+        gate.tally.count(
+            Some(&self.caller.principal()),
+            None,
+            Some(refusal.error.code),
+        );
         gate.note_refused(&self.origin, &self.caller, None, &refusal);
         refusal
     }

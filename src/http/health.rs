@@ -1,6 +1,6 @@
 //! Liveness and readiness.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 
 use axum::{
     extract::State,
@@ -9,7 +9,7 @@ use axum::{
 };
 
 use super::HttpState;
-use crate::{db::Database, db::listen::Hub};
+use crate::{db::Database, db::listen::Hub, storage::Storage};
 
 /// A database that takes longer than this to answer is not ready.
 const PING_MAX: Duration = Duration::from_secs(2);
@@ -19,6 +19,7 @@ const PING_MAX: Duration = Duration::from_secs(2);
 pub struct Vitals {
     pub database: Database,
     pub hub: Hub,
+    pub storage: Storage,
     /// Whether the node can do what its role asks of devices.
     pub can_compute: Arc<dyn Fn() -> bool + Send + Sync>,
 }
@@ -40,26 +41,29 @@ pub async fn ready(State(state): State<HttpState>) -> Response {
 }
 
 /// What keeps a node from working.
-pub async fn problems(vitals: &Vitals) -> Vec<&'static str> {
+pub async fn problems(vitals: &Vitals) -> Vec<Cow<'static, str>> {
     let mut problems = Vec::new();
-    if !matches!(
-        tokio::time::timeout(PING_MAX, vitals.database.ping()).await,
-        Ok(Ok(()))
-    ) {
-        problems.push("the database does not answer");
+    match tokio::time::timeout(PING_MAX, vitals.database.is_read_only()).await {
+        Ok(Ok(false)) => {}
+        Ok(Ok(true)) => problems.push("the database takes no changes: it is read-only".into()),
+        Ok(Err(_)) | Err(_) => problems.push("the database does not answer".into()),
+    }
+    // Not tried here: who asks often must not write often.
+    if let Some(trouble) = vitals.storage.trouble() {
+        problems.push(format!("the store can't be used: {trouble}").into());
     }
     if !vitals.hub.is_hearing() {
-        problems.push("no notifications are heard from the database; progress is slower");
+        problems.push("no notifications are heard from the database; progress is slower".into());
     }
     if !(vitals.can_compute)() {
-        problems.push("every device is lost; restart this node");
+        problems.push("every device is lost; restart this node".into());
     }
     problems
 }
 
 /// The answer for a list of problems.
 #[must_use]
-pub fn respond(problems: &[&str]) -> Response {
+pub fn respond(problems: &[Cow<'static, str>]) -> Response {
     if problems.is_empty() {
         return "ready\n".into_response();
     }

@@ -5,15 +5,21 @@ use metrics::Gauge;
 use metrics_exporter_prometheus::PrometheusHandle;
 
 use super::health::{self, Vitals};
+use crate::telemetry::process;
 
 /// The routes of the operators' listener.
 pub fn router(handle: PrometheusHandle, vitals: Vitals) -> Router {
     let ready = |State(vitals): State<Vitals>| async move { ready(&vitals).await };
     Router::new()
-        .route("/metrics", get(move || async move { handle.render() }))
+        .route("/metrics", get(move || async move { render(&handle) }))
         .route("/healthz", get(health::live))
         .route("/readyz", get(ready))
         .with_state(vitals)
+}
+
+fn render(handle: &PrometheusHandle) -> String {
+    process::record();
+    handle.render()
 }
 
 async fn ready(vitals: &Vitals) -> Response {
@@ -37,6 +43,11 @@ impl Drop for Counted {
     fn drop(&mut self) {
         self.0.decrement(1);
     }
+}
+
+/// Counts a connection with subscriptions that the server has ended.
+pub fn count_dropped(reason: &'static str) {
+    metrics::counter!("orfeas_subscribers_dropped_total", "reason" => reason).increment(1);
 }
 
 /// Counts a handler that panicked.

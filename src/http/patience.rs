@@ -67,6 +67,7 @@ impl<S> PatientStream<S> {
             .stalled
             .get_or_insert_with(|| Box::pin(sleep(STALLED_MAX)));
         ready!(timer.as_mut().poll(context));
+        metrics::counter!("orfeas_connections_stalled_total").increment(1);
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 }

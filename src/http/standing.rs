@@ -28,6 +28,15 @@ pub enum Over {
 }
 
 impl Over {
+    /// In a word for who counts them.
+    #[must_use]
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Expired => "expired",
+            Self::Revoked => "revoked",
+        }
+    }
+
     /// In words for whoever has to sign in again.
     pub fn words(self) -> &'static str {
         match self {

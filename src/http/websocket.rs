@@ -21,7 +21,7 @@ use super::{
     HttpState,
     gate::{Admitted, Origin},
     key_watch::Watching,
-    metrics::Counted,
+    metrics::{Counted, count_dropped},
     standing::{self, Standing},
 };
 
@@ -99,6 +99,7 @@ async fn serve(state: HttpState, socket: WebSocket, origin: Origin, caller: Opti
     // Nothing is to follow the goodbye.
     drop(connection);
     if let Some(end) = end {
+        count_dropped(end.label());
         let goodbye = async {
             tokio::select! {
                 sent = outgoing.send(end.into()) => if sent.is_err() { return },
@@ -173,6 +174,7 @@ async fn write(mut sink: impl Sink<Message> + Unpin, mut queue: mpsc::Receiver<M
             Ok(Ok(())) if !is_last => {}
             Ok(_) => return,
             Err(_) => {
+                count_dropped(Close::TooSlow.label());
                 // It lies behind what was not taken; a client that wakes up reads why.
                 let _ = timeout(CLOSE_MAX, sink.send(Close::TooSlow.into())).await;
                 return;

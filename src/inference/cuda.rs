@@ -4,7 +4,7 @@
 use std::{ffi::c_char, sync::OnceLock};
 
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW, Symbol};
-use nvml_wrapper::{Nvml, error::NvmlError};
+use nvml_wrapper::{Nvml, enums::device::UsedGpuMemory, error::NvmlError};
 
 use super::memory::MemoryNow;
 
@@ -148,6 +148,26 @@ impl MemoryWatch {
     #[must_use]
     pub fn now(&self) -> Option<MemoryNow> {
         memory_of(&self.device().ok()?).ok()
+    }
+
+    /// What this process has of the memory; `None` where the driver knows it by another number, as in some containers.
+    #[must_use]
+    pub fn own_bytes(&self) -> Option<u64> {
+        let processes = self.device().ok()?.running_compute_processes().ok()?;
+        let own = processes
+            .into_iter()
+            .find(|process| process.pid == std::process::id())?;
+        match own.used_gpu_memory {
+            UsedGpuMemory::Used(bytes) => Some(bytes),
+            UsedGpuMemory::Unavailable => None,
+        }
+    }
+
+    /// The share of the last moments in which a kernel ran, of any process: 0 to 1.
+    #[must_use]
+    pub fn utilization(&self) -> Option<f64> {
+        let rates = self.device().ok()?.utilization_rates().ok()?;
+        Some(f64::from(rates.gpu) / 100.0)
     }
 
     /// The maker's name for the device.

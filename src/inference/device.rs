@@ -1,6 +1,6 @@
 //! Which devices an engine uses, and how they stand.
 
-use std::{fmt, str::FromStr, time::Duration};
+use std::{fmt, str::FromStr, sync::Arc, time::Duration};
 
 /// One device as libtorch numbers it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -101,6 +101,8 @@ pub struct DeviceInfo {
     pub memory_free_bytes: Option<u64>,
     /// The largest batch of the default model now.
     pub batch_images_max: usize,
+    /// The largest batch of each model now: what was measured, and what running out of memory has taught.
+    pub ceilings: Vec<(Arc<str>, usize)>,
     /// Conversions whose codes lie on the device.
     pub conversions: usize,
     /// How long it has worked on passes since the start. Unknown for the CPU.

@@ -380,12 +380,21 @@ impl Engine {
             true => state.images_max(at, model).max(state.rows_max(at, model)),
             false => state.images_max(at, model),
         };
+        let served = self.inner.catalog.served();
+        let ceilings = |at| {
+            let models = served.iter().enumerate();
+            let ceiling = |(model, served): (usize, &ServedModel)| {
+                (Arc::clone(&served.name), state.images_max(at, model))
+            };
+            models.map(ceiling).collect()
+        };
         let info = |(at, queue): (usize, &DeviceQueue)| DeviceInfo {
             id: queue.id,
             name: queue.name.clone(),
             memory_total_bytes: queue.memory.map(|memory| memory.total_bytes),
             memory_free_bytes: queue.memory.map(|memory| memory.free_bytes),
             batch_images_max: batch_max(at),
+            ceilings: ceilings(at),
             conversions: queue.codes,
             busy: queue.busy,
             lost: queue.lost.clone(),

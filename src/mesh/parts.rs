@@ -1,6 +1,9 @@
 //! The pieces that a surface is made of, each by itself.
 
-use super::{topology::Topology, vector};
+use super::{
+    topology::Topology,
+    vector::{self, greater, lesser},
+};
 
 /// What one component encloses and how far it reaches.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -45,11 +48,10 @@ pub(super) fn parts(
         for triangle in &triangles[begin..end] {
             let corners = triangle.map(|vertex| positions[vertex as usize]);
             for corner in corners {
-                for axis in 0..3 {
-                    let (along, min, max) = (corner[axis], part.min[axis], part.max[axis]);
-                    part.min[axis] = if along < min { along } else { min };
-                    part.max[axis] = if along > max { along } else { max };
-                }
+                let [x, y, z] = corner;
+                let ([left, bottom, back], [right, top, front]) = (part.min, part.max);
+                part.min = [lesser(x, left), lesser(y, bottom), lesser(z, back)];
+                part.max = [greater(x, right), greater(y, top), greater(z, front)];
             }
             let corners = corners.map(|corner| vector::sub(vector::wide(corner), part.apex));
             let [a, b, c] = corners;

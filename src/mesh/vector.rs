@@ -22,6 +22,16 @@ pub(super) fn narrow(v: Vector) -> [f32; 3] {
     [v[0] as f32, v[1] as f32, v[2] as f32]
 }
 
+/// As `f32::min`, but of one instruction, since it needn't look for what is not a number.
+pub(super) fn lesser(a: f32, b: f32) -> f32 {
+    if a < b { a } else { b }
+}
+
+/// As `f32::max`, likewise.
+pub(super) fn greater(a: f32, b: f32) -> f32 {
+    if a > b { a } else { b }
+}
+
 pub(super) fn is_finite(v: [f32; 3]) -> bool {
     v.iter().all(|coordinate| coordinate.is_finite())
 }

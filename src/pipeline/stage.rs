@@ -28,6 +28,9 @@ pub enum Interrupt {
     /// The device that it was on is lost, through no fault of its own.
     #[error("its device is lost")]
     Displaced,
+    /// The store gives or takes nothing now.
+    #[error("the store can't be used")]
+    Unstored,
 }
 
 /// Takes the file of a small picture.

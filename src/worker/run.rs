@@ -5,7 +5,7 @@ use std::{
     panic::AssertUnwindSafe,
     sync::{Arc, Mutex, PoisonError},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
@@ -33,9 +33,15 @@ use crate::{
     storage::StorageError,
 };
 
-/// A verdict on a conversion is worth this many tries to write down; a node that can't write it for longer loses the
-/// lease, and another one finds its own.
+/// A verdict on a conversion is worth this many tries to write down.
 const WRITE_TRIES: u32 = 6;
+/// For so long where the database is away or takes no changes: a failover, a restart. A node that can't write for longer
+/// loses the lease, and another one finds its own verdict.
+const OUTAGE_MAX: Duration = Duration::from_secs(180);
+/// The longest distance between two tries; six of them come to about six seconds.
+const DELAY_MAX: Duration = Duration::from_millis(3200);
+/// How often it is tried in an outage.
+const OUTAGE_RETRY: Duration = Duration::from_secs(2);
 
 /// What a conversion in hand holds of the node's capacity.
 #[derive(Debug)]
@@ -96,6 +102,9 @@ impl RunError {
                 ..
             })) => Some(Interrupt::Displaced),
             Self::Database(DatabaseError::Lost) => Some(Interrupt::Lost),
+            // It is no fault of the picture's. Nothing is claimed until the store works again.
+            Self::Storage(error) if error.trouble().is_some() => Some(Interrupt::Unstored),
+            Self::Database(error) if error.is_outage() => Some(Interrupt::Unrecorded),
             _ => None,
         }
     }
@@ -279,7 +288,8 @@ impl Worker {
             return Err(PipelineError::Interrupted(Interrupt::Canceled).into());
         }
         let seconds = (OffsetDateTime::now_utc() - row.created_at).as_seconds_f64();
-        metrics::histogram!("orfeas_conversion_seconds").record(seconds);
+        metrics::histogram!("orfeas_conversion_seconds", "priority" => row.priority.as_str())
+            .record(seconds);
         record::measure(&quality);
         info!(
             seconds,
@@ -313,10 +323,20 @@ impl Worker {
                 "canceled",
                 retrying(|| self.database.cancel_attempt(attempt)).await,
             ),
-            Some(Interrupt::Stopping | Interrupt::Unrecorded | Interrupt::Displaced) => (
-                "handed_back",
-                retrying(|| self.database.hand_back(attempt)).await,
-            ),
+            Some(
+                interrupt @ (Interrupt::Stopping
+                | Interrupt::Unrecorded
+                | Interrupt::Displaced
+                | Interrupt::Unstored),
+            ) => {
+                if matches!(interrupt, Interrupt::Unrecorded | Interrupt::Unstored) {
+                    warn!(cause = %chain(error), "Conversion {} goes back to the queue", row.id);
+                }
+                (
+                    "handed_back",
+                    retrying(|| self.database.hand_back(attempt)).await,
+                )
+            }
             None => {
                 let failure = error.failure();
                 let after = after_failure(failure.retryable, row.failures + 1);
@@ -343,22 +363,28 @@ impl Worker {
     }
 }
 
-/// Tries a write again while the database does not answer, at growing distances, for about six seconds in all.
+/// Tries a write again: at growing distances, for about six seconds in all, and for minutes while the database is away.
 async fn retrying<T, F: Future<Output = Result<T, DatabaseError>>>(
     mut write: impl FnMut() -> F,
 ) -> Result<T, DatabaseError> {
+    let began = Instant::now();
     let mut delay = Duration::from_millis(200);
-    for _ in 1..WRITE_TRIES {
+    let mut tries = 1;
+    loop {
         match write().await {
-            Err(DatabaseError::Statement(error)) if is_passing(&error) => {
+            Err(error) if error.is_outage() && began.elapsed() < OUTAGE_MAX => {
+                warn!(cause = %chain(&error), "The database took no verdict; trying again");
+                tokio::time::sleep(delay.min(OUTAGE_RETRY)).await;
+            }
+            Err(DatabaseError::Statement(error)) if is_passing(&error) && tries < WRITE_TRIES => {
                 warn!(%error, "A write failed; trying again");
+                tries += 1;
                 tokio::time::sleep(delay).await;
-                delay *= 2;
             }
             settled => return settled,
         }
+        delay = (delay * 2).min(DELAY_MAX);
     }
-    write().await
 }
 
 /// Whether a statement may succeed on another try: the connection failed, not the statement.

@@ -13,6 +13,7 @@ mod harness;
 mod abuse;
 mod access;
 mod audit;
+mod backpressure;
 mod bad_input;
 mod batch;
 #[cfg(feature = "torch")]

@@ -266,3 +266,25 @@ async fn parts_are_bounded_each_by_itself() {
         .expect("good");
     assert_eq!(asked.request.uploads.len(), 2);
 }
+
+#[tokio::test(start_paused = true)]
+async fn who_sends_too_slowly_is_answered_so() {
+    // A byte a second: it never stands still, and never ends in time.
+    let bytes = stream::unfold(0_u32, |sent| async move {
+        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+        Some((Ok::<_, io::Error>(Bytes::from_static(b" ")), sent + 1))
+    });
+    let request = axum::extract::Request::builder()
+        .header(header::CONTENT_TYPE, JSON)
+        .body(Body::from_stream(bytes))
+        .expect("valid");
+    let limits = UploadLimits {
+        image_bytes_max: 1 << 20,
+        images_max: 1,
+    };
+    let began = tokio::time::Instant::now();
+    let (status, error) = read(limits, request, None).await.expect_err("too slow");
+    assert_eq!(status, StatusCode::REQUEST_TIMEOUT);
+    assert!(error.retryable);
+    assert_eq!(began.elapsed(), BODY_MAX);
+}

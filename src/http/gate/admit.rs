@@ -40,7 +40,14 @@ impl Gate {
         };
         metrics::histogram!("orfeas_admission_seconds", "step" => "admit")
             .record(started.elapsed());
-        admitted.inspect_err(|refusal| self.note_refused(origin, caller, operation, refusal))
+        admitted.inspect_err(|refusal| {
+            self.tally.count(
+                Some(&caller.principal()),
+                operation,
+                Some(refusal.error.code),
+            );
+            self.note_refused(origin, caller, operation, refusal);
+        })
     }
 
     async fn admit_agent(&self, origin: &Origin, agent: &Agent) -> Result<Admitted, Refusal> {
@@ -158,6 +165,8 @@ impl Gate {
             None => self.admit_person(principal.clone(), operation).await,
         };
         admitted.map_err(|refusal| {
+            self.tally
+                .count(Some(principal), operation, Some(refusal.error.code));
             self.note_refused_operation(origin, connected, operation, &refusal.error);
             refusal.error
         })

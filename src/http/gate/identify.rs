@@ -51,7 +51,9 @@ impl Gate {
         };
         metrics::histogram!("orfeas_admission_seconds", "step" => "identify")
             .record(started.elapsed());
-        caller
+        caller.inspect_err(|refusal: &Refusal| {
+            self.tally.count(None, None, Some(refusal.error.code));
+        })
     }
 
     /// The person behind the value of an `Authorization` header.

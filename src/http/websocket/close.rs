@@ -50,6 +50,23 @@ impl Close {
         }
     }
 
+    /// In a word for who counts them.
+    #[must_use]
+    pub fn label(&self) -> &'static str {
+        match self {
+            Self::TooSlow => "too_slow",
+            Self::Stopping => "stopping",
+            Self::Over(over) => over.label(),
+            Self::InitTimeout => "not_signed_in",
+            Self::BadMessage(_)
+            | Self::Unauthorized
+            | Self::Refused(_)
+            | Self::IdInUse(_)
+            | Self::InitTwice
+            | Self::TooLarge => "misuse",
+        }
+    }
+
     fn reason(&self) -> String {
         match self {
             Self::BadMessage(reason) | Self::Refused(reason) => reason.clone(),

@@ -3,6 +3,8 @@
 
 use std::ops::Range;
 
+use super::super::vector::{greater, lesser};
+
 /// A vertex on the canvas.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Projected {
@@ -100,15 +102,6 @@ pub(super) fn weights([a, b, c]: [Projected; 3], x: f32, y: f32) -> [f32; 3] {
         signed_area([a, at, c]),
         signed_area([a, b, at]),
     ]
-}
-
-/// As `f32::min` and `f32::max`, but of one instruction each, since these needn't look for what is not a number.
-fn lesser(a: f32, b: f32) -> f32 {
-    if a < b { a } else { b }
-}
-
-fn greater(a: f32, b: f32) -> f32 {
-    if a > b { a } else { b }
 }
 
 /// The whole number from 0 to `side` that is nearest.

@@ -1,7 +1,10 @@
 //! Points spread over a surface by area: its silhouette from anywhere, for less than its triangles cost.
 
 use super::{
-    super::{BoundingBox, vector},
+    super::{
+        BoundingBox,
+        vector::{self, greater, lesser},
+    },
     camera::Pose,
     mask::Mask,
 };
@@ -11,15 +14,6 @@ pub(super) struct Cloud {
     x: Vec<f32>,
     y: Vec<f32>,
     z: Vec<f32>,
-}
-
-/// What `f32::min` and `f32::max` do, in one instruction each.
-fn lesser(a: f32, b: f32) -> f32 {
-    if a < b { a } else { b }
-}
-
-fn greater(a: f32, b: f32) -> f32 {
-    if a > b { a } else { b }
 }
 
 /// Points that are looked at together.

@@ -1,6 +1,9 @@
 //! What of a mesh is nearest to the camera in each pixel.
 
-use super::camera::Camera;
+use super::{
+    super::vector::{greater, lesser},
+    camera::Camera,
+};
 
 /// How near the mesh is at the middle of each pixel, 0 where it isn't.
 #[derive(Debug, Clone, PartialEq)]
@@ -11,15 +14,6 @@ pub(super) struct DepthMap {
 
 /// Triangles reach this far over their sides, in pixels, so that no middle of a pixel falls between two neighbours.
 const OVERLAP: f32 = 1e-3;
-
-/// As `f32::min` and `f32::max`, but of one instruction each.
-fn lesser(a: f32, b: f32) -> f32 {
-    if a < b { a } else { b }
-}
-
-fn greater(a: f32, b: f32) -> f32 {
-    if a > b { a } else { b }
-}
 
 /// The whole number of pixels that a coordinate is nearest to, from 0 to `side`: the first pixel whose middle lies
 /// beyond it.

@@ -5,7 +5,10 @@
 //! GPUs", 2009), and every eight in a row are a leaf, every eight leaves or nodes in a row a node. No tree is built
 //! from top to bottom, and there are no pointers.
 
-use super::super::{BoundingBox, vector, vector::Vector};
+use super::super::{
+    BoundingBox,
+    vector::{self, Vector, greater, lesser},
+};
 
 /// Cells along the longest side, by which triangles are sorted: of a mesh at the highest resolution a cell has about as
 /// many triangles as a few leaves.
@@ -17,14 +20,6 @@ const LEVELS_MAX: usize = 10;
 
 /// How far boxes are moved out, in cells: more than single precision moves anything.
 const SLACK: f32 = 1e-3;
-
-fn lesser(a: f32, b: f32) -> f32 {
-    if a < b { a } else { b }
-}
-
-fn greater(a: f32, b: f32) -> f32 {
-    if a > b { a } else { b }
-}
 
 /// Where the cells lie.
 #[derive(Debug, Clone, Copy)]
