@@ -93,7 +93,7 @@ export type ErrorCode =
   | 'PERSISTED_QUERY_NOT_FOUND'
   /** The document asks for too much at once. */
   | 'QUERY_TOO_COMPLEX'
-  /** A quota of conversions or of images in a batch is used up. */
+  /** A quota of conversions, of images in a batch or of stored bytes is used up. */
   | 'QUOTA_EXCEEDED'
   /** Too many requests a minute; `retryAfterSeconds` says when one is let in again. */
   | 'RATE_LIMITED'
