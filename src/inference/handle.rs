@@ -6,7 +6,7 @@ use tokio::sync::{oneshot, watch};
 
 use super::{
     backend::{Answer, FieldValues},
-    error::EngineError,
+    error::{EngineError, Operation},
     queue::{BatchStart, Queue},
 };
 
@@ -79,9 +79,16 @@ impl Answers {
     /// Copies the values out, in the order of the points: for a thread that has time for it.
     ///
     /// # Errors
-    /// [`EngineError::NonFinite`], and what copying them met.
+    /// [`EngineError::NonFinite`] if a value is no finite number, and what copying them met.
     pub fn read(self) -> Result<FieldValues, EngineError> {
-        let mut answers = self.0.into_iter().map(Answer::read);
+        let finite = |values: FieldValues| match values.is_finite() {
+            true => Ok(values),
+            false => Err(EngineError::NonFinite {
+                operation: Operation::Query,
+            }),
+        };
+        let read = |answer: Answer| answer.read().and_then(finite);
+        let mut answers = self.0.into_iter().map(read);
         let mut all = answers.next().transpose()?.unwrap_or_default();
         for values in answers {
             let values = values?;

@@ -67,8 +67,8 @@ impl Target<'_> {
             text.parse().expect("a number of seconds")
         });
         let seed = setting(SEED).map_or_else(rand::random, |text| text.parse().expect("a number"));
-        // On paper before anything runs: an abort leaves no time for it.
-        let paper = std::env::temp_dir().join(format!("orfeas-fuzz-{name}.seed"));
+        // On paper before anything runs: an abort leaves no time for it. Two tests may share a target.
+        let paper = std::env::temp_dir().join(format!("orfeas-fuzz-{name}-{seed}.seed"));
         std::fs::write(&paper, format!("{SEED}={seed}\n"))
             .expect("the temporary folder takes files");
         let corpus = Corpus::of(name);
