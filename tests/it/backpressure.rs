@@ -18,6 +18,7 @@ use crate::harness::{
     seed::{self, scalar, sql, until},
 };
 
+#[cfg(feature = "torch")]
 mod database;
 mod store;
 

@@ -28,7 +28,7 @@ impl FieldSampler {
     ///
     /// The surface is [`Self::surface`], perhaps without some of its components. From 2,000 of its vertices, the same for
     /// the same surface, it is followed against the normal to where the field falls below the iso level again; what counts
-    /// is as in [`wall`]. Vertices lie closer where the surface is aslant of the grid, and count for less there.
+    /// is as where there are only triangles. Vertices lie closer where the surface is aslant of the grid, and count for less there.
     #[must_use]
     pub fn thinnest_wall(&self, surface: &Surface) -> f64 {
         /// The golden section: shares of a step that follow each other by it don't fall into step with anything.

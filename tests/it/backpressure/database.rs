@@ -30,7 +30,6 @@ async fn set_read_only(world: &World, is_read_only: bool, ended: bool) {
     }
 }
 
-#[cfg(feature = "torch")]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_read_only_database_is_named_and_loses_nothing() {
     let world = World::new().await;

@@ -2,10 +2,13 @@
 
 use std::collections::BTreeSet;
 
+#[cfg(feature = "torch")]
 use orfeas::app::{App, AppOptions};
+#[cfg(feature = "torch")]
 use serde_json::json;
 
 use super::read;
+#[cfg(feature = "torch")]
 use crate::harness::{
     self, Node, PROGRAM, World,
     client::{SUBMIT, SUBMIT_BATCH, submission},
@@ -35,6 +38,7 @@ fn named_in(source: &str) -> BTreeSet<String> {
 }
 
 /// The families of Prometheus' text, with their types.
+#[cfg(feature = "torch")]
 fn exposed(page: &str) -> BTreeSet<String> {
     let types = page.lines().filter_map(|line| line.strip_prefix("# TYPE "));
     types
