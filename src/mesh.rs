@@ -277,29 +277,16 @@ impl Mesh {
         colors: Option<Vec<[u8; 3]>>,
         triangles: Vec<[u32; 3]>,
     ) -> Result<Self, MeshError> {
-        surface::check(&positions, &triangles)?;
-        let vertices = positions.len();
-        check_length("normals", normals.len(), vertices)?;
-        if let Some(colors) = &colors {
-            check_length("colors", colors.len(), vertices)?;
-        }
-        if let Some(vertex) = normals
-            .iter()
-            .position(|normal| !vector::is_finite(*normal))
-        {
-            return Err(MeshError::NonFiniteVertex {
+        let surface = surface::Surface::new(positions, triangles)?;
+        let mesh = Self::with_normals(surface, normals, colors)?;
+        let mut normals = mesh.normals.iter();
+        match normals.position(|normal| !vector::is_finite(*normal)) {
+            None => Ok(mesh),
+            Some(vertex) => Err(MeshError::NonFiniteVertex {
                 attribute: "normal",
                 vertex,
-            });
+            }),
         }
-        Ok(Self {
-            positions,
-            normals,
-            colors,
-            triangles,
-            texture: None,
-            corner_normals: None,
-        })
     }
 
     /// A mesh from a surface, with normals of its own making. `colors` are sRGB, one for each position.

@@ -3,7 +3,7 @@
 //! Postgres is the truth. A claim is a lease; every later write names the attempt, so that a node which was thought
 //! dead and comes back changes nothing.
 
-use std::{sync::Arc, time::Duration};
+use std::{num::NonZeroUsize, sync::Arc, thread, time::Duration};
 
 use tokio::{sync::Semaphore, task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
@@ -48,6 +48,7 @@ pub struct Worker {
     active: Active,
     progress: Progress,
     stages: StageWriter,
+    cores: usize,
 }
 
 impl Worker {
@@ -57,6 +58,7 @@ impl Worker {
         Self {
             node,
             stages: StageWriter::new(database.clone()),
+            cores: thread::available_parallelism().map_or(1, NonZeroUsize::get),
             database,
             storage,
             hub,

@@ -51,7 +51,7 @@ impl Surface {
 }
 
 /// What holds for the positions and triangles of every surface and mesh.
-pub(super) fn check(positions: &[[f32; 3]], triangles: &[[u32; 3]]) -> Result<(), MeshError> {
+fn check(positions: &[[f32; 3]], triangles: &[[u32; 3]]) -> Result<(), MeshError> {
     if triangles.is_empty() {
         return Err(MeshError::Empty);
     }

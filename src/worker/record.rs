@@ -3,7 +3,6 @@
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
 use time::{Duration, OffsetDateTime};
-use tracing::warn;
 
 use crate::{
     conversion::{AssetId, Stage},
@@ -14,7 +13,6 @@ use crate::{
             conversion::{Model, Quality, Timings, Warnings},
         },
     },
-    error_chain::chain,
     pipeline::Product,
     storage::{Storage, StorageError},
 };
@@ -24,10 +22,10 @@ pub(super) fn folder(attempt: Attempt) -> String {
     format!("conversions/{}/{}", attempt.conversion, attempt.number)
 }
 
-/// Stores what was made, all of it or nothing. The keys carry the attempt, so that a late writer overwrites nothing.
+/// Stores what was made. The keys carry the attempt, so that a late writer overwrites nothing.
 ///
 /// # Errors
-/// [`StorageError`]: the attempt has failed then.
+/// [`StorageError`]: the attempt has failed then, and what it stored is to be discarded.
 pub(super) async fn keep(
     storage: &Storage,
     row: &Model,
@@ -35,26 +33,6 @@ pub(super) async fn keep(
     product: Product,
 ) -> Result<Vec<asset::Model>, StorageError> {
     let mut assets = Vec::new();
-    let put = put_all(storage, row, attempt, product, &mut assets).await;
-    if put.is_err() {
-        // Room for others, where there was none; another attempt has other keys.
-        for asset in &assets {
-            if let Err(error) = storage.delete(&asset.storage_key).await {
-                warn!(key = asset.storage_key, cause = %chain(&error), "A file of an attempt that failed was left in the store");
-            }
-        }
-    }
-    put.map(|()| assets)
-}
-
-/// Lists in `assets` what was put, also where it fails.
-async fn put_all(
-    storage: &Storage,
-    row: &Model,
-    attempt: Attempt,
-    product: Product,
-    assets: &mut Vec<asset::Model>,
-) -> Result<(), StorageError> {
     let folder = folder(attempt);
     let count = |value: usize| Some(i32::try_from(value).unwrap_or(i32::MAX));
     for file in product.files {
@@ -99,7 +77,7 @@ async fn put_all(
         storage.put(&kept.storage_key, bytes).await?;
         assets.push(kept);
     }
-    Ok(())
+    Ok(assets)
 }
 
 fn new_asset(

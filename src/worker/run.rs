@@ -1,10 +1,8 @@
 //! One attempt at one conversion, from its row to its end.
 
 use std::{
-    num::NonZeroUsize,
     panic::AssertUnwindSafe,
     sync::{Arc, Mutex, PoisonError},
-    thread,
     time::{Duration, Instant},
 };
 
@@ -253,8 +251,7 @@ impl Worker {
             attempt,
             signal,
             slot,
-            is_crowded: self.active.count()
-                > thread::available_parallelism().map_or(1, NonZeroUsize::get),
+            is_crowded: self.active.count() > self.cores,
         };
         let job = Job {
             picture,
