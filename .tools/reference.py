@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Writes what is said elsewhere already into the documents that people read: docs/REFERENCE.md from schema.graphql, and the
-table of settings in docs/OPERATORS.md from src/config.rs.
+table of settings in docs/OPERATIONS.md from src/config.rs.
 
     reference.py            write them
     reference.py --check    say what differs, and what has no description; exit with 1 then
@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 SCHEMA = ROOT / "schema.graphql"
 REFERENCE = ROOT / "docs" / "REFERENCE.md"
 CONFIG = ROOT / "src" / "config.rs"
-OPERATORS = ROOT / "docs" / "OPERATORS.md"
+OPERATIONS = ROOT / "docs" / "OPERATIONS.md"
 TABLE = re.compile(r"(<!-- settings -->\n).*?(<!-- end of settings -->)", re.S)
 
 HEAD = """# GraphQL reference
@@ -325,11 +325,11 @@ def main(arguments):
     if missing:
         print("reference: no description in schema.graphql: " + ", ".join(missing), file=sys.stderr)
         return 1
-    operators = OPERATORS.read_text(encoding="utf-8")
+    operators = OPERATIONS.read_text(encoding="utf-8")
     table = settings()
     wanted = {
         REFERENCE: reference(types),
-        OPERATORS: TABLE.sub(lambda match: match[1] + table + match[2], operators),
+        OPERATIONS: TABLE.sub(lambda match: match[1] + table + match[2], operators),
     }
     if arguments == ["--check"]:
         stale = [path.name for path, text in wanted.items() if not path.exists() or path.read_text(encoding="utf-8") != text]

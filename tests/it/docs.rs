@@ -30,7 +30,7 @@ fn settings_of(text: &str) -> BTreeMap<String, String> {
 
 #[test]
 fn operators_read_every_setting_and_its_default() {
-    let told = settings_of(&read("docs/OPERATORS.md"));
+    let told = settings_of(&read("docs/OPERATIONS.md"));
     let defaults: toml::Table = toml::from_str(&Settings::default().shown()).unwrap();
     let known: BTreeMap<String, String> = Settings::names()
         .into_iter()
@@ -47,7 +47,7 @@ fn operators_read_every_setting_and_its_default() {
     let wrong: Vec<_> = known.iter().filter(differing).collect();
     assert!(
         wrong.is_empty(),
-        "docs/OPERATORS.md doesn't have these rows (`NAME` | `default`): {wrong:?}"
+        "docs/OPERATIONS.md doesn't have these rows (`NAME` | `default`): {wrong:?}"
     );
     let gone: Vec<_> = told
         .keys()
@@ -55,7 +55,7 @@ fn operators_read_every_setting_and_its_default() {
         .collect();
     assert!(
         gone.is_empty(),
-        "docs/OPERATORS.md tells of settings that are gone: {gone:?}"
+        "docs/OPERATIONS.md tells of settings that are gone: {gone:?}"
     );
 }
 

@@ -17,7 +17,7 @@ use crate::harness::{
 
 /// The names in the first column of the table of metrics.
 pub(super) fn documented() -> BTreeSet<String> {
-    let text = read("docs/OPERATORS.md");
+    let text = read("docs/OPERATIONS.md");
     let (_, rest) = text.split_once("| metric | |\n").unwrap();
     let rows = rest.lines().take_while(|line| line.starts_with('|'));
     let cells = rows.filter_map(|row| row.split(" | ").next());
@@ -55,12 +55,12 @@ fn the_table_has_what_is_described_and_nothing_that_is_gone() {
     let untold: Vec<_> = described.difference(&told).collect();
     assert!(
         untold.is_empty(),
-        "docs/OPERATORS.md has no row of {untold:?}"
+        "docs/OPERATIONS.md has no row of {untold:?}"
     );
     let gone: Vec<_> = told.difference(&described).collect();
     assert!(
         gone.is_empty(),
-        "docs/OPERATORS.md tells of metrics that src/telemetry.rs doesn't describe: {gone:?}"
+        "docs/OPERATIONS.md tells of metrics that src/telemetry.rs doesn't describe: {gone:?}"
     );
 }
 
@@ -111,7 +111,7 @@ async fn everything_that_a_node_exposes_is_in_the_table() {
     let untold: Vec<_> = exposed.difference(&told).collect();
     assert!(
         untold.is_empty(),
-        "docs/OPERATORS.md has no row of {untold:?}"
+        "docs/OPERATIONS.md has no row of {untold:?}"
     );
     for name in [
         "orfeas_requests_total",

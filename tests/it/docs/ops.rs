@@ -59,7 +59,7 @@ fn unknown(expression: &str) -> Vec<String> {
 
 #[test]
 fn rules_ask_for_metrics_that_there_are_and_alerts_lead_to_their_runbooks() {
-    let (rules, operators) = (rules(), checkout().join("docs/OPERATORS.md"));
+    let (rules, operators) = (rules(), checkout().join("docs/OPERATIONS.md"));
     let mut alerts = 0;
     for rule in &rules {
         let expression = rule["expr"].as_str().unwrap();
@@ -70,7 +70,7 @@ fn rules_ask_for_metrics_that_there_are_and_alerts_lead_to_their_runbooks() {
         };
         alerts += 1;
         let runbook = rule["annotations"]["runbook"].as_str().unwrap();
-        let anchor = runbook.strip_prefix("docs/OPERATORS.md#").unwrap();
+        let anchor = runbook.strip_prefix("docs/OPERATIONS.md#").unwrap();
         assert!(has_anchor(&operators, anchor), "{alert}: {runbook}");
         assert!(["page", "ticket"].contains(&rule["labels"]["severity"].as_str().unwrap()));
         assert!(rule["annotations"]["summary"].is_string(), "{alert}");
@@ -81,7 +81,7 @@ fn rules_ask_for_metrics_that_there_are_and_alerts_lead_to_their_runbooks() {
         .iter()
         .filter_map(|rule| rule["alert"].as_str())
         .collect();
-    let text = read("docs/OPERATORS.md");
+    let text = read("docs/OPERATIONS.md");
     let headings = text
         .lines()
         .filter_map(|line| line.strip_prefix("### Orfeas"));
