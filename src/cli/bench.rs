@@ -1,5 +1,5 @@
 //! `orfeas bench`: time in each stage, through a whole server, by how many conversions are submitted at once; or what
-//! each layer carries under load; or what it costs to let requests in.
+//! each layer carries under load; or what it costs to let requests in; or what the queue's statements cost.
 
 use std::{process::ExitCode, time::Instant};
 
@@ -19,6 +19,7 @@ mod limits;
 mod load;
 mod meshes;
 mod mixed;
+mod queue;
 mod together;
 
 /// Options of `orfeas bench`.
@@ -70,6 +71,15 @@ pub struct Options {
     /// Instead: the steps from a field to its files, without a model, at these resolutions.
     #[arg(long, value_delimiter = ',')]
     meshes: Vec<u32>,
+    /// Instead: what the queue's statements cost with so many rows in the table of an empty database, growing.
+    #[arg(long, value_delimiter = ',')]
+    queue: Vec<u64>,
+    /// With --queue: how many callers at once, one run for each.
+    #[arg(long, value_delimiter = ',', default_value = "1,16")]
+    callers: Vec<usize>,
+    /// With --queue: how many conversions each run takes in and ends.
+    #[arg(long, default_value_t = 2000)]
+    conversions: usize,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -120,8 +130,20 @@ pub async fn run(settings: Settings, options: Options) -> Result<ExitCode, Comma
         together,
         mixed,
         meshes,
+        queue,
+        callers,
+        conversions,
         json,
     } = options;
+    if !queue.is_empty() {
+        let options = queue::QueueOptions {
+            rows: queue,
+            callers,
+            conversions,
+            json,
+        };
+        return queue::run(&settings, options).await;
+    }
     if !meshes.is_empty() {
         return Ok(show(meshes::run(&meshes, repeat)?, json, meshes::table));
     }

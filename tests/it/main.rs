@@ -55,6 +55,8 @@ mod retention;
 mod schema;
 mod sign_in;
 mod signatures;
+#[cfg(feature = "torch")]
+mod soak;
 mod studio;
 mod subscriptions;
 mod training;

@@ -25,7 +25,13 @@ impl NodeProcess {
 
     /// The same with settings of its own, as far as processes are given them.
     pub fn with(settings: Settings) -> Self {
-        Self::start_with(settings, &[("ORFEAS_LOG", "warn")], Stdio::inherit())
+        Self::with_variables(settings, &[])
+    }
+
+    /// The same with these variables in its environment, too.
+    pub fn with_variables(settings: Settings, variables: &[(&str, &str)]) -> Self {
+        let variables = [&[("ORFEAS_LOG", "warn")], variables].concat();
+        Self::start_with(settings, &variables, Stdio::inherit())
     }
 
     /// The same at the address of one that has ended.
@@ -48,8 +54,7 @@ impl NodeProcess {
             orfeas_role: Role::Api,
             ..world.settings()
         };
-        let variables = [&[("ORFEAS_LOG", "warn")], variables].concat();
-        Self::start_with(settings, &variables, Stdio::inherit())
+        Self::with_variables(settings, variables)
     }
 
     fn start_with(settings: Settings, variables: &[(&str, &str)], log: Stdio) -> Self {
