@@ -45,12 +45,15 @@ impl<T> Together<T> {
     pub(super) async fn ask(&self, one: T, write: impl AsyncFnOnce(&[T]) -> Vec<bool>) -> bool {
         let (sender, mut done) = oneshot::channel();
         self.waiting().push((one, sender));
-        {
-            let _writing = self.writing.lock().await;
-            let (together, askers): (Vec<T>, Vec<_>) =
-                mem::take(&mut *self.waiting()).into_iter().unzip();
-            if !together.is_empty() {
-                for (is_done, asker) in write(&together).await.into_iter().zip(askers) {
+        tokio::select! {
+            biased;
+            // Who has been written for doesn't take its turn: it would write for the first newcomer alone, and all others after it.
+            is_done = &mut done => return is_done.is_ok(),
+            _writing = self.writing.lock() => {
+                let (together, askers): (Vec<T>, Vec<_>) =
+                    mem::take(&mut *self.waiting()).into_iter().unzip();
+                let written = write(&together).await;
+                for (is_done, asker) in written.into_iter().zip(askers) {
                     if is_done {
                         // Whoever was given up meanwhile needs no answer.
                         let _ = asker.send(());
@@ -63,5 +66,47 @@ impl<T> Together<T> {
 
     fn waiting(&self) -> MutexGuard<'_, Waiting<T>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::task::JoinSet;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn those_who_come_during_a_statement_share_the_next() {
+        const ASKERS: usize = 16;
+        const TURNS: usize = 50;
+        let (together, sizes) = (Together::default(), Arc::new(Mutex::new(Vec::new())));
+        let mut askers = JoinSet::new();
+        for asker in 0..ASKERS {
+            let (together, sizes) = (together.clone(), Arc::clone(&sizes));
+            askers.spawn(async move {
+                for turn in 0..TURNS {
+                    let write = async |all: &[(usize, usize)]| {
+                        tokio::time::sleep(Duration::from_millis(5)).await;
+                        sizes.lock().unwrap().push(all.len());
+                        // Every tenth is refused.
+                        all.iter().map(|(_, turn)| turn % 10 != 9).collect()
+                    };
+                    assert_eq!(together.ask((asker, turn), write).await, turn % 10 != 9);
+                }
+            });
+        }
+        while let Some(asked) = askers.join_next().await {
+            asked.unwrap();
+        }
+        let sizes = sizes.lock().unwrap();
+        assert_eq!(
+            sizes.iter().sum::<usize>(),
+            ASKERS * TURNS,
+            "each is written once"
+        );
+        // The first is alone, and all others are together from then on.
+        assert!(sizes.len() <= 2 * TURNS + 1, "{} statements", sizes.len());
     }
 }
