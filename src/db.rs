@@ -24,6 +24,7 @@ pub mod events;
 pub mod leases;
 pub mod listen;
 pub mod nodes;
+mod notices;
 pub mod queue;
 pub mod quotas;
 pub mod retention;
@@ -122,6 +123,7 @@ pub struct Database {
     connection: DatabaseConnection,
     connect: PgConnectOptions,
     read_only: ReadOnlySeen,
+    notices: notices::Notices,
 }
 
 /// A node's connections.
@@ -170,10 +172,14 @@ impl Database {
             acquire_max,
         } = options;
         let connect: PgConnectOptions = url.parse().map_err(DatabaseError::Connect)?;
-        let connect = connect.application_name("orfeas").options([(
-            "idle_in_transaction_session_timeout",
-            IDLE_IN_TRANSACTION_MAX,
-        )]);
+        let connect = connect.application_name("orfeas").options([
+            (
+                "idle_in_transaction_session_timeout",
+                IDLE_IN_TRANSACTION_MAX,
+            ),
+            // Every node sends what it leaves for listeners; see `notices`.
+            ("orfeas.notices", "on"),
+        ]);
         let read_only = ReadOnlySeen::default();
         let seen = read_only.clone();
         let pool = PgPoolOptions::new()
@@ -190,6 +196,7 @@ impl Database {
             connection: SqlxPostgresConnector::from_sqlx_postgres_pool(pool),
             connect,
             read_only,
+            notices: notices::Notices::default(),
         })
     }
 
@@ -304,6 +311,17 @@ impl Database {
             .execute_raw(statement(sql, values))
             .await?
             .rows_affected())
+    }
+
+    /// As [`Self::execute`], for what others wait for.
+    async fn change(
+        &self,
+        sql: &str,
+        values: impl IntoIterator<Item = sea_orm::Value>,
+    ) -> Result<u64, DatabaseError> {
+        let changed = self.execute(sql, values).await?;
+        self.notices.given();
+        Ok(changed)
     }
 
     async fn all<R: FromQueryResult>(

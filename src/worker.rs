@@ -24,6 +24,7 @@ pub mod progress;
 mod record;
 pub mod run;
 pub mod stages;
+mod together;
 
 /// How the queue is looked at when nothing is heard: notifications may be lost, the queue may not.
 const POLL: Duration = Duration::from_secs(1);

@@ -1,11 +1,10 @@
 //! Every transition of a conversion. Each statement names the status and the attempt that it expects; when no
 //! row matches, somebody else won, and the caller is told [`DatabaseError::Lost`].
 
-use std::time::Duration;
+use std::{slice, sync::Arc, time::Duration};
 
 use sea_orm::{
-    ColumnTrait, ConnectionTrait, EntityTrait, FromQueryResult, IntoActiveModel, QueryFilter,
-    QueryOrder,
+    ColumnTrait, EntityTrait, FromQueryResult, IntoActiveModel, QueryFilter, QueryOrder,
 };
 
 use super::{
@@ -36,6 +35,32 @@ pub enum Entered {
     Yes,
     /// The owner wants it called off.
     CancelRequested,
+}
+
+/// How an attempt ended well.
+#[derive(Debug, Clone)]
+pub struct Success {
+    pub attempt: Attempt,
+    /// The files that it stored.
+    pub assets: Vec<asset::Model>,
+    pub timings: Timings,
+    pub quality: Quality,
+}
+
+/// A row that a statement has changed.
+#[derive(Debug, FromQueryResult)]
+pub(super) struct Moved {
+    id: ConversionId,
+    attempt: i16,
+}
+
+impl From<Moved> for Attempt {
+    fn from(moved: Moved) -> Self {
+        Self {
+            conversion: moved.id,
+            number: moved.attempt,
+        }
+    }
 }
 
 /// What `cancel` found.
@@ -70,7 +95,7 @@ impl Database {
         models: &[String],
         count_max: u32,
     ) -> Result<Vec<Model>, DatabaseError> {
-        self.all(
+        let claimed = self.all(
             "WITH next AS MATERIALIZED (
                  SELECT id FROM conversion
                  WHERE status = 'queued' AND run_at <= now() AND model = ANY ($1)
@@ -81,7 +106,9 @@ impl Database {
              FROM next WHERE conversion.id = next.id RETURNING conversion.*",
             [models.to_vec().into(), i64::from(count_max).into(), node.into(), LEASE.as_secs_f64().into()],
         )
-        .await
+        .await?;
+        self.notices.given();
+        Ok(claimed)
     }
 
     /// Moves a running attempt to a later stage.
@@ -94,7 +121,7 @@ impl Database {
         stage: Stage,
     ) -> Result<Entered, DatabaseError> {
         let entered = self
-            .execute(
+            .change(
                 "UPDATE conversion SET stage = $3, lease_until = now() + make_interval(secs => $4)
                  WHERE id = $1 AND attempt = $2 AND status = 'running' AND cancel_requested_at IS NULL",
                 [attempt.conversion.into(), attempt.number.into(), stage.as_str().into(), LEASE.as_secs_f64().into()],
@@ -126,32 +153,63 @@ impl Database {
     ///
     /// # Errors
     /// [`DatabaseError::Lost`] when the attempt no longer holds the row; nothing is stored then.
-    pub async fn succeed(
-        &self,
-        attempt: Attempt,
-        assets: Vec<asset::Model>,
-        timings: Timings,
-        quality: Quality,
-    ) -> Result<Entered, DatabaseError> {
-        let transaction = self.begin().await?;
-        let changed = transaction
-            .execute_raw(statement(
-                "UPDATE conversion SET status = 'succeeded', stage = NULL, lease_until = NULL, node_id = NULL,
-                     finished_at = now(), timings = $3, quality = $4
-                 WHERE id = $1 AND attempt = $2 AND status = 'running' AND cancel_requested_at IS NULL",
-                [attempt.conversion.into(), attempt.number.into(), json(&timings), json(&quality)],
-            ))
-            .await?
-            .rows_affected();
-        if changed == 0 {
-            transaction.rollback().await?;
-            return self.cancel_wanted(attempt).await;
+    pub async fn succeed(&self, success: &Arc<Success>) -> Result<Entered, DatabaseError> {
+        let ended = self.succeed_together(slice::from_ref(success)).await?;
+        if ended.is_empty() {
+            return self.cancel_wanted(success.attempt).await;
         }
-        asset::Entity::insert_many(assets.into_iter().map(IntoActiveModel::into_active_model))
-            .exec(&transaction)
-            .await?;
-        transaction.commit().await?;
         Ok(Entered::Yes)
+    }
+
+    /// The same for several in one transaction, which says for which attempts it was done: not for those that no longer hold
+    /// their rows, nor for those that are called off.
+    ///
+    /// # Errors
+    /// [`DatabaseError`] when a statement fails; it is done for none then.
+    pub async fn succeed_together(
+        &self,
+        successes: &[Arc<Success>],
+    ) -> Result<Vec<Attempt>, DatabaseError> {
+        let rows: Vec<_> = successes
+            .iter()
+            .map(|success| {
+                let Attempt { conversion, number } = success.attempt;
+                serde_json::json!({
+                    "id": conversion, "attempt": number, "timings": success.timings, "quality": success.quality,
+                })
+            })
+            .collect();
+        let transaction = self.begin().await?;
+        let ended: Vec<Moved> = Moved::find_by_statement(statement(
+            "WITH held AS MATERIALIZED (
+                 SELECT conversion.id, done.timings, done.quality
+                 FROM conversion JOIN jsonb_to_recordset($1) AS done (id uuid, attempt smallint, timings jsonb, quality jsonb)
+                     ON conversion.id = done.id AND conversion.attempt = done.attempt
+                 WHERE status = 'running' AND cancel_requested_at IS NULL
+                 ORDER BY conversion.id FOR NO KEY UPDATE OF conversion
+             )
+             UPDATE conversion SET status = 'succeeded', stage = NULL, lease_until = NULL, node_id = NULL,
+                 finished_at = now(), timings = held.timings, quality = held.quality
+             FROM held WHERE conversion.id = held.id RETURNING conversion.id, conversion.attempt",
+            [json(&rows)],
+        ))
+        .all(&transaction)
+        .await?;
+        let ended: Vec<Attempt> = ended.into_iter().map(Attempt::from).collect();
+        let assets: Vec<_> = successes
+            .iter()
+            .filter(|success| ended.contains(&success.attempt))
+            .flat_map(|success| success.assets.iter().cloned())
+            .map(IntoActiveModel::into_active_model)
+            .collect();
+        if !assets.is_empty() {
+            asset::Entity::insert_many(assets)
+                .exec_without_returning(&transaction)
+                .await?;
+        }
+        transaction.commit().await?;
+        self.notices.given();
+        Ok(ended)
     }
 
     /// Ends an attempt in failure: back to the queue with a delay (unless it was called off: then that is its end), or
@@ -167,7 +225,7 @@ impl Database {
     ) -> Result<(), DatabaseError> {
         let changed = match after {
             AfterFailure::Retry { delay } => {
-                self.execute(
+                self.change(
                     "UPDATE conversion SET status = CASE WHEN cancel_requested_at IS NULL THEN 'queued' ELSE 'canceled' END,
                          stage = NULL, lease_until = NULL, node_id = NULL,
                          failures = failures + 1, run_at = now() + make_interval(secs => $3),
@@ -178,7 +236,7 @@ impl Database {
                 .await?
             }
             AfterFailure::Fail => {
-                self.execute(
+                self.change(
                     "UPDATE conversion SET status = 'failed', stage = NULL, lease_until = NULL, node_id = NULL,
                          failures = failures + 1, finished_at = now(),
                          error_code = $3, error_message = $4, error_retryable = $5
@@ -207,7 +265,7 @@ impl Database {
     /// [`DatabaseError::Lost`] when the attempt no longer holds the row.
     pub async fn cancel_attempt(&self, attempt: Attempt) -> Result<(), DatabaseError> {
         let changed = self
-            .execute(
+            .change(
                 "UPDATE conversion SET status = 'canceled', stage = NULL, lease_until = NULL, node_id = NULL, finished_at = now()
                  WHERE id = $1 AND attempt = $2 AND status = 'running' AND cancel_requested_at IS NOT NULL",
                 [attempt.conversion.into(), attempt.number.into()],
@@ -226,7 +284,7 @@ impl Database {
     /// # Errors
     /// [`DatabaseError`] when the statement fails; the rescuer will return it then.
     pub async fn hand_back(&self, attempt: Attempt) -> Result<(), DatabaseError> {
-        self.execute(
+        self.change(
             "UPDATE conversion SET status = CASE WHEN cancel_requested_at IS NULL THEN 'queued' ELSE 'canceled' END,
                  stage = NULL, lease_until = NULL, node_id = NULL, run_at = now(),
                  finished_at = CASE WHEN cancel_requested_at IS NOT NULL THEN now() END
@@ -242,7 +300,7 @@ impl Database {
     /// # Errors
     /// [`DatabaseError`] when the statement fails.
     pub async fn rescue(&self) -> Result<Vec<Model>, DatabaseError> {
-        self.all(
+        let rescued = self.all(
             "WITH dead AS MATERIALIZED (
                  SELECT id FROM conversion WHERE status = 'running' AND lease_until < now()
                  ORDER BY lease_until LIMIT 100 FOR UPDATE SKIP LOCKED
@@ -260,7 +318,9 @@ impl Database {
              FROM verdict WHERE conversion.id = verdict.id RETURNING conversion.*",
             [FAILURES_MAX.into()],
         )
-        .await
+        .await?;
+        self.notices.given();
+        Ok(rescued)
     }
 
     /// Calls a conversion off: at once while it waits, at the next stage boundary while it runs.
@@ -278,6 +338,7 @@ impl Database {
                 [id.into()],
             )
             .await?;
+        self.notices.given();
         match asked {
             None => Ok(Canceled::AlreadyEnded),
             Some(Asked {

@@ -2,20 +2,13 @@
 //!
 //! Statements over several rows lock them in the order of their ids, so that two of them never block each other.
 
-use sea_orm::FromQueryResult;
 use uuid::Uuid;
 
 use super::{
     Database, DatabaseError,
-    conversions::{Attempt, LEASE},
+    conversions::{Attempt, LEASE, Moved},
 };
-use crate::conversion::{ConversionId, NodeId, Stage};
-
-#[derive(Debug, FromQueryResult)]
-struct Moved {
-    id: ConversionId,
-    attempt: i16,
-}
+use crate::conversion::{NodeId, Stage};
 
 impl Database {
     /// Moves running attempts to later stages, and says which of them it moved. For the others see
@@ -46,11 +39,8 @@ impl Database {
                 [ids.into(), numbers.into(), stages.into(), LEASE.as_secs_f64().into()],
             )
             .await?;
-        let attempt = |moved: Moved| Attempt {
-            conversion: moved.id,
-            number: moved.attempt,
-        };
-        Ok(moved.into_iter().map(attempt).collect())
+        self.notices.given();
+        Ok(moved.into_iter().map(Attempt::from).collect())
     }
 
     /// Renews the leases of a node's live attempts.

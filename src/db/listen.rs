@@ -310,8 +310,16 @@ impl Hub {
 }
 
 impl Database {
-    /// Listens until `stop`, reconnecting whenever the connection breaks or falls silent.
+    /// Listens until `stop`, reconnecting whenever the connection breaks or falls silent, and sends what nodes left for
+    /// listeners.
     pub async fn listen(&self, hub: Hub, node: NodeId, stop: CancellationToken) {
+        tokio::join!(
+            self.keep_listening(hub, node, &stop),
+            self.send_notices(&stop)
+        );
+    }
+
+    async fn keep_listening(&self, hub: Hub, node: NodeId, stop: &CancellationToken) {
         let mut delay = Duration::from_millis(100);
         loop {
             let connected = Instant::now();

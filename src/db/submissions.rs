@@ -165,6 +165,7 @@ impl Database {
         match inserted {
             Ok(rows) => {
                 transaction.commit().await?;
+                self.notices.given();
                 Ok(Admitted::New(rows))
             }
             Err(refused) => {

@@ -17,7 +17,7 @@ use crate::{
     conversion::{AfterFailure, Failure, Stage, after_failure},
     db::{
         DatabaseError,
-        conversions::{Attempt, Entered},
+        conversions::{Attempt, Entered, Success},
         entities::conversion::Model,
         listen::{DRAFT_MAX, Draft, Fraction},
     },
@@ -272,11 +272,13 @@ impl Worker {
                 return Err(error.into());
             }
         };
-        let written = retrying(|| {
-            self.database
-                .succeed(attempt, assets.clone(), timings.clone(), quality.clone())
-        })
-        .await;
+        let success = Arc::new(Success {
+            attempt,
+            assets,
+            timings,
+            quality,
+        });
+        let written = retrying(|| self.stages.succeed(&success)).await;
         // After another error nobody knows whether the rows are there: the sweep of the store finds out.
         if let Ok(Entered::CancelRequested) | Err(DatabaseError::Lost) = written {
             self.discard(attempt).await;
@@ -287,10 +289,10 @@ impl Worker {
         let seconds = (OffsetDateTime::now_utc() - row.created_at).as_seconds_f64();
         metrics::histogram!("orfeas_conversion_seconds", "priority" => row.priority.as_str())
             .record(seconds);
-        record::measure(&quality);
+        record::measure(&success.quality);
         info!(
             seconds,
-            gpu_batch_size = timings.gpu_batch_size,
+            gpu_batch_size = success.timings.gpu_batch_size,
             "Conversion {} succeeded",
             row.id
         );

@@ -1,36 +1,22 @@
-//! Writing down which stage each conversion enters. Those that come while a statement is under way share the next one:
-//! alone nobody waits, and under load many pay for one.
+//! Writing down how the conversions of a node get on: which stage each enters, and that it has succeeded.
 
-use std::{
-    mem,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
-};
+use std::sync::Arc;
 
-use tokio::sync::oneshot;
-
+use super::together::Together;
 use crate::{
     conversion::Stage,
     db::{
         Database, DatabaseError,
-        conversions::{Attempt, Entered},
+        conversions::{Attempt, Entered, Success},
     },
 };
 
-/// Who waits to enter a stage.
-#[derive(Debug)]
-struct Entering {
-    attempt: Attempt,
-    stage: Stage,
-    entered: oneshot::Sender<()>,
-}
-
-/// The way into stages that the conversions of a node share; cheap to clone.
+/// The way into stages, and out of the last one, that the conversions of a node share; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct StageWriter {
     database: Database,
-    waiting: Arc<Mutex<Vec<Entering>>>,
-    /// Held by the one who writes for all that wait.
-    writing: Arc<tokio::sync::Mutex<()>>,
+    entering: Together<(Attempt, Stage)>,
+    succeeding: Together<Arc<Success>>,
 }
 
 impl StageWriter {
@@ -39,8 +25,8 @@ impl StageWriter {
     pub fn new(database: Database) -> Self {
         Self {
             database,
-            waiting: Arc::default(),
-            writing: Arc::default(),
+            entering: Together::default(),
+            succeeding: Together::default(),
         }
     }
 
@@ -49,42 +35,34 @@ impl StageWriter {
     /// # Errors
     /// As [`Database::enter_stage`].
     pub async fn enter(&self, attempt: Attempt, stage: Stage) -> Result<Entered, DatabaseError> {
-        let (sender, mut entered) = oneshot::channel();
-        self.waiting().push(Entering {
-            attempt,
-            stage,
-            entered: sender,
-        });
-        {
-            let _writing = self.writing.lock().await;
-            let together = mem::take(&mut *self.waiting());
-            if !together.is_empty() {
-                self.enter_all(together).await;
-            }
+        let enter_all = async |together: &[(Attempt, Stage)]| {
+            // An error is met again by each of them.
+            let entered = self.database.enter_stages(together).await;
+            let entered = entered.unwrap_or_default();
+            let is_in = |(attempt, _): &_| entered.contains(attempt);
+            together.iter().map(is_in).collect()
+        };
+        if self.entering.ask((attempt, stage), enter_all).await {
+            return Ok(Entered::Yes);
         }
-        match entered.try_recv() {
-            Ok(()) => Ok(Entered::Yes),
-            // Refused, or whoever wrote was given up in the middle of it: what it is, only a statement of its own tells.
-            Err(_) => self.database.enter_stage(attempt, stage).await,
-        }
+        self.database.enter_stage(attempt, stage).await
     }
 
-    async fn enter_all(&self, together: Vec<Entering>) {
-        let asked: Vec<_> = together
-            .iter()
-            .map(|one| (one.attempt, one.stage))
-            .collect();
-        // An error is met again by each of them.
-        let entered = self.database.enter_stages(&asked).await.unwrap_or_default();
-        for one in together {
-            if entered.contains(&one.attempt) {
-                // Whoever was given up meanwhile needs no answer.
-                let _ = one.entered.send(());
-            }
+    /// As [`Database::succeed`].
+    ///
+    /// # Errors
+    /// As [`Database::succeed`].
+    pub async fn succeed(&self, success: &Arc<Success>) -> Result<Entered, DatabaseError> {
+        let succeed_all = async |together: &[Arc<Success>]| {
+            // As above.
+            let ended = self.database.succeed_together(together).await;
+            let ended = ended.unwrap_or_default();
+            let has_ended = |success: &Arc<Success>| ended.contains(&success.attempt);
+            together.iter().map(has_ended).collect()
+        };
+        if self.succeeding.ask(Arc::clone(success), succeed_all).await {
+            return Ok(Entered::Yes);
         }
-    }
-
-    fn waiting(&self) -> MutexGuard<'_, Vec<Entering>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+        self.database.succeed(success).await
     }
 }

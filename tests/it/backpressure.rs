@@ -236,13 +236,8 @@ async fn the_figure_tells_depth_age_and_pace_at_the_same_cost_however_much_waits
     seed::submit(&database, submission).await;
     let node = orfeas::conversion::NodeId::new();
     for row in database.claim(node, &seed::models(), 4).await.unwrap() {
-        let done = database.succeed(
-            seed::attempt(&row),
-            vec![seed::mesh(&row)],
-            seed::timings(),
-            seed::quality(),
-        );
-        done.await.unwrap();
+        let success = seed::success(seed::attempt(&row), vec![seed::mesh(&row)]);
+        database.succeed(&success).await.unwrap();
     }
     let figure = database.queue_figure(10).await.unwrap();
     assert_eq!((figure.depth, figure.ended), (8, 4));

@@ -48,6 +48,7 @@ mod meshes;
 mod migrations;
 mod mutations;
 mod nodes;
+mod notices;
 mod queue;
 mod quotas;
 mod retention;

@@ -44,12 +44,10 @@ async fn fill(database: &Database) {
         .unwrap();
     assert_eq!(claimed.len(), 3);
     database
-        .succeed(
+        .succeed(&seed::success(
             seed::attempt(&claimed[0]),
             vec![seed::mesh(&claimed[0])],
-            seed::timings(),
-            seed::quality(),
-        )
+        ))
         .await
         .unwrap();
     database

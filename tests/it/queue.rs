@@ -238,9 +238,7 @@ async fn end(database: &Database, row: Model, turn: usize) {
         1 if row.attempt < 3 => database.hand_back(attempt).await,
         _ => {
             let files = vec![seed::mesh(&row)];
-            let done = database
-                .succeed(attempt, files, seed::timings(), seed::quality())
-                .await;
+            let done = database.succeed(&seed::success(attempt, files)).await;
             match done.unwrap() {
                 Entered::Yes => Ok(()),
                 Entered::CancelRequested => database.cancel_attempt(attempt).await,

@@ -94,12 +94,7 @@ impl Place {
         self.put(&mesh.storage_key).await;
         self.put(&preview.storage_key).await;
         self.database
-            .succeed(
-                seed::attempt(row),
-                vec![mesh, preview],
-                seed::timings(),
-                seed::quality(),
-            )
+            .succeed(&seed::success(seed::attempt(row), vec![mesh, preview]))
             .await
             .unwrap();
     }

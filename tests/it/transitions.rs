@@ -132,9 +132,7 @@ async fn is_lost(database: &Database, attempt: Attempt, before: &Model) {
         attempt: attempt.number,
         ..before.clone()
     })];
-    let succeeded = database
-        .succeed(attempt, files, seed::timings(), seed::quality())
-        .await;
+    let succeeded = database.succeed(&seed::success(attempt, files)).await;
     lost(succeeded.map(drop), "succeed");
     for after in [AT_ONCE, AfterFailure::Fail] {
         lost(database.fail(attempt, &failure(), after).await, "fail");
@@ -180,12 +178,7 @@ async fn an_attempt_goes_through_its_stages_to_success() {
 
         let file = seed::mesh(&before);
         let done = database
-            .succeed(
-                attempt,
-                vec![file.clone()],
-                seed::timings(),
-                seed::quality(),
-            )
+            .succeed(&seed::success(attempt, vec![file.clone()]))
             .await;
         assert_eq!(done.unwrap(), Entered::Yes);
         let row = trail.step(Status::Succeeded, None, 1).await;
@@ -254,9 +247,7 @@ async fn what_waits_is_cancelled_at_once_and_what_runs_at_its_next_boundary() {
         let entered = database.enter_stage(attempt, Stage::Encode).await.unwrap();
         assert_eq!(entered, Entered::CancelRequested);
         let files = vec![seed::mesh(&running.no_step().await)];
-        let done = database
-            .succeed(attempt, files, seed::timings(), seed::quality())
-            .await;
+        let done = database.succeed(&seed::success(attempt, files)).await;
         assert_eq!(done.unwrap(), Entered::CancelRequested);
         running.no_step().await;
         assert_eq!(database.assets_of(&[running.id]).await.unwrap(), []);

@@ -101,12 +101,7 @@ async fn claim(database: &Database, count: u32) -> Vec<Model> {
 
 async fn succeed(database: &Database, row: &Model) {
     database
-        .succeed(
-            seed::attempt(row),
-            vec![seed::mesh(row)],
-            seed::timings(),
-            seed::quality(),
-        )
+        .succeed(&seed::success(seed::attempt(row), vec![seed::mesh(row)]))
         .await
         .unwrap();
 }

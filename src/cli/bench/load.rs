@@ -13,7 +13,7 @@ use super::{
         demo::{PICTURES, start_node_on},
         output, program,
     },
-    limits, show,
+    STAGES, limits, show,
 };
 use crate::{
     app,
@@ -167,7 +167,7 @@ async fn on_engine(
                 let mut ticket = engine.enqueue(request)?;
                 let start = ticket.started().await?;
                 ticket.finished().await?;
-                Ok(start.images as f64)
+                Ok(json!({ "gpuBatchSize": start.images }))
             }
         };
         runs.under_load("codes", one).await?;
@@ -179,7 +179,7 @@ async fn on_engine(
                 let wanted = ShapeOptions::new(field, &ConversionOptions::default());
                 let ticket = engine.enqueue(request)?;
                 let shape = shape(&mut Stages::new(&Silent), &engine, ticket, None, wanted).await?;
-                Ok(shape.gpu_batch_size as f64)
+                Ok(json!({ "gpuBatchSize": shape.gpu_batch_size }))
             }
         };
         runs.under_load("engine", one).await?;
@@ -189,7 +189,11 @@ async fn on_engine(
             let (tools, job) = (Arc::clone(&tools), job(picture));
             async move {
                 let product = pipeline::convert(&tools, job, &Silent).await?;
-                Ok(product.gpu_batch_size as f64)
+                let mut timings = json!({ "gpuBatchSize": product.gpu_batch_size });
+                for (stage, time) in product.timings {
+                    timings[format!("{}Ms", stage.as_str())] = json!(time.as_secs_f64() * 1000.0);
+                }
+                Ok(timings)
             }
         };
         runs.under_load("pipeline", one).await?;
@@ -201,8 +205,8 @@ async fn on_engine(
             let client = Arc::clone(&client);
             let wanted = json!({ "resolution": options.resolution, "steps": steps(picture) });
             async move {
-                let (_, timings) = super::one(&client, picture, 1, wanted).await?;
-                Ok(timings[0]["gpuBatchSize"].as_f64().unwrap_or_default())
+                let (_, mut timings) = super::one(&client, picture, 1, wanted).await?;
+                Ok(timings.remove(0))
             }
         };
         let carried = runs.under_load("server", one).await;
@@ -229,7 +233,7 @@ impl Runs<'_> {
         one: impl Fn(usize) -> F,
     ) -> Result<(), CommandError>
     where
-        F: Future<Output = Result<f64, CommandError>> + Send + 'static,
+        F: Future<Output = Result<Value, CommandError>> + Send + 'static,
     {
         let seconds = self.options.seconds;
         for &clients in &self.options.clients {
@@ -273,9 +277,9 @@ impl Runs<'_> {
 
 fn table(rows: &[Value]) {
     output::line(
-        "| level | load | GPU batch at most | conversions | per s | p50 ms | p95 ms | p99 ms | GPU batch | device busy | kernels | processor s |",
+        "| level | load | GPU batch at most | conversions | per s | p50 ms | p95 ms | p99 ms | GPU batch | device busy | kernels | processor s | stages ms |",
     );
-    output::line("|---|---|---|---|---|---|---|---|---|---|---|---|");
+    output::line("|---|---|---|---|---|---|---|---|---|---|---|---|---|");
     for row in rows {
         let number = |key: &str, digits: usize| output::number(&row[key], digits);
         let load = match row["clients"].as_u64() {
@@ -285,7 +289,7 @@ fn table(rows: &[Value]) {
         };
         let at_most = row["gpuBatchPinned"].as_u64();
         output::line(&format!(
-            "| {} | {load} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
+            "| {} | {load} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
             row["level"].as_str().unwrap_or_default(),
             at_most.map_or("chosen".to_owned(), |images| images.to_string()),
             row["conversions"],
@@ -297,6 +301,12 @@ fn table(rows: &[Value]) {
             number("deviceBusy", 2),
             number("kernelsBusy", 2),
             number("processorSeconds", 3),
+            STAGES
+                .map(|stage| output::number(&row["medianMs"][stage], 0))
+                .join(" "),
         ));
     }
+    output::line(
+        "\nStages: queued, prepare, encode, reconstruct, mesh, texture and export, medians of those that ended in the time that is counted.",
+    );
 }

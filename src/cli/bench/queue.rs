@@ -9,13 +9,19 @@ use std::{
 use sea_orm::{ConnectionTrait, FromQueryResult, Statement};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
 
 use self::{fill::fill, work::Work};
 use super::{
     super::{CommandError, output, program},
     show,
 };
-use crate::{app, config::Settings, db::Database};
+use crate::{
+    app,
+    config::Settings,
+    conversion::NodeId,
+    db::{Database, listen::Hub},
+};
 
 mod fill;
 mod work;
@@ -59,7 +65,15 @@ pub(super) async fn run(
         .into());
     }
     let (embedded, database) = app::open::database(settings, program()?).await?;
-    let measured = measure(&database, &rows, &callers, conversions).await;
+    // As in a server: what the statements leave for listeners is sent.
+    let stop = CancellationToken::new();
+    let measuring = async {
+        let measured = measure(&database, &rows, &callers, conversions).await;
+        stop.cancel();
+        measured
+    };
+    let listening = database.listen(Hub::default(), NodeId::new(), stop.clone());
+    let (measured, ()) = tokio::join!(measuring, listening);
     database.close().await;
     if let Some(embedded) = embedded {
         embedded.shutdown().await?;
@@ -99,11 +113,13 @@ async fn measure(
             let claim = |database, _| work.claim(database);
             let (claims, claimed) = timed(database, at_once, numbers, claim).await?;
             add("claim", claims);
-            let (stages, claimed) = timed(database, at_once, claimed, work::enter).await?;
+            let enter = |_, claimed| work.enter(claimed);
+            let (stages, claimed) = timed(database, at_once, claimed, enter).await?;
             add("stage", stages);
+            let complete = |_, claimed| work.complete(claimed);
             add(
                 "complete",
-                timed(database, at_once, claimed, work::complete).await?.0,
+                timed(database, at_once, claimed, complete).await?.0,
             );
         }
     }

@@ -1,6 +1,6 @@
 //! Rows made without a client, and the checks that hold for all rows at all times.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use orfeas::{
     conversion::{
@@ -9,7 +9,7 @@ use orfeas::{
     },
     db::{
         Database,
-        conversions::Attempt,
+        conversions::{Attempt, Success},
         entities::{
             asset,
             conversion::{Model, Quality, Timings, Warnings},
@@ -109,6 +109,16 @@ pub fn mesh(row: &Model) -> asset::Model {
         vertices: Some(4),
         ..source(&row.owner)
     }
+}
+
+/// A success of an attempt that stored these files.
+pub fn success(attempt: Attempt, assets: Vec<asset::Model>) -> Arc<Success> {
+    Arc::new(Success {
+        attempt,
+        assets,
+        timings: timings(),
+        quality: quality(),
+    })
 }
 
 pub fn quality() -> Quality {

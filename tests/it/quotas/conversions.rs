@@ -84,7 +84,7 @@ async fn conversions_at_a_time_are_exact_and_come_back() {
     for row in &mine {
         let mesh = vec![seed::mesh(row)];
         nodes[0]
-            .succeed(attempt(row), mesh, seed::timings(), seed::quality())
+            .succeed(&seed::success(attempt(row), mesh))
             .await
             .unwrap();
     }

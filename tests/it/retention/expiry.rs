@@ -147,12 +147,7 @@ async fn live(database: Database, turn: usize, stop: CancellationToken) {
             .unwrap();
         for row in &claimed {
             let ended = database
-                .succeed(
-                    seed::attempt(row),
-                    vec![seed::mesh(row)],
-                    seed::timings(),
-                    seed::quality(),
-                )
+                .succeed(&seed::success(seed::attempt(row), vec![seed::mesh(row)]))
                 .await;
             ended.unwrap();
         }

@@ -189,8 +189,8 @@ async fn attempt_at(database: &Database, row: &conversion::Model) -> bool {
     }
     tokio::time::sleep(pause()).await;
     let files = vec![seed::mesh(row)];
-    let done = database.succeed(attempt(row), files, seed::timings(), seed::quality());
-    done.await.unwrap();
+    let success = seed::success(attempt(row), files);
+    database.succeed(&success).await.unwrap();
     true
 }
 

@@ -5,10 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tokio::task::JoinSet;
 
-use super::super::super::CommandError;
+use super::super::{super::CommandError, STAGES, median};
 use crate::inference::{device::DeviceInfo, engine::Engine, limits::KernelWatch};
 
 /// This share of a run is for getting there and isn't counted.
@@ -26,19 +26,21 @@ pub(super) enum Traffic {
 }
 
 /// One conversion that has ended.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 struct Done {
     ended: Instant,
     took: Duration,
-    gpu_batch: f64,
+    /// As the API names them, as far as the level knows them.
+    timings: Value,
 }
 
 type Running = JoinSet<Result<Done, CommandError>>;
 
 /// Lets conversions come for so many seconds, waits for the last of them, and says what was carried: the rate,
-/// latencies, the mean GPU batch, the device's share of the time, and this process's processor time of a conversion.
+/// latencies, the mean GPU batch, the median of each stage, the device's share of the time, and this process's processor
+/// time of a conversion.
 ///
-/// `one` starts the conversion of this number and yields its GPU batch.
+/// `one` starts the conversion of this number and yields its timings.
 ///
 /// # Errors
 /// The first conversion's that fails.
@@ -50,7 +52,7 @@ pub(super) async fn drive<F>(
     one: impl Fn(usize) -> F,
 ) -> Result<Value, CommandError>
 where
-    F: Future<Output = Result<f64, CommandError>> + Send + 'static,
+    F: Future<Output = Result<Value, CommandError>> + Send + 'static,
 {
     let started = Instant::now();
     let counted = started + Duration::from_secs_f64(seconds * UNCOUNTED);
@@ -62,12 +64,12 @@ where
         number += 1;
         running.spawn(async move {
             let began = Instant::now();
-            let gpu_batch = conversion.await?;
+            let timings = conversion.await?;
             let ended = Instant::now();
             Ok(Done {
                 ended,
                 took: ended - began,
-                gpu_batch,
+                timings,
             })
         });
     };
@@ -165,8 +167,22 @@ fn summary(done: &[Done], seconds: f64) -> Value {
     };
     #[expect(clippy::cast_precision_loss, reason = "counts of a benchmark")]
     let count = done.len() as f64;
+    let timing = |name: &'static str| {
+        done.iter()
+            .filter_map(move |done| done.timings[name].as_f64())
+    };
+    let medians: Map<String, Value> = STAGES
+        .into_iter()
+        .filter(|stage| timing(stage).next().is_some())
+        .map(|stage| {
+            (
+                stage.to_owned(),
+                json!(median(&mut timing(stage).collect::<Vec<_>>())),
+            )
+        })
+        .collect();
     json!({
         "conversions": done.len(), "perSecond": count / seconds, "p50Ms": at(0.5), "p95Ms": at(0.95), "p99Ms": at(0.99),
-        "gpuBatch": done.iter().map(|done| done.gpu_batch).sum::<f64>() / count.max(1.0),
+        "gpuBatch": timing("gpuBatchSize").sum::<f64>() / count.max(1.0), "medianMs": medians,
     })
 }

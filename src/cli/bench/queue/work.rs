@@ -1,5 +1,7 @@
 //! What is done with each conversion, as a server does it.
 
+use std::sync::Arc;
+
 use sea_orm::{EntityTrait, IntoActiveModel};
 use time::OffsetDateTime;
 
@@ -12,13 +14,14 @@ use crate::{
     },
     db::{
         Database,
-        conversions::{Attempt, Entered},
+        conversions::{Attempt, Entered, Success},
         entities::{
             asset,
             conversion::{Quality, Timings, Warnings},
         },
         submissions::{Admitted, NewConversion, Source, Submission},
     },
+    worker::stages::StageWriter,
 };
 
 /// Owners that submit in turn: one owner's submissions wait for each other.
@@ -45,6 +48,7 @@ pub(super) struct Submitter {
 pub(super) struct Work {
     pub owners: Vec<Submitter>,
     node: NodeId,
+    writer: StageWriter,
 }
 
 impl Work {
@@ -65,6 +69,7 @@ impl Work {
         Ok(Self {
             owners,
             node: NodeId::new(),
+            writer: StageWriter::new(database.clone()),
         })
     }
 
@@ -115,33 +120,42 @@ impl Work {
             Ok((attempt, row.owner))
         }
     }
-}
 
-/// Moves a claimed conversion to its next stage, as [`crate::worker::stages`] does it for one.
-pub(super) async fn enter(
-    database: Database,
-    (attempt, owner): (Attempt, Owner),
-) -> Result<(Attempt, Owner), CommandError> {
-    let moved = database.enter_stages(&[(attempt, Stage::Encode)]).await?;
-    match moved.as_slice() {
-        [_] => Ok((attempt, owner)),
-        _ => Err("a claimed conversion could not go on".into()),
+    /// Moves a claimed conversion to its next stage.
+    pub(super) fn enter(
+        &self,
+        (attempt, owner): (Attempt, Owner),
+    ) -> impl Future<Output = Result<(Attempt, Owner), CommandError>> + Send + use<> {
+        let writer = self.writer.clone();
+        async move {
+            match writer.enter(attempt, Stage::Encode).await? {
+                Entered::Yes => Ok((attempt, owner)),
+                Entered::CancelRequested => Err("nobody called it off".into()),
+            }
+        }
     }
-}
 
-/// Ends a claimed conversion with a mesh and a preview.
-pub(super) async fn complete(
-    database: Database,
-    (attempt, owner): (Attempt, Owner),
-) -> Result<(), CommandError> {
-    let assets = vec![
-        made(attempt, &owner, asset::Kind::Mesh),
-        made(attempt, &owner, asset::Kind::Preview),
-    ];
-    let ended = database.succeed(attempt, assets, timings(), quality());
-    match ended.await? {
-        Entered::Yes => Ok(()),
-        Entered::CancelRequested => Err("nobody called it off".into()),
+    /// Ends a claimed conversion with a mesh and a preview.
+    pub(super) fn complete(
+        &self,
+        (attempt, owner): (Attempt, Owner),
+    ) -> impl Future<Output = Result<(), CommandError>> + Send + use<> {
+        let writer = self.writer.clone();
+        async move {
+            let success = Arc::new(Success {
+                attempt,
+                assets: vec![
+                    made(attempt, &owner, asset::Kind::Mesh),
+                    made(attempt, &owner, asset::Kind::Preview),
+                ],
+                timings: timings(),
+                quality: quality(),
+            });
+            match writer.succeed(&success).await? {
+                Entered::Yes => Ok(()),
+                Entered::CancelRequested => Err("nobody called it off".into()),
+            }
+        }
     }
 }
 
