@@ -37,8 +37,8 @@ MAY_IMPORT = {
     "http": {"graphql", "auth", "conversion", "image", "storage", "db", "telemetry"},
     # Their options' types.
     "config": {"auth", "conversion", "db", "decoder", "egress", "graphql", "http", "image", "inference", "mesh", "pipeline", "storage", "telemetry", "worker"},
-    # `convert`, `doctor` and `models` work without a server.
-    "cli": {"app", "auth", "config", "conversion", "db", "decoder", "evaluation", "graphql", "image", "inference", "mesh", "pipeline", "retention", "storage", "telemetry"},
+    # `convert`, `doctor` and `models` work without a server; `bench` measures what a worker does with the queue.
+    "cli": {"app", "auth", "config", "conversion", "db", "decoder", "evaluation", "graphql", "image", "inference", "mesh", "pipeline", "retention", "storage", "telemetry", "worker"},
     "app": ANYTHING,
 }
 # Imports nothing and says how an error is written into a log; anybody's.

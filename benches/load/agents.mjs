@@ -32,7 +32,7 @@ const ENDS = ['SUCCEEDED', 'FAILED', 'CANCELED']
 /** A conversion that takes longer than this is given up. */
 const END_MAX_MS = 120_000
 /** Agents that upload their picture at the same time. */
-const UPLOADS_AT_ONCE = 8
+const UPLOADS_AT_ONCE = 16
 
 class Refused extends Error {
   constructor(code, message) {
@@ -187,7 +187,7 @@ async function prepare() {
 /** Submits at even distances, or as soon as the conversion before has ended. */
 async function paced(program) {
   let due = began + Math.random() * plan.every * 1000
-  while (true) {
+  while (due < began + plan.seconds * 1000) {
     const wait = due - performance.now()
     if (wait > 0) await sleep(wait)
     if (over()) return

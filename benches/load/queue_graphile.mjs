@@ -5,7 +5,7 @@
 // `DATABASE_URL` names an empty database. Getting and completing are the library's own functions, one job at a time, each
 // caller on a connection of its own; `run` is its own runner with so many jobs at a time. Prints JSON.
 import { createRequire } from 'node:module'
-import { run, runMigrations } from 'graphile-worker'
+import { Logger, run, runMigrations } from 'graphile-worker'
 import pg from 'pg'
 
 const require = createRequire(import.meta.url)
@@ -25,8 +25,11 @@ const pool = new pg.Pool({
   database: url.pathname.slice(1),
   max: 20,
 })
-await runMigrations({ pgPool: pool })
-const shared = processSharedOptions({ pgPool: pool })
+pool.on('error', (error) => console.error(error.message))
+pool.on('connect', (client) => client.on('error', (error) => console.error(error.message)))
+const logger = new Logger(() => (level, message) => level === 'error' && console.error(message))
+await runMigrations({ pgPool: pool, logger })
+const shared = processSharedOptions({ pgPool: pool, logger })
 const tasks = { convert: () => {} }
 const PAYLOAD = { id: '01234567-89ab-7cde-8f01-23456789abcd' }
 /** As in orfeas' bench, one row of a hundred may be taken; the others are due in a year. */
@@ -113,9 +116,9 @@ async function runner(concurrency) {
   const finished = new Promise((resolve) => (finish = resolve))
   const began = performance.now()
   const taskList = { convert: () => (++done === jobs ? finish() : undefined) }
-  const started = await run({ pgPool: pool, taskList, concurrency, noHandleSignals: true })
+  const started = await run({ pgPool: pool, logger, taskList, concurrency, noHandleSignals: true })
   await finished
   const seconds = (performance.now() - began) / 1000
   await started.stop()
-  return { perSecond: jobs / seconds, p50Ms: 0, p99Ms: 0, walBytes: ((await wal()) - from) / jobs }
+  return { perSecond: jobs / seconds, p50Ms: null, p99Ms: null, walBytes: ((await wal()) - from) / jobs }
 }

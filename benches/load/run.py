@@ -5,6 +5,8 @@ statements of the queue beside graphile-worker's.
     run.py load [--agents 50,200,1000] [--rate 20] [--seconds 30]
     run.py mini [--resolution 64]
     run.py queue [--rows 1000,100000,5000000]
+    run.py notify
+    run.py statements
 
 README.md says what is the same and what differs.
 """
@@ -19,6 +21,7 @@ import tempfile
 from pathlib import Path
 
 import stand
+import statements as logged
 
 POLL = 0.5
 # Of the requests that a key may send in a minute, an agent that keeps to it sends so many.
@@ -192,8 +195,28 @@ def queue(options, postgres, folder):
             connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
     print("| rows | callers | operation | queue | per s | p50 ms | p99 ms | WAL bytes |\n|---|---|---|---|---|---|---|---|")
     for row in sorted(rows, key=lambda row: (row["rows"], row["callers"])):
-        figures = f"{row['perSecond']:.0f} | {row['p50Ms']:.2f} | {row['p99Ms']:.2f} | {row['walBytes']:.0f}"
+        p50, p99 = ("–" if row[name] is None else f"{row[name]:.2f}" for name in ("p50Ms", "p99Ms"))
+        figures = f"{row['perSecond']:.0f} | {p50} | {p99} | {row['walBytes']:.0f}"
         print(f"| {row['rows']:,} | {row['callers']} | {row['operation']} | {row['queue']} | {figures} |")
+    return rows
+
+
+def notify(options, postgres, folder):
+    shutil.copy(stand.HERE / "notify.mjs", stand.PACKAGES)
+    postgres.create("notify")
+    command = [stand.NODE, stand.PACKAGES / "notify.mjs", ",".join(map(str, options.callers)), str(options.seconds)]
+    environment = {"DATABASE_URL": postgres.url("notify")}
+    done = subprocess.run(command, env={**stand.os.environ, **environment}, stdout=subprocess.PIPE, text=True, check=True)
+    rows = json.loads(done.stdout)
+    print("| callers | operation | per s |\n|---|---|---|")
+    for row in rows:
+        print(f"| {row['callers']} | {row['operation']} | {row['perSecond']:.0f} |")
+    return rows
+
+
+def statements(options, postgres, folder):
+    rows = logged.count(postgres, folder)
+    logged.show(rows)
     return rows
 
 
@@ -219,6 +242,10 @@ def main():
     one.add_argument("--rows", type=numbers, default=[1_000, 100_000, 5_000_000])
     one.add_argument("--conversions", type=int, default=2000)
     one.add_argument("--servers", type=words, default=["orfeas", "graphile"])
+    one = parts.add_parser("notify")
+    one.add_argument("--callers", type=numbers, default=[1, 16, 64])
+    one.add_argument("--seconds", type=float, default=4)
+    parts.add_parser("statements")
     options = parser.parse_args()
     stand.ensure_packages()
     stand.PROGRAM = options.program.absolute()
@@ -227,7 +254,7 @@ def main():
     folder.chmod(0o755)
     postgres = stand.Postgres(folder / "postgres")
     try:
-        rows = {"load": load, "mini": mini, "queue": queue}[options.what](options, postgres, folder)
+        rows = {"load": load, "mini": mini, "queue": queue, "notify": notify, "statements": statements}[options.what](options, postgres, folder)
     finally:
         postgres.stop()
         if not options.folder:

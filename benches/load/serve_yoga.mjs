@@ -6,7 +6,7 @@
 import { createHash, createHmac, timingSafeEqual } from 'node:crypto'
 import { readFile } from 'node:fs/promises'
 import { createServer } from 'node:http'
-import { run, runMigrations } from 'graphile-worker'
+import { Logger, run, runMigrations } from 'graphile-worker'
 import { createGraphQLError, createSchema, createYoga } from 'graphql-yoga'
 import pg from 'pg'
 
@@ -22,6 +22,7 @@ const pool = new pg.Pool({
   max: CONNECTIONS,
 })
 pool.on('error', (error) => console.error(error.message))
+pool.on('connect', (client) => client.on('error', (error) => console.error(error.message)))
 
 const secrets = new Map()
 async function secretOf(id) {
@@ -152,18 +153,19 @@ async function convert({ id }) {
   }
 }
 
-const quiet = { logger: undefined, noHandleSignals: true }
+// A line for each job would cost more than the job.
+const logger = new Logger(() => (level, message) => level === 'error' && console.error(message))
 switch (process.argv[2]) {
   case 'setup':
     await pool.query(await readFile(new URL('peers.sql', import.meta.url), 'utf8'))
-    await runMigrations({ ...quiet, pgPool: pool })
+    await runMigrations({ pgPool: pool, logger })
     await pool.end()
     break
   case 'api':
     serve()
     break
   case 'worker':
-    await run({ pgPool: pool, taskList: { convert }, concurrency: CONNECTIONS - 2, noHandleSignals: true })
+    await run({ pgPool: pool, logger, taskList: { convert }, concurrency: CONNECTIONS - 2, noHandleSignals: true })
     console.log('ready')
     break
 }
