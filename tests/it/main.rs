@@ -14,6 +14,7 @@ mod abuse;
 mod access;
 mod audit;
 mod backpressure;
+mod backups;
 mod bad_input;
 mod batch;
 #[cfg(feature = "torch")]
@@ -56,6 +57,7 @@ mod sign_in;
 mod signatures;
 mod studio;
 mod subscriptions;
+mod traces;
 mod training;
 mod transactions;
 mod transitions;
