@@ -62,18 +62,16 @@ pub fn of_request<B>(request: &Request<B>) -> Span {
         graphql.operation.type = field::Empty,
         graphql.operation.name = field::Empty,
         http.response.status_code = field::Empty,
-        otel.name = field::Empty,
         otel.kind = "server",
         otel.status_code = field::Empty,
     );
     context::continue_at(&span, named_place(request.headers()).as_ref());
-    if context::is_on() {
+    context::rename(&span, || {
         // What is asked of GraphQL names it better. A path as it is would give a name to each asset.
         let kind = path.split('/').nth(1).unwrap_or_default();
         let kind = ["graphql", "assets"].iter().find(|known| **known == kind);
-        let name = format!("{} {}", request.method(), kind.unwrap_or(&"page"));
-        span.record("otel.name", name);
-    }
+        format!("{} {}", request.method(), kind.unwrap_or(&"page"))
+    });
     span
 }
 
@@ -93,7 +91,6 @@ pub fn of_operation(request_id: &str, place: Option<&TraceContext>) -> Span {
         trace.id = field::Empty,
         graphql.operation.type = field::Empty,
         graphql.operation.name = field::Empty,
-        otel.name = field::Empty,
         otel.kind = "server",
     );
     context::continue_at(&span, place);
@@ -111,5 +108,5 @@ pub fn name(operation: &Operation) {
     let field = operation.root_field().unwrap_or("other");
     span.record("graphql.operation.type", kind.as_str());
     span.record("graphql.operation.name", operation.label.as_str());
-    span.record("otel.name", format!("{kind} {field}"));
+    context::rename(&span, || format!("{kind} {field}"));
 }

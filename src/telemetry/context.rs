@@ -14,7 +14,7 @@ use std::{
 use opentelemetry::{
     Context, KeyValue,
     propagation::{Extractor, Injector, TextMapPropagator},
-    trace::{Span as _, SpanKind, Tracer, TracerProvider},
+    trace::{Span as _, SpanKind, TraceContextExt, Tracer, TracerProvider},
 };
 use opentelemetry_sdk::{
     propagation::TraceContextPropagator,
@@ -49,12 +49,6 @@ fn tracer() -> Option<&'static SdkTracer> {
         .flatten()
 }
 
-/// Whether traces are exported.
-#[must_use]
-pub fn is_on() -> bool {
-    tracer().is_some()
-}
-
 /// Where the current span is; `None` where traces are not exported, and outside of all spans.
 #[must_use]
 pub fn current() -> Option<TraceContext> {
@@ -76,6 +70,13 @@ pub fn continue_at(span: &Span, place: Option<&TraceContext>) {
         }
     } else if let Some(place) = place {
         span.record("trace.id", place.trace_id());
+    }
+}
+
+/// Gives a span another name in traces. A field can't: the library takes it from the span's beginning alone.
+pub fn rename(span: &Span, name: impl FnOnce() -> String) {
+    if tracer().is_some() {
+        span.context().span().update_name(name());
     }
 }
 

@@ -2,7 +2,10 @@
 //!
 //! The variables are OpenTelemetry's own, and its library reads them, so that a node is set up like any other program.
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http_body_util::BodyExt;
@@ -16,10 +19,11 @@ use opentelemetry_sdk::{
     trace::SdkTracerProvider,
 };
 use tokio::runtime::Handle;
-use tracing::{Level, Metadata, Subscriber, warn};
+use tracing::{Level, Metadata, Subscriber, info, warn};
 use tracing_subscriber::{Layer, filter::filter_fn, registry::LookupSpan};
 
 use super::{TelemetryError, context};
+use crate::error_chain::chain;
 
 /// How long a collector may take to take spans, the connection included.
 const EXPORT_MAX: Duration = Duration::from_secs(10);
@@ -43,6 +47,7 @@ impl Traces {
             .with_http_client(Sender {
                 client: reqwest::Client::builder().timeout(EXPORT_MAX).build()?,
                 runtime: runtime.clone(),
+                is_taken: AtomicBool::new(true),
             })
             .build()?;
         let provider = SdkTracerProvider::builder()
@@ -111,6 +116,20 @@ fn resource(name: Option<String>) -> Resource {
 struct Sender {
     client: reqwest::Client,
     runtime: Handle,
+    /// How it went last.
+    is_taken: AtomicBool,
+}
+
+impl Sender {
+    /// Says in the log when the collector stops taking spans and when it does again; the library says neither.
+    fn note(&self, trouble: Option<String>) {
+        let was_taken = self.is_taken.swap(trouble.is_none(), Ordering::Relaxed);
+        match trouble {
+            Some(cause) if was_taken => warn!(%cause, "The collector takes no spans"),
+            None if !was_taken => info!("The collector takes spans again"),
+            _ => {}
+        }
+    }
 }
 
 #[async_graphql::async_trait::async_trait]
@@ -122,8 +141,14 @@ impl HttpClient for Sender {
             let response: Response<reqwest::Body> = response.into();
             let (head, body) = response.into_parts();
             let body = http_body_util::Limited::new(body, ANSWER_BYTES_MAX);
-            Ok(Response::from_parts(head, body.collect().await?.to_bytes()))
+            Ok::<_, HttpError>(Response::from_parts(head, body.collect().await?.to_bytes()))
         });
-        sent.await?
+        let sent = sent.await?;
+        self.note(match &sent {
+            Ok(answer) if answer.status().is_success() => None,
+            Ok(answer) => Some(format!("it answers {}", answer.status())),
+            Err(error) => Some(chain(&**error)),
+        });
+        sent
     }
 }

@@ -3,4 +3,4 @@
 ALTER TABLE conversion
     ADD COLUMN request_id text CHECK (char_length(request_id) BETWEEN 1 AND 128),
     ADD COLUMN trace_parent text CHECK (trace_parent ~ '^00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}$'),
-    ADD COLUMN trace_state text CHECK (octet_length(trace_state) BETWEEN 1 AND 512 AND trace_parent IS NOT NULL);
+    ADD COLUMN trace_state text CHECK (trace_state IS NULL OR (octet_length(trace_state) BETWEEN 1 AND 512 AND trace_parent IS NOT NULL));
