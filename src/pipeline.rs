@@ -8,6 +8,7 @@
 use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
+use tracing::Instrument;
 
 use crate::{
     conversion::{
@@ -176,7 +177,12 @@ pub async fn convert(
 ) -> Result<Product, PipelineError> {
     let mut stages = Stages::new(reporter);
     let on_its_way = tools.engine.on_their_way();
-    let mut prepared = prepare(&stages.enter(Stage::Prepare).await?, tools, &job).await?;
+    let mut prepared = {
+        let stage = stages.enter(Stage::Prepare).await?;
+        prepare(&stage, tools, &job)
+            .instrument(stage.span())
+            .await?
+    };
 
     let touches_border = prepared.touches_border;
     let look = prepared.look.take();
@@ -189,13 +195,12 @@ pub async fn convert(
     let shape = shape::shape(&mut stages, &tools.engine, ticket, look, wanted).await?;
     let (cleaned, silhouette_agreement) = (shape.cleaned, shape.agreement);
     let gpu_batch_size = shape.gpu_batch_size;
-    let finished = export(
-        &stages.enter(Stage::Export).await?,
-        shape,
-        job.options,
-        job.name,
-    )
-    .await?;
+    let finished = {
+        let stage = stages.enter(Stage::Export).await?;
+        export(&stage, shape, job.options, job.name)
+            .instrument(stage.span())
+            .await?
+    };
     let export::Exported {
         files,
         mesh,

@@ -1,10 +1,12 @@
-//! Logs and metrics: where they go, and what every metric is called.
+//! Logs, traces and metrics: where they go, and what every metric is called.
 
+pub mod context;
+pub mod logs;
 pub mod process;
+pub mod traces;
 
 use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
-use tracing_subscriber::{EnvFilter, layer::SubscriberExt, util::SubscriberInitExt};
 
 /// What can keep telemetry from starting.
 #[derive(Debug, thiserror::Error)]
@@ -15,22 +17,10 @@ pub enum TelemetryError {
     Subscriber(#[from] tracing_subscriber::util::TryInitError),
     #[error("metrics can't be recorded")]
     Metrics(#[from] metrics_exporter_prometheus::BuildError),
-}
-
-/// Starts logging to standard error: `filter` in `EnvFilter`'s syntax, as text or as one JSON object a line.
-///
-/// # Errors
-/// [`TelemetryError::Filter`] and [`TelemetryError::Subscriber`].
-pub fn init_logs(filter: &str, json: bool) -> Result<(), TelemetryError> {
-    let filter = EnvFilter::try_new(filter)?;
-    let registry = tracing_subscriber::registry().with(filter);
-    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
-    if json {
-        registry.with(layer.json()).try_init()?;
-    } else {
-        registry.with(layer.compact()).try_init()?;
-    }
-    Ok(())
+    #[error("traces can't be exported (OTEL_EXPORTER_OTLP_ENDPOINT and its like)")]
+    Exporter(#[from] opentelemetry_otlp::ExporterBuildError),
+    #[error("traces can't be exported: no HTTP client could be made")]
+    Client(#[from] reqwest::Error),
 }
 
 /// Seconds: from a cached GPU batch to a queue at its limits.

@@ -14,7 +14,7 @@ use bytes::Bytes;
 use time::OffsetDateTime;
 use tokio::{task::JoinSet, time::timeout};
 use tokio_util::sync::CancellationToken;
-use tracing::{debug, info, warn};
+use tracing::{Instrument, Span, debug, field, info, info_span, warn};
 
 use self::{
     lanes::Lanes,
@@ -25,7 +25,10 @@ use crate::{
         keyring::Keyring,
         webhook::{WebhookSecret, signatures},
     },
-    conversion::NodeId,
+    conversion::{
+        NodeId,
+        provenance::{Provenance, TraceContext},
+    },
     db::{
         Database, DatabaseError,
         entities::webhook_delivery::{DeliveryError, DeliveryStatus, Model},
@@ -35,6 +38,7 @@ use crate::{
     egress::Egress,
     error_chain::chain,
     graphql::Schema,
+    telemetry::context,
 };
 
 pub mod lanes;
@@ -137,14 +141,45 @@ impl Deliverer {
         }
     }
 
+    /// Makes one attempt, under a span below the request that submitted what is told of.
     async fn attempt(&self, delivery: &Model) {
+        let provenance = match self.database.provenance_of(delivery).await {
+            Ok(provenance) => provenance,
+            Err(error) => {
+                // It is told all the same, as soon as the database answers.
+                warn!(delivery.id = %delivery.id, cause = %chain(&error), "Could not read where webhook delivery {} comes from", delivery.id);
+                Provenance::default()
+            }
+        };
+        let span = info_span!(
+            parent: None,
+            "webhook",
+            request.id = provenance.request_id,
+            trace.id = field::Empty,
+            delivery.id = %delivery.id,
+            conversion.id = delivery.conversion_id.map(field::display),
+            batch.id = delivery.batch_id.map(field::display),
+            attempt = delivery.attempts,
+            http.response.status_code = field::Empty,
+            otel.kind = "client",
+            otel.status_code = field::Empty,
+        );
+        let place = provenance.trace.as_ref();
+        context::continue_at(&span, place);
+        self.attempt_at(delivery, place).instrument(span).await;
+    }
+
+    async fn attempt_at(&self, delivery: &Model, place: Option<&TraceContext>) {
         let since = Instant::now();
-        let verdict = match timeout(ATTEMPT_MAX, self.try_once(delivery)).await {
+        let verdict = match timeout(ATTEMPT_MAX, self.try_once(delivery, place)).await {
             Ok(Some(verdict)) => verdict,
             // Deleted, and the delivery with it.
             Ok(None) => return,
             Err(_) => Verdict::again(DeliveryError::Timeout),
         };
+        if !matches!(verdict, Verdict::Delivered { .. }) {
+            context::fail(&Span::current());
+        }
         metrics::histogram!("orfeas_webhook_attempt_seconds").record(since.elapsed());
         match self.keep(delivery, verdict).await {
             Ok(outcome) => {
@@ -183,7 +218,7 @@ impl Deliverer {
     }
 
     /// One attempt; `None` when there is nothing to tell any more.
-    async fn try_once(&self, delivery: &Model) -> Option<Verdict> {
+    async fn try_once(&self, delivery: &Model, place: Option<&TraceContext>) -> Option<Verdict> {
         let secrets = match self.secrets(delivery).await {
             Ok(secrets) => secrets,
             Err(verdict) => return Some(verdict),
@@ -195,13 +230,20 @@ impl Deliverer {
                 return Some(Verdict::again(DeliveryError::Internal));
             }
         };
-        let headers = headers(&secrets, &delivery.id.to_string(), &body);
+        let mut headers = headers(&secrets, &delivery.id.to_string(), &body);
+        // What the request that submitted it named, where this node makes no spans.
+        if let Some(own) = context::current().as_ref().or(place) {
+            headers.insert("traceparent", written(own.parent()));
+        }
         let answered = match self.egress.check(&delivery.url) {
             Ok(target) => self.egress.post(&target, headers, body, ANSWER_MAX).await,
             Err(error) => Err(error),
         };
         Some(match answered {
-            Ok(answer) => Verdict::of(&answer),
+            Ok(answer) => {
+                Span::current().record("http.response.status_code", answer.status);
+                Verdict::of(&answer)
+            }
             Err(error) => {
                 debug!(delivery.id = %delivery.id, cause = %chain(&error), "No answer to webhook delivery {}", delivery.id);
                 Verdict::again(reason(&error))
@@ -242,10 +284,12 @@ fn headers(secrets: &[WebhookSecret], id: &str, body: &Bytes) -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
     for (name, text) in texts {
-        let value = text
-            .parse()
-            .expect("ids, numbers and base64 are visible ASCII");
-        headers.insert(name, value);
+        headers.insert(name, written(&text));
     }
     headers
+}
+
+fn written(text: &str) -> HeaderValue {
+    text.parse()
+        .expect("ids, numbers and base64 are visible ASCII")
 }

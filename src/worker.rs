@@ -7,7 +7,7 @@ use std::{num::NonZeroUsize, sync::Arc, thread, time::Duration};
 
 use tokio::{sync::Semaphore, task::JoinSet, time::Instant};
 use tokio_util::sync::CancellationToken;
-use tracing::{Instrument, error, info, info_span, warn};
+use tracing::{Instrument, error, info, warn};
 
 use crate::{
     conversion::NodeId,
@@ -23,6 +23,7 @@ pub mod active;
 pub mod progress;
 mod record;
 pub mod run;
+mod span;
 pub mod stages;
 mod together;
 
@@ -165,7 +166,7 @@ impl Worker {
                     };
                     for row in rows {
                         let slot = run::Slot::take(&ahead, &memory);
-                        let span = info_span!("conversion", conversion.id = %row.id, attempt = row.attempt);
+                        let span = span::of_attempt(&row, self.node);
                         runs.spawn(self.clone().run_one(row, slot).instrument(span));
                     }
                     wait
@@ -255,7 +256,7 @@ impl Worker {
                 Ok(rows) => {
                     for row in rows {
                         metrics::counter!("orfeas_rescued_total").increment(1);
-                        warn!(conversion.id = %row.id, status = row.status.as_str(), "Took back conversion {} from a node that fell silent", row.id);
+                        warn!(request.id = row.request_id, conversion.id = %row.id, status = row.status.as_str(), "Took back conversion {} from a node that fell silent", row.id);
                     }
                 }
                 Err(error) => {

@@ -66,6 +66,7 @@ impl MigratorTrait for Migrator {
             step!("m0004_webhooks"),
             step!("m0005_turntables"),
             step!("m0006_retention"),
+            step!("m0007_traces"),
             step!("m0008_notices"),
         ]
     }

@@ -1,4 +1,4 @@
-//! The node's sign of life, and the queue's depth for the metrics.
+//! The node's sign of life, and its devices' figures.
 
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
@@ -41,22 +41,6 @@ pub async fn beat(
         metrics::gauge!("orfeas_devices_lost").set(lost.count() as f64);
         if let Err(error) = database.heartbeat(&node, &devices).await {
             warn!(cause = %chain(&error), "Could not show that this node lives; trying again");
-        }
-        #[expect(clippy::cast_precision_loss, reason = "counts of rows, far below 2^52")]
-        match database.queue_state().await {
-            Ok(state) => {
-                metrics::gauge!("orfeas_queue_conversions", "status" => "queued")
-                    .set(state.queued() as f64);
-                metrics::gauge!("orfeas_queue_conversions", "status" => "running")
-                    .set(state.running as f64);
-                for (priority, waiting) in
-                    [("agent", state.queued_agent), ("user", state.queued_user)]
-                {
-                    metrics::gauge!("orfeas_queue_waiting_conversions", "priority" => priority)
-                        .set(waiting as f64);
-                }
-            }
-            Err(error) => warn!(cause = %chain(&error), "Could not read the queue's depth"),
         }
     }
 }

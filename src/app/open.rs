@@ -10,7 +10,7 @@ use crate::{
     },
     db::{
         Database, DatabaseOptions,
-        embedded::{Embedded, EmbeddedOptions},
+        embedded::{Embedded, EmbeddedOptions, error::EmbeddedError},
     },
     decoder::{DecoderOptions, DecoderPool},
     inference::{
@@ -39,6 +39,40 @@ pub async fn database(
     settings: &Settings,
     program: PathBuf,
 ) -> Result<(Option<Embedded>, Database), AppError> {
+    let Opened {
+        embedded, database, ..
+    } = unmigrated(settings, program).await?;
+    database.migrate().await?;
+    Ok((embedded, database))
+}
+
+/// A database whose schema is as it was left.
+#[derive(Debug)]
+pub struct Opened {
+    pub url: String,
+    pub database: Database,
+    embedded: Option<Embedded>,
+}
+
+impl Opened {
+    /// Lets go of it.
+    ///
+    /// # Errors
+    /// [`EmbeddedError`] when the embedded one does not stop.
+    pub async fn close(self) -> Result<(), EmbeddedError> {
+        self.database.close().await;
+        match self.embedded {
+            Some(embedded) => embedded.shutdown().await,
+            None => Ok(()),
+        }
+    }
+}
+
+/// As [`database`], with its schema as it was left: for programs that read it as a whole.
+///
+/// # Errors
+/// [`AppError::Embedded`] and [`AppError::Database`].
+pub async fn unmigrated(settings: &Settings, program: PathBuf) -> Result<Opened, AppError> {
     let embedded = match &settings.database_url {
         Some(_) => None,
         None => Some(
@@ -55,14 +89,18 @@ pub async fn database(
         .database_url
         .clone()
         .or_else(|| embedded.as_ref().map(Embedded::url));
+    let url = url.expect("either the setting or the embedded one gives it");
     let options = DatabaseOptions {
-        url: url.expect("either the setting or the embedded one gives it"),
+        url: url.clone(),
         connections_max: CONNECTIONS_MAX,
         acquire_max: ACQUIRE_MAX,
     };
     let database = Database::connect(options).await?;
-    database.migrate().await?;
-    Ok((embedded, database))
+    Ok(Opened {
+        url,
+        database,
+        embedded,
+    })
 }
 
 /// The asset store of the settings.

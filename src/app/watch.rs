@@ -6,7 +6,10 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
-    db::{Database, DatabaseError, PoolState, backlog::Backlog},
+    db::{
+        Database, DatabaseError, PoolState,
+        backlog::{Backlog, Figure},
+    },
     error_chain::chain,
 };
 
@@ -44,11 +47,29 @@ pub async fn watch(database: Database, backlog: Backlog, stop: CancellationToken
     }
 }
 
+#[expect(clippy::cast_precision_loss, reason = "counts of rows, far below 2^52")]
+fn show(figure: &Figure) {
+    let Figure {
+        depth,
+        depth_agent,
+        running,
+        oldest_seconds,
+        ..
+    } = figure;
+    for (status, count) in [("queued", depth), ("running", running)] {
+        metrics::gauge!("orfeas_queue_conversions", "status" => status).set(*count as f64);
+    }
+    for (priority, count) in [("agent", *depth_agent), ("user", depth - depth_agent)] {
+        metrics::gauge!("orfeas_queue_waiting_conversions", "priority" => priority)
+            .set(count as f64);
+    }
+    metrics::gauge!("orfeas_queue_oldest_seconds").set(oldest_seconds.unwrap_or_default());
+}
+
 /// Whether the database is read-only.
 async fn look(database: &Database, backlog: &Backlog) -> Result<bool, DatabaseError> {
     let is_read_only = database.is_read_only().await?;
-    let figure = backlog.refresh(database).await?;
-    metrics::gauge!("orfeas_queue_oldest_seconds").set(figure.oldest_seconds.unwrap_or_default());
+    show(&backlog.refresh(database).await?);
     let PoolState {
         in_use,
         idle,

@@ -1,4 +1,4 @@
-//! `orfeas store sweep`.
+//! `orfeas store sweep`, `orfeas store check`.
 
 use std::process::ExitCode;
 
@@ -8,6 +8,7 @@ use serde_json::json;
 use super::{CommandError, output, program};
 use crate::{
     app,
+    backup::{self, Checked},
     config::Settings,
     db::{Database, listen::Hub},
     retention::{
@@ -33,6 +34,15 @@ pub enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Look whether the bytes that rows tell of are there, and what was stored.
+    Check {
+        /// Remove conversions whose bytes aren't.
+        #[arg(long)]
+        remove: bool,
+        /// Print the result as JSON.
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 /// Runs a subcommand on the settings' database and store.
@@ -40,11 +50,55 @@ pub enum Command {
 /// # Errors
 /// When one of them can't be reached, or the store is another database's.
 pub async fn run(settings: Settings, command: Command) -> Result<ExitCode, CommandError> {
-    let Command::Sweep {
-        dry_run,
-        adopt,
-        json,
-    } = command;
+    match command {
+        Command::Sweep {
+            dry_run,
+            adopt,
+            json,
+        } => run_sweep(settings, dry_run, adopt, json).await,
+        Command::Check { remove, json } => run_check(settings, remove, json).await,
+    }
+}
+
+async fn run_check(settings: Settings, remove: bool, json: bool) -> Result<ExitCode, CommandError> {
+    let storage = app::open::storage(&settings)?;
+    let (embedded, database) = app::open::database(&settings, program()?).await?;
+    let checked = backup::check(&storage, &database, remove).await;
+    database.close().await;
+    if let Some(embedded) = embedded {
+        embedded.shutdown().await?;
+    }
+    let checked = checked?;
+    if json {
+        output::line(&json!(checked).to_string());
+    } else {
+        let Checked {
+            assets,
+            bytes,
+            damaged,
+            removed,
+        } = &checked;
+        for key in damaged {
+            output::line(&format!("{key} is missing or damaged"));
+        }
+        output::line(&format!(
+            "{assets} pictures and meshes ({bytes} bytes) are what was stored; {} are not, and {removed} conversions were removed for it.",
+            damaged.len()
+        ));
+    }
+    Ok(if checked.damaged.is_empty() || remove {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
+}
+
+async fn run_sweep(
+    settings: Settings,
+    dry_run: bool,
+    adopt: bool,
+    json: bool,
+) -> Result<ExitCode, CommandError> {
     let storage = app::open::storage(&settings)?;
     let (embedded, database) = app::open::database(&settings, program()?).await?;
     let options = SweepOptions {

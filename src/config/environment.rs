@@ -27,6 +27,33 @@ pub fn loader_environment() -> Vec<(OsString, OsString)> {
         .collect()
 }
 
+/// Whether somebody wants traces, by OpenTelemetry's own variables: a collector is named, and nothing says no.
+#[must_use]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the place that reads the environment"
+)]
+pub fn wants_traces() -> bool {
+    let said = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let is_off = said("OTEL_SDK_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true"))
+        || said("OTEL_TRACES_EXPORTER").is_some_and(|value| value == "none");
+    let is_named = said("OTEL_EXPORTER_OTLP_ENDPOINT").is_some()
+        || said("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT").is_some();
+    is_named && !is_off
+}
+
+/// How this program calls itself in traces, by OpenTelemetry's own variable.
+#[must_use]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the place that reads the environment"
+)]
+pub fn service_name() -> Option<String> {
+    std::env::var("OTEL_SERVICE_NAME")
+        .ok()
+        .filter(|name| !name.is_empty())
+}
+
 /// What the environment says about the S3 store: the `AWS_…` variables, for [`crate::storage::Storage::open`].
 #[must_use]
 #[expect(

@@ -40,6 +40,10 @@ const PACE_WINDOW_MIN_SECONDS: f64 = 10.0;
 pub struct Figure {
     /// Conversions waiting; counted up to a bound.
     pub depth: i64,
+    /// Those of them that agents have submitted.
+    pub depth_agent: i64,
+    /// Conversions that nodes have in hand.
+    pub running: i64,
     /// For how long the one that has waited longest has done so.
     pub oldest_seconds: Option<f64>,
     /// Conversions that ended lately while others waited.
@@ -200,15 +204,17 @@ impl Database {
             .one(
                 // Ordered as the claim's index is, so that nothing but its first entries is read.
                 "WITH waiting AS MATERIALIZED (
-                     SELECT count(*) AS depth, extract(epoch FROM now() - least(min(run_at), now()))::float8 AS oldest FROM (
-                         SELECT run_at FROM conversion WHERE status = 'queued' ORDER BY rank, id LIMIT $1) first),
+                     SELECT count(*) AS depth, count(*) FILTER (WHERE priority = 'agent') AS depth_agent,
+                         extract(epoch FROM now() - least(min(run_at), now()))::float8 AS oldest FROM (
+                         SELECT run_at, priority FROM conversion WHERE status = 'queued' ORDER BY rank, id LIMIT $1) first),
                  pace AS MATERIALIZED (SELECT least(greatest(oldest, $2), 600) AS seconds FROM waiting),
                  recent AS MATERIALIZED (
                      SELECT finished_at, started_at FROM conversion WHERE status = 'succeeded'
                      ORDER BY finished_at DESC LIMIT 200),
                  lately AS MATERIALIZED (
                      SELECT finished_at FROM recent, pace WHERE finished_at > now() - make_interval(secs => seconds))
-                 SELECT depth, oldest AS oldest_seconds, (SELECT count(*) FROM lately) AS ended,
+                 SELECT depth, depth_agent, (SELECT count(*) FROM conversion WHERE status = 'running') AS running,
+                     oldest AS oldest_seconds, (SELECT count(*) FROM lately) AS ended,
                      -- Where the list was too short for the time, the time is that of the list.
                      coalesce((SELECT extract(epoch FROM now() - min(finished_at))::float8 FROM lately HAVING count(*) = 200),
                          coalesce(seconds, $2)) AS ended_over_seconds,
@@ -241,6 +247,7 @@ mod tests {
             ended,
             ended_over_seconds: over,
             mean_run_seconds: Some(2.0),
+            ..Figure::default()
         }
     }
 

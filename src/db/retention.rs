@@ -1,11 +1,11 @@
 //! Conversions leave: when their owner says so, and when they have expired.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use sea_orm::{ConnectionTrait, DatabaseTransaction, FromQueryResult};
 
 use super::{Database, DatabaseError, statement};
-use crate::conversion::{ConversionId, Owner};
+use crate::conversion::{AssetId, ConversionId, Owner};
 
 /// Held by who sweeps; any constant will do that no other program uses.
 const SWEEP_LOCK: i64 = 0x006f_7266_6561_7301;
@@ -72,6 +72,36 @@ impl Database {
         .await?;
         transaction.commit().await?;
         Ok(deleted == 1)
+    }
+
+    /// Deletes the conversions that these assets belong to or were made from, unless they run, and says how many there were.
+    ///
+    /// # Errors
+    /// [`DatabaseError`] when a statement fails; nothing is deleted then.
+    pub async fn remove_conversions_of(
+        &self,
+        assets: HashSet<AssetId>,
+    ) -> Result<u64, DatabaseError> {
+        if assets.is_empty() {
+            return Ok(0);
+        }
+        let ids: Vec<uuid::Uuid> = assets.into_iter().map(|id| id.0).collect();
+        let transaction = self.begin().await?;
+        transaction
+            .execute_raw(statement(
+                "SELECT pg_advisory_xact_lock($1)",
+                [REMOVAL_LOCK.into()],
+            ))
+            .await?;
+        let removed = erased(
+            &transaction,
+            "SELECT id FROM conversion WHERE source_asset_id = ANY ($1)
+                 OR id IN (SELECT conversion_id FROM asset WHERE id = ANY ($1))",
+            [ids.into()],
+        )
+        .await?;
+        transaction.commit().await?;
+        Ok(u64::from(removed))
     }
 
     /// Deletes up to `count_max` conversions that ended longer ago than `kept`, the oldest first.

@@ -15,7 +15,9 @@ use super::{
 use crate::{
     auth::principal::Quotas,
     conversion::{
-        BatchId, ConversionId, OWNER_STEP, Owner, Priority, options::ConversionOptions,
+        BatchId, ConversionId, OWNER_STEP, Owner, Priority,
+        options::ConversionOptions,
+        provenance::{Provenance, TraceContext},
         webhook::Hook,
     },
 };
@@ -73,6 +75,8 @@ pub struct Submission {
     pub quotas: Option<Quotas>,
     /// What the owner's assets may take; `None`: whatever they take.
     pub stored_bytes_max: Option<u64>,
+    /// Which request submits it, and of which trace it is part.
+    pub provenance: Provenance,
 }
 
 /// What became of a submission.
@@ -303,6 +307,7 @@ async fn insert(
         webhook,
         quotas,
         stored_bytes_max,
+        provenance: Provenance { request_id, trace },
     } = submission;
     let count = i32::try_from(items.len()).expect("a submission's length is limited at the edge");
     // Locks the owner's clock: until the end of the transaction nobody else adds conversions of this owner.
@@ -385,6 +390,12 @@ async fn insert(
             last_stage: None,
             charged: quotas.is_some(),
             webhook: webhook.clone(),
+            request_id: request_id.clone(),
+            trace_parent: trace.as_ref().map(|trace| trace.parent().to_owned()),
+            trace_state: trace
+                .as_ref()
+                .and_then(TraceContext::state)
+                .map(str::to_owned),
         })
         .collect();
     conversion::Entity::insert_many(

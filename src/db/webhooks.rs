@@ -2,16 +2,19 @@
 
 use std::time::Duration;
 
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter, QueryOrder, QuerySelect};
+use sea_orm::{ColumnTrait, EntityTrait, FromQueryResult, QueryFilter, QueryOrder, QuerySelect};
 use time::OffsetDateTime;
 
 use super::{
     Database, DatabaseError,
-    entities::webhook_delivery::{Column, DeliveryError, DeliveryStatus, Entity, Model},
+    entities::{
+        conversion,
+        webhook_delivery::{Column, DeliveryError, DeliveryStatus, Entity, Model},
+    },
 };
 use crate::{
     auth::{keyring::Keyring, webhook::WebhookSecret},
-    conversion::{BatchId, ConversionId, NodeId, Owner, WebhookDeliveryId},
+    conversion::{BatchId, ConversionId, NodeId, Owner, WebhookDeliveryId, provenance::Provenance},
 };
 
 /// For how long ended deliveries are kept in the log, in days.
@@ -71,7 +74,40 @@ impl Model {
     }
 }
 
+#[derive(FromQueryResult)]
+struct Submitted {
+    request_id: Option<String>,
+    trace_parent: Option<String>,
+    trace_state: Option<String>,
+}
+
 impl Database {
+    /// Where what a delivery tells of comes from; of a batch, all conversions come from one request.
+    ///
+    /// # Errors
+    /// [`DatabaseError`] when the query fails.
+    pub async fn provenance_of(&self, delivery: &Model) -> Result<Provenance, DatabaseError> {
+        let (which, id) = match delivery.conversion_id {
+            Some(id) => ("id", id.into()),
+            None => ("batch_id", delivery.batch_id.into()),
+        };
+        let found = self
+            .one(
+                &format!(
+                    "SELECT request_id, trace_parent, trace_state FROM conversion WHERE {which} = $1 LIMIT 1"
+                ),
+                [id],
+            )
+            .await?;
+        Ok(found.map_or_else(Provenance::default, |row: Submitted| {
+            conversion::provenance(
+                row.request_id,
+                row.trace_parent.as_deref(),
+                row.trace_state.as_deref(),
+            )
+        }))
+    }
+
     /// Claims deliveries that are due and whose predecessors have ended: of each host the earliest, up to what may be
     /// under way to one host and for one owner, and of all those the earliest.
     ///

@@ -20,6 +20,7 @@ use crate::{
     auth::principal::Principal,
     conversion::{
         options::{ConversionOptions, MeshFormat, TextureMode},
+        provenance::Provenance,
         webhook::Hook,
     },
     db::{
@@ -299,6 +300,7 @@ pub async fn submit(
         webhook: order.webhook,
         quotas: Some(principal.quotas),
         stored_bytes_max: services.stored_limits.of(principal),
+        provenance: provenance(context),
     };
     let rows = admit(services, principal, submission, &pictures, room).await?;
     Ok(Verdicts::of(
@@ -374,6 +376,14 @@ pub fn settle(admitted: Admitted) -> Result<Rows, ApiError> {
         Admitted::Exceeded(exceeded) => Err(exceeded.into()),
         Admitted::Gone => Err(ApiError::not_found("picture")),
     }
+}
+
+/// Which request this is, as far as whoever has it executed says so.
+pub fn provenance(context: &Context<'_>) -> Provenance {
+    context
+        .data_opt::<Provenance>()
+        .cloned()
+        .unwrap_or_default()
 }
 
 fn new_asset(item: &NewConversion) -> Option<asset::Model> {

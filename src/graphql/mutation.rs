@@ -282,6 +282,7 @@ impl ConversionMutation {
             webhook: row.webhook,
             quotas,
             stored_bytes_max: quotas.and(services.stored_limits.of(principal)),
+            provenance: admission::provenance(context),
         };
         let admitted = services
             .database

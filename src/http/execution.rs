@@ -9,7 +9,7 @@ use super::{
     HttpState,
     gate::{Admitted, Origin},
     metrics::Counted,
-    mutations,
+    mutations, span,
 };
 use crate::graphql::{
     documents::Keep,
@@ -48,6 +48,9 @@ impl Execution {
             keep,
             ..
         } = prepared;
+        operation
+            .as_ref()
+            .inspect(|operation| span::name(operation));
         let execution = self.clone();
         let responses = match operation.clone().filter(Operation::is_mutation) {
             Some(mutation) => stream::once(async move {

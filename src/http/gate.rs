@@ -15,6 +15,7 @@ use url::Url;
 use super::{
     client_address::TrustedProxies,
     key_cache::{CachedKey, KeyCache},
+    span,
 };
 use crate::{
     auth::{
@@ -22,6 +23,7 @@ use crate::{
         principal::{Principal, Quotas},
         signature::SignedRequest,
     },
+    conversion::provenance::TraceContext,
     db::{Database, api_keys::KeyState, audit::writer::Auditor, quotas::Rate},
 };
 
@@ -51,6 +53,8 @@ pub struct Gate {
 pub struct Origin {
     pub address: Option<IpAddr>,
     pub request_id: String,
+    /// The place in a trace that the client says the request belongs to.
+    pub trace: Option<TraceContext>,
 }
 
 /// A caller whose token or signature counts.
@@ -130,13 +134,10 @@ impl Gate {
     #[must_use]
     pub fn origin(&self, parts: &Parts) -> Origin {
         let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>();
-        let id = parts.headers.get("x-request-id");
         Origin {
             address: peer.map(|peer| self.proxies.client(peer.0.ip(), &parts.headers)),
-            request_id: id
-                .and_then(|id| id.to_str().ok())
-                .unwrap_or_default()
-                .to_owned(),
+            request_id: span::request_id(&parts.headers).to_owned(),
+            trace: span::named_place(&parts.headers),
         }
     }
 }

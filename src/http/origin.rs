@@ -72,6 +72,7 @@ impl Origins {
             HeaderName::from_static("signature-input"),
             HeaderName::from_static("graphql-preflight"),
             HeaderName::from_static("traceparent"),
+            HeaderName::from_static("tracestate"),
         ];
         let shown = [
             HeaderName::from_static("ratelimit"),

@@ -15,6 +15,7 @@ use tokio::{
     sync::{mpsc, watch},
     time::{Instant, Interval, sleep, timeout},
 };
+use tracing::Instrument;
 
 use self::{close::Close, connection::Connection};
 use super::{
@@ -22,8 +23,10 @@ use super::{
     gate::{Admitted, Origin},
     key_watch::Watching,
     metrics::{Counted, count_dropped},
+    span,
     standing::{self, Standing},
 };
+use crate::telemetry::context;
 
 pub mod close;
 mod connection;
@@ -67,6 +70,9 @@ pub fn upgrade(
     origin: Origin,
     admitted: Option<Admitted>,
 ) -> Response {
+    // Operations belong below the request that opened the connection, where that is in a trace of ours.
+    let trace = context::current().or(origin.trace);
+    let origin = Origin { trace, ..origin };
     let caller = admitted.map(|admitted| Caller {
         watching: standing::watching(&state, &admitted),
         admitted,
@@ -76,7 +82,10 @@ pub fn upgrade(
         .read_buffer_size(READ_BUFFER_BYTES)
         // One byte more than is allowed must arrive to be refused with a code.
         .max_message_size(MESSAGE_BYTES_MAX + 1)
-        .on_upgrade(move |socket| serve(state, socket, origin, caller))
+        .on_upgrade(move |socket| {
+            let span = span::of_connection(&origin.request_id);
+            serve(state, socket, origin, caller).instrument(span)
+        })
 }
 
 async fn serve(state: HttpState, socket: WebSocket, origin: Origin, caller: Option<Caller>) {

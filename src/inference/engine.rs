@@ -244,6 +244,7 @@ impl Engine {
             started: Some(started_sender),
             finished: finished_sender,
             span: Span::current(),
+            batch: None,
         };
         self.inner.queue.push_encode(Pending {
             key,

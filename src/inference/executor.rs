@@ -16,6 +16,7 @@ use std::{
 
 use metrics::{counter, histogram};
 use tracing::{debug, error};
+use uuid::Uuid;
 
 use super::{
     backend::Backend,
@@ -263,6 +264,7 @@ impl<B: Backend> Executor<B> {
         let Batch { items, stopped } = batch;
         let now = Instant::now();
         let images = items.len();
+        let id = Uuid::now_v7();
         histogram!("orfeas_gpu_batch_images").record(images as f64);
         counter!("orfeas_gpu_batches_total", "stop_reason" => stopped.label()).increment(1);
         let mut jobs = Vec::with_capacity(images);
@@ -270,9 +272,11 @@ impl<B: Backend> Executor<B> {
             let waited = now.saturating_duration_since(pending.arrived);
             histogram!("orfeas_gpu_batch_wait_seconds").record(waited);
             let mut job = pending.payload;
+            job.batch = Some((id, stopped));
             if let Some(started) = job.started.take() {
                 // Whoever does not care when its batch starts has dropped the other end.
                 let _ = started.send(Ok(BatchStart {
+                    id,
                     images,
                     stopped,
                     waited,
@@ -280,7 +284,7 @@ impl<B: Backend> Executor<B> {
             }
             jobs.push(job);
         }
-        debug!(device = %self.id, images, stopped = stopped.label(), "A batch of {images} starts on {}", self.id);
+        debug!(device = %self.id, gpu.batch.id = %id, images, stopped = stopped.label(), "A batch of {images} starts on {}", self.id);
         if self.backend.shares_passes() {
             self.begin_encode(jobs);
         } else {

@@ -10,6 +10,7 @@ use std::{
 
 use tokio::sync::{oneshot, watch};
 use tracing::Span;
+use uuid::Uuid;
 
 use super::{
     backend::{Answer, Want},
@@ -25,6 +26,8 @@ use super::{
 /// The GPU batch that a conversion became part of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BatchStart {
+    /// Names the batch, on all nodes.
+    pub id: Uuid,
     /// Images in the batch.
     pub images: usize,
     /// Why there are no more.
@@ -43,6 +46,8 @@ pub struct EncodeJob {
     pub started: Option<oneshot::Sender<Result<BatchStart, EngineError>>>,
     pub finished: oneshot::Sender<Result<Codes, EngineError>>,
     pub span: Span,
+    /// Once it is part of one.
+    pub batch: Option<(Uuid, StopReason)>,
 }
 
 impl EncodeJob {

@@ -14,7 +14,7 @@ use std::{
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use tokio::sync::oneshot;
-use tracing::debug;
+use tracing::{Span, debug};
 
 use super::error::PipelineError;
 
@@ -70,9 +70,11 @@ fn start_on<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> oneshot::Receiver<thread::Result<T>> {
     let (sender, receiver) = oneshot::channel();
+    // What is logged there is logged of the conversion.
+    let span = Span::current();
     pool.threads().spawn(move || {
         // Whoever waits no more, needs no answer.
-        drop(sender.send(catch_unwind(AssertUnwindSafe(work))));
+        drop(sender.send(span.in_scope(|| catch_unwind(AssertUnwindSafe(work)))));
     });
     receiver
 }

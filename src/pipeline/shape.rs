@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use tracing::Instrument;
+
 use super::{
     compute::{compute, compute_soon},
     draft::Draft,
@@ -92,6 +94,7 @@ pub async fn shape<R: Reporter>(
     let (codes, gpu_batch_size) = {
         let stage = stages.enter(Stage::Encode).await?;
         let batch = stage.unless_interrupted(ticket.started()).await??;
+        stage.batched(&batch);
         // Whoever is interrupted drops the ticket, and leaves the steps by that.
         while let Some(share) = stage.unless_interrupted(ticket.stepped()).await? {
             stage.fraction(share);
@@ -101,10 +104,14 @@ pub async fn shape<R: Reporter>(
         (codes, batch.images)
     };
     let stage = stages.enter(Stage::Reconstruct).await?;
-    let sampler = reconstruct(&stage, engine, &codes, options.field).await?;
+    let sampler = reconstruct(&stage, engine, &codes, options.field)
+        .instrument(stage.span())
+        .await?;
     drop(stage);
     let stage = stages.enter(Stage::Mesh).await?;
-    let extracted = extract(&stage, sampler, look, options).await?;
+    let extracted = extract(&stage, sampler, look, options)
+        .instrument(stage.span())
+        .await?;
     drop(stage);
     let Extracted {
         surface,
@@ -121,8 +128,9 @@ pub async fn shape<R: Reporter>(
     let paint = if options.texture == TextureMode::None {
         Paint::default()
     } else {
+        let stage = stages.enter(Stage::Texture).await?;
         let painter = Painter {
-            stage: &stages.enter(Stage::Texture).await?,
+            stage: &stage,
             engine,
             codes: &codes,
             surface: Arc::clone(&surface),
@@ -132,6 +140,7 @@ pub async fn shape<R: Reporter>(
         let is_baked = options.texture == TextureMode::Baked;
         painter
             .paint(is_baked.then_some(options.texture_size))
+            .instrument(stage.span())
             .await?
     };
     // The codes go here: their memory on the device is for those who wait.

@@ -8,7 +8,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::conversion::Stage;
+use tracing::{Span, field, info_span};
+
+use crate::{conversion::Stage, inference::queue::BatchStart};
 
 /// Why a conversion is to stop where it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -115,11 +117,21 @@ impl<'a, R: Reporter> Stages<'a, R> {
         );
         self.last = Some(stage);
         let started = Instant::now();
+        let span = info_span!(
+            "stage",
+            stage = stage.as_str(),
+            gpu.batch.id = field::Empty,
+            gpu.batch.images = field::Empty,
+            gpu.batch.stop_reason = field::Empty,
+            gpu.batch.waited_ms = field::Empty,
+            otel.name = stage.as_str(),
+        );
         self.reporter.enter(stage).await?;
         Ok(StageGuard {
             stages: self,
             stage,
             started,
+            span,
         })
     }
 
@@ -138,12 +150,29 @@ pub struct StageGuard<'a, R> {
     stages: &'a Stages<'a, R>,
     stage: Stage,
     started: Instant,
+    span: Span,
 }
 
 impl<R: Reporter> StageGuard<'_, R> {
     /// Notes how far the stage is, 0..=1.
     pub fn fraction(&self, value: f32) {
         self.stages.reporter.fraction(self.stage, value);
+    }
+
+    /// What the stage's work is logged under, and is in a trace.
+    #[must_use]
+    pub fn span(&self) -> Span {
+        self.span.clone()
+    }
+
+    /// Notes the GPU batch that the conversion became part of.
+    pub fn batched(&self, batch: &BatchStart) {
+        let whole = |value: u128| u64::try_from(value).unwrap_or(u64::MAX);
+        self.span
+            .record("gpu.batch.id", field::display(batch.id))
+            .record("gpu.batch.images", batch.images)
+            .record("gpu.batch.stop_reason", batch.stopped.label())
+            .record("gpu.batch.waited_ms", whole(batch.waited.as_millis()));
     }
 
     /// What takes a small WebP of the coarse shape.

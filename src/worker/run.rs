@@ -12,7 +12,7 @@ use time::OffsetDateTime;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::{debug, error, info, warn};
 
-use super::{Worker, active::Signal, progress::Progress, record, stages::StageWriter};
+use super::{Worker, active::Signal, progress::Progress, record, span, stages::StageWriter};
 use crate::{
     conversion::{AfterFailure, Failure, Stage, after_failure},
     db::{
@@ -226,6 +226,7 @@ impl Worker {
             }
         };
         metrics::counter!("orfeas_attempts_total", "outcome" => outcome).increment(1);
+        span::end(outcome);
         // Only now: until the end is written, the lease must be renewed.
         drop(entry);
     }

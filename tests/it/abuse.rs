@@ -2,9 +2,16 @@
 
 use std::time::{Duration, Instant};
 
-use orfeas::config::{Role, Settings};
+use orfeas::{
+    config::{Role, Settings},
+    http::serve::HEAD_MAX,
+};
 use reqwest::{Method, multipart::Form};
 use serde_json::{Value, json};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::TcpStream,
+};
 
 use crate::harness::{World, client::Client};
 
@@ -52,6 +59,31 @@ async fn a_thousand_doubling_documents_leave_health_quick() {
     }
     // One of them, walked by the library, would hold a core for ten seconds.
     assert!(slowest < Duration::from_secs(3), "{slowest:?} of {asked}");
+    node.app.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whoever_dribbles_the_head_of_a_request_is_closed() {
+    let world = World::new().await;
+    let node = world.api_node().await;
+    let mut stream = TcpStream::connect(node.app.api.unwrap()).await.unwrap();
+    let began = Instant::now();
+    let head = b"GET /healthz HTTP/1.1\r\nHost: a\r\nX-Slow: ";
+    stream.write_all(head).await.unwrap();
+    let (mut reading, mut writing) = stream.into_split();
+    let dribbling = tokio::spawn(async move {
+        while writing.write_all(b"x").await.is_ok() {
+            tokio::time::sleep(Duration::from_secs(2)).await;
+        }
+    });
+    let mut answer = Vec::new();
+    // Reset, where it sent more than was read.
+    let _ = reading.read_to_end(&mut answer).await;
+    let took = began.elapsed();
+    assert!(took < HEAD_MAX + Duration::from_secs(20), "{took:?}");
+    assert!(took >= HEAD_MAX - Duration::from_secs(1), "{took:?}");
+    assert!(!answer.starts_with(b"HTTP/1.1 200"));
+    dribbling.abort();
     node.app.stop().await;
 }
 

@@ -284,6 +284,15 @@ async fn another_versions_data_is_refused() {
         matches!(error, EmbeddedError::OtherVersion { .. }),
         "{error}"
     );
+    let text = error.to_string();
+    for word in [
+        "Postgres 16",
+        "Postgres 18",
+        "orfeas backup",
+        "orfeas restore",
+    ] {
+        assert!(text.contains(word), "{text}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -14,6 +14,7 @@ mod abuse;
 mod access;
 mod audit;
 mod backpressure;
+mod backups;
 mod bad_input;
 mod batch;
 #[cfg(feature = "torch")]
@@ -59,6 +60,7 @@ mod signatures;
 mod soak;
 mod studio;
 mod subscriptions;
+mod traces;
 mod training;
 mod transactions;
 mod transitions;

@@ -8,15 +8,13 @@ use serde::Serialize;
 use super::details::Details;
 use crate::{
     auth::{api_key::KeyId, principal::Principal},
-    conversion::{AuditEventId, NodeId, Owner},
+    conversion::{AuditEventId, NodeId, Owner, provenance::REQUEST_ID_CHARS_MAX},
 };
 
 /// Characters of an actor at most: longer subjects of tokens are cut. The table says the same.
 const ACTOR_CHARS_MAX: usize = 300;
 /// Characters of an operation at most. The table says the same.
 const OPERATION_CHARS_MAX: usize = 200;
-/// Characters of a request id at most; ours are 36 long. The table says the same.
-const REQUEST_ID_CHARS_MAX: usize = 128;
 /// Bytes of an outcome at most. The table says the same.
 const OUTCOME_BYTES_MAX: usize = 64;
 

@@ -7,7 +7,7 @@ use std::{
 
 use tokio::time::{MissedTickBehavior, interval, timeout};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
-use tracing::{error, info, warn};
+use tracing::{Instrument, error, info, warn};
 
 use super::{
     backlog::{Backlog, BacklogLimits, Waiting, stored_now},
@@ -87,14 +87,15 @@ impl Auditor {
     pub async fn record(&self, mut event: AuditEvent) {
         event.node = Some(self.0.node);
         let this = self.clone();
-        let recorded = self.0.recording.spawn(async move {
+        let recorded = async move {
             let since = Instant::now();
             let failed = this.0.database.insert_audit(std::slice::from_ref(&event));
             if let Err(error) = failed.await {
                 warn!(cause = %chain(&error), "Could not store an audit event; it is kept for another try");
                 this.keep(Waiting { event, since });
             }
-        });
+        };
+        let recorded = self.0.recording.spawn(recorded.in_current_span());
         // It neither panics nor is called off; if the runtime ends, so does this.
         let _ = recorded.await;
     }

@@ -68,7 +68,8 @@ pub enum EmbeddedError {
     /// The data folder was made by another major version.
     #[error(
         "{} was made by Postgres {found} and this is Postgres {expected}; \
-         start with another ORFEAS_DATA_DIR, or move the data with that version's pg_dump",
+         with the orfeas that made it, run `orfeas backup FOLDER`, then with this one and another ORFEAS_DATA_DIR \
+         `orfeas restore FOLDER`",
         path.display()
     )]
     OtherVersion {

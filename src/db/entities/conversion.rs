@@ -6,7 +6,9 @@ use time::OffsetDateTime;
 
 use crate::conversion::{
     AssetId, BatchId, ConversionId, NodeId, Owner, Priority, Stage, Status,
-    options::ConversionOptions, webhook::Hook,
+    options::ConversionOptions,
+    provenance::{Provenance, TraceContext},
+    webhook::Hook,
 };
 
 /// How long each stage of the successful attempt took, in milliseconds.
@@ -101,6 +103,34 @@ pub struct Model {
     /// Whom to tell of it; unset: its owner's key says.
     #[sea_orm(column_type = "JsonBinary", nullable)]
     pub webhook: Option<Hook>,
+    /// The request that submitted it; see [`Model::provenance`].
+    pub request_id: Option<String>,
+    pub trace_parent: Option<String>,
+    pub trace_state: Option<String>,
+}
+
+impl Model {
+    /// Where it comes from.
+    #[must_use]
+    pub fn provenance(&self) -> Provenance {
+        provenance(
+            self.request_id.clone(),
+            self.trace_parent.as_deref(),
+            self.trace_state.as_deref(),
+        )
+    }
+}
+
+/// What the columns of that name say.
+pub(in crate::db) fn provenance(
+    request_id: Option<String>,
+    trace_parent: Option<&str>,
+    trace_state: Option<&str>,
+) -> Provenance {
+    Provenance {
+        request_id,
+        trace: trace_parent.and_then(|parent| TraceContext::parse(parent, trace_state)),
+    }
 }
 
 #[derive(Debug, Clone, Copy, EnumIter, DeriveRelation)]

@@ -9,6 +9,7 @@ use tokio::{
     sync::{mpsc, watch},
     task::JoinSet,
 };
+use tracing::Instrument;
 
 use super::{
     Caller, MESSAGE_BYTES_MAX,
@@ -17,6 +18,7 @@ use super::{
     operations::{NotEntered, Operations, Ticket},
 };
 use crate::{
+    conversion::provenance::TraceContext,
     graphql::{
         documents::asked::Asked,
         error::{ApiError, ErrorCode},
@@ -26,7 +28,7 @@ use crate::{
         HttpState,
         execution::Execution,
         gate::{Admitted, Origin},
-        metrics,
+        metrics, span,
         standing::Standing,
     },
 };
@@ -39,6 +41,8 @@ pub(super) struct Connection {
     shared: Arc<Shared>,
     /// Known by the upgrade, and waiting for `connection_init`.
     caller: Option<Caller>,
+    /// What operations belong to: what the first message names, or the upgrade request did.
+    place: Option<TraceContext>,
     /// Set when signed in.
     admitted: Option<Arc<Caller>>,
     signed_in: watch::Sender<Option<Standing>>,
@@ -61,6 +65,7 @@ impl Connection {
         outgoing: mpsc::Sender<Message>,
         signed_in: watch::Sender<Option<Standing>>,
     ) -> Self {
+        let place = origin.trace.clone();
         let shared = Shared {
             state,
             outgoing,
@@ -70,6 +75,7 @@ impl Connection {
         Self {
             shared: Arc::new(shared),
             caller,
+            place,
             admitted: None,
             signed_in,
             tasks: JoinSet::new(),
@@ -117,6 +123,10 @@ impl Connection {
                 .await
                 .map_err(|error| Close::Refused(error.message))?,
         };
+        let text = |name: &str| payload.get(name).and_then(Value::as_str);
+        let named =
+            text("traceparent").and_then(|parent| TraceContext::parse(parent, text("tracestate")));
+        self.place = named.or(self.place.take());
         let standing = Standing::of(&caller.admitted, caller.watching.as_ref());
         self.admitted = Some(Arc::new(caller));
         self.signed_in.send_replace(Some(standing));
@@ -132,7 +142,9 @@ impl Connection {
         while self.tasks.try_join_next().is_some() {}
         match self.shared.operations.enter(id, OPERATIONS_MAX) {
             Ok(ticket) => {
+                let span = span::of_operation(&self.shared.origin.request_id, self.place.as_ref());
                 let operation = run(self.shared.clone(), ticket.clone(), asked, caller);
+                let operation = operation.instrument(span);
                 let task = self.tasks.spawn(operation);
                 self.shared.operations.started(&ticket, task);
                 Ok(())

@@ -8,7 +8,7 @@ use std::{
 };
 
 use metrics::{counter, histogram};
-use tracing::{Span, error, info_span, warn};
+use tracing::{Span, error, field, info_span, warn};
 
 use super::{
     super::{
@@ -70,10 +70,20 @@ impl<B: Backend> Executor<B> {
         jobs.retain(|job| !job.finished.is_closed());
         let Some(first) = jobs.first() else { return };
         let model = first.model;
-        let span = info_span!("encode", device = %self.id, images = jobs.len());
-        jobs.iter().for_each(|job| {
-            span.follows_from(&job.span);
-        });
+        let span = info_span!(
+            parent: None,
+            "encode_pass",
+            device = %self.id,
+            images = jobs.len(),
+            gpu.batch.id = field::Empty,
+            gpu.batch.stop_reason = field::Empty,
+        );
+        // Of those of a batch that was halved, it is the same.
+        if let Some((batch, stopped)) = first.batch {
+            span.record("gpu.batch.id", field::display(batch));
+            span.record("gpu.batch.stop_reason", stopped.label());
+        }
+        jobs.iter().for_each(|job| tie(&span, &job.span));
         let images: Vec<&[f32]> = jobs.iter().map(|job| &*job.image).collect();
         let began = Instant::now();
         let begun = self.guarded(&span, Operation::Encode, |backend| {
@@ -151,10 +161,17 @@ impl<B: Backend> Executor<B> {
         row: usize,
     ) -> Result<Pass<Vec<Part>, Vec<Answer>>, EngineError> {
         let mut portions = Vec::with_capacity(parts.len());
-        let span = info_span!("query", device = %self.id, conversions = parts.len());
+        let points: usize = parts.iter().map(|part| part.points.len()).sum();
+        let span = info_span!(
+            parent: None,
+            "query_pass",
+            device = %self.id,
+            conversions = parts.len(),
+            points,
+        );
         for part in parts {
             let job = &self.queries.get(part.query).expect("it was planned").job;
-            span.follows_from(&job.span);
+            tie(&span, &job.span);
             portions.push(Portion {
                 // The caller holds its codes while it asks, and who asks no more was dropped before.
                 codes: &self.codes[&job.codes],
@@ -234,10 +251,8 @@ impl<B: Backend> Executor<B> {
         jobs.retain(|job| !job.reply.is_closed());
         let Some(first) = jobs.first() else { return };
         let model = first.model;
-        let span = info_span!("matte", device = %self.id, images = jobs.len());
-        jobs.iter().for_each(|job| {
-            span.follows_from(&job.span);
-        });
+        let span = info_span!(parent: None, "matte_pass", device = %self.id, images = jobs.len());
+        jobs.iter().for_each(|job| tie(&span, &job.span));
         let images: Vec<&[f32]> = jobs.iter().map(|job| &*job.image).collect();
         let began = Instant::now();
         let begun = self.guarded(&span, Operation::Matte, |backend| {
@@ -377,6 +392,12 @@ impl<B: Backend> Executor<B> {
             }
         }
     }
+}
+
+/// Links a pass and a conversion that it is for, both ways: a pass is nobody's child, since it is for many.
+pub(super) fn tie(pass: &Span, conversion: &Span) {
+    pass.follows_from(conversion);
+    conversion.follows_from(pass);
 }
 
 /// Whether one of the passes encodes.

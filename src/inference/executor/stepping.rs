@@ -17,7 +17,7 @@ use super::{
         queue::EncodeJob,
     },
     Executor,
-    flight::{Flight, Pass},
+    flight::{Flight, Pass, tie},
     running::{self, RunningId},
 };
 
@@ -46,10 +46,11 @@ impl<B: Backend> Executor<B> {
 
     /// Begins a pass of denoising of some of one plan; if that fails, finds out at once whose fault it is.
     pub(super) fn begin_step(&mut self, ids: Vec<RunningId>) {
-        let span = info_span!("denoise", device = %self.id, conversions = ids.len());
+        let span =
+            info_span!(parent: None, "denoise_pass", device = %self.id, conversions = ids.len());
         let (model, origins) = self.running.origins(&ids);
         for origin in origins {
-            span.follows_from(origin);
+            tie(&span, origin);
         }
         let rows = self.running.rows(&ids);
         let operation = rows.operation();

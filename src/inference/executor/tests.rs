@@ -3,6 +3,7 @@
 use super::*;
 
 mod failures;
+mod linking;
 mod memory;
 mod script;
 mod sharing;

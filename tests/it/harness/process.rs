@@ -57,7 +57,8 @@ impl NodeProcess {
         Self::with_variables(settings, variables)
     }
 
-    fn start_with(settings: Settings, variables: &[(&str, &str)], log: Stdio) -> Self {
+    /// The same with all of that; where it serves no clients, its address is the operators'.
+    pub fn start_with(settings: Settings, variables: &[(&str, &str)], log: Stdio) -> Self {
         let Settings {
             database_url,
             orfeas_storage,
@@ -86,15 +87,15 @@ impl NodeProcess {
             .unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let address = lines.map(Result::unwrap).find_map(|line| {
-            let rest = line
-                .strip_prefix("API")?
-                .trim()
-                .strip_prefix("http://")?
-                .to_owned();
-            rest.strip_suffix("/graphql").map(str::to_owned)
+            let (name, path) = match orfeas_role {
+                Role::All | Role::Api => ("API", "/graphql"),
+                Role::Worker => ("Metrics", "/metrics"),
+            };
+            let rest = line.strip_prefix(name)?.trim().strip_prefix("http://")?;
+            rest.strip_suffix(path).map(str::to_owned)
         });
         let api = address
-            .expect("the node prints where its API is")
+            .expect("the node prints where it listens")
             .parse()
             .unwrap();
         Self { child, api }

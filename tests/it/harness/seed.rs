@@ -6,6 +6,7 @@ use orfeas::{
     conversion::{
         AssetId, ConversionId, Owner, Priority, Stage, Status,
         options::{ConversionOptions, MeshFormat},
+        provenance::Provenance,
     },
     db::{
         Database,
@@ -48,6 +49,7 @@ pub fn submission(owner: &str, priority: Priority, batch: bool, count: i32) -> S
         webhook: None,
         quotas: None,
         stored_bytes_max: None,
+        provenance: Provenance::default(),
     }
 }
 
