@@ -7,6 +7,7 @@ pub mod auth;
 pub mod cli;
 pub mod config;
 pub mod conversion;
+pub mod crash;
 pub mod db;
 pub mod decoder;
 pub mod egress;

@@ -26,6 +26,7 @@ use crate::{
         webhook::{WebhookSecret, signatures},
     },
     conversion::NodeId,
+    crash::{self, Point},
     db::{
         Database, DatabaseError,
         entities::webhook_delivery::{DeliveryError, DeliveryStatus, Model},
@@ -145,6 +146,7 @@ impl Deliverer {
             Ok(None) => return,
             Err(_) => Verdict::again(DeliveryError::Timeout),
         };
+        crash::point(Point::HookSent);
         metrics::histogram!("orfeas_webhook_attempt_seconds").record(since.elapsed());
         match self.keep(delivery, verdict).await {
             Ok(outcome) => {

@@ -16,8 +16,11 @@ use super::{
     },
     statement,
 };
-use crate::conversion::{
-    AfterFailure, BatchId, ConversionId, FAILURES_MAX, Failure, NodeId, Stage, Status,
+use crate::{
+    conversion::{
+        AfterFailure, BatchId, ConversionId, FAILURES_MAX, Failure, NodeId, Stage, Status,
+    },
+    crash::{self, Point},
 };
 
 /// How long a node's claim holds without a sign of life. Three heartbeats fit in.
@@ -150,7 +153,9 @@ impl Database {
         asset::Entity::insert_many(assets.into_iter().map(IntoActiveModel::into_active_model))
             .exec(&transaction)
             .await?;
+        crash::point(Point::BeforeCommit);
         transaction.commit().await?;
+        crash::point(Point::Committed);
         Ok(Entered::Yes)
     }
 

@@ -2,14 +2,19 @@
 //!
 //! Statements over several rows lock them in the order of their ids, so that two of them never block each other.
 
-use sea_orm::FromQueryResult;
+use sea_orm::{ConnectionTrait, FromQueryResult};
 use uuid::Uuid;
 
 use super::{
     Database, DatabaseError,
     conversions::{Attempt, LEASE},
+    nodes::HEARTBEAT,
+    statement,
 };
-use crate::conversion::{ConversionId, NodeId, Stage};
+use crate::{
+    conversion::{ConversionId, NodeId, Stage},
+    crash::{self, Point},
+};
 
 #[derive(Debug, FromQueryResult)]
 struct Moved {
@@ -63,7 +68,7 @@ impl Database {
         attempts: &[Attempt],
     ) -> Result<(), DatabaseError> {
         let (ids, numbers) = columns(attempts.iter().copied());
-        self.execute(
+        let renew = statement(
             "WITH held AS MATERIALIZED (
                  SELECT conversion.id
                  FROM conversion JOIN unnest($2::uuid[], $3::smallint[]) AS live (id, attempt)
@@ -79,8 +84,11 @@ impl Database {
                 numbers.into(),
                 LEASE.as_secs_f64().into(),
             ],
-        )
-        .await?;
+        );
+        // By the next heartbeat there must be time for another try.
+        let connection = self.connection.within(HEARTBEAT);
+        connection.execute_raw(renew).await?;
+        crash::point(Point::LeaseRenewed);
         Ok(())
     }
 }

@@ -15,6 +15,7 @@ use tracing::{debug, error, info, warn};
 use super::{Worker, active::Signal, progress::Progress, record, stages::StageWriter};
 use crate::{
     conversion::{AfterFailure, Failure, Stage, after_failure},
+    crash::{self, Point},
     db::{
         DatabaseError,
         conversions::{Attempt, Entered},
@@ -272,6 +273,7 @@ impl Worker {
                 return Err(error.into());
             }
         };
+        crash::point(Point::MeshStored);
         let written = retrying(|| {
             self.database
                 .succeed(attempt, assets.clone(), timings.clone(), quality.clone())

@@ -21,6 +21,7 @@ mod cancel;
 mod cli;
 mod conformance;
 mod conversion;
+mod crashes;
 #[cfg(feature = "torch")]
 mod dense;
 mod docs;
@@ -47,6 +48,8 @@ mod load;
 mod meshes;
 mod migrations;
 mod mutations;
+mod namespaces;
+mod network;
 mod nodes;
 mod queue;
 mod quotas;

@@ -24,7 +24,7 @@ use crate::harness::{
 };
 
 mod keys;
-mod receiver;
+pub mod receiver;
 mod refused;
 mod retries;
 mod sharing;
