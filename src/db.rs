@@ -1,22 +1,20 @@
 //! Postgres: the job table is the truth, and everything that may change it is here.
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use orfeas_migrations::{Migrator, MigratorTrait};
-use sea_orm::{
-    ConnectionTrait, DatabaseConnection, DbErr, FromQueryResult, RuntimeErr, SqlxPostgresConnector,
-    Statement,
-};
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sea_orm::{ConnectionTrait, DbErr, FromQueryResult, RuntimeErr, Statement};
+use sqlx::postgres::PgConnectOptions;
+
+use self::{connection::Connection, nodes::HEARTBEAT};
+use crate::crash::{self, Point};
 
 pub mod api_keys;
 pub mod assets;
 pub mod audit;
 pub mod backlog;
 pub mod backup;
+pub mod connection;
 pub mod conversions;
 pub mod dump;
 pub mod embedded;
@@ -122,9 +120,8 @@ pub struct DatabaseOptions {
 /// A handle to the shared database; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Database {
-    connection: DatabaseConnection,
+    connection: Connection,
     connect: PgConnectOptions,
-    read_only: ReadOnlySeen,
     notices: notices::Notices,
 }
 
@@ -136,23 +133,6 @@ pub struct PoolState {
     pub max: u32,
     /// How long it took to get one just now.
     pub waited: Duration,
-}
-
-/// When the database was last seen to be read-only. Connections from before are not used again: some stay read-only
-/// for ever, such as those to a server that another one has taken over from.
-#[derive(Debug, Clone, Default)]
-struct ReadOnlySeen(Arc<Mutex<Option<Instant>>>);
-
-impl ReadOnlySeen {
-    fn now(&self) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
-    }
-
-    /// Whether a connection of this age may be used.
-    fn trusts(&self, age: Duration) -> bool {
-        let seen = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        seen.is_none_or(|seen| age < seen.elapsed())
-    }
 }
 
 /// A node that freezes between two statements of a transaction keeps its rows and batches locked, and the rescuer out,
@@ -182,22 +162,12 @@ impl Database {
             // Every node sends what it leaves for listeners; see `notices`.
             ("orfeas.notices", "on"),
         ]);
-        let read_only = ReadOnlySeen::default();
-        let seen = read_only.clone();
-        let pool = PgPoolOptions::new()
-            .max_connections(connections_max)
-            .acquire_timeout(acquire_max)
-            .before_acquire(move |_, connection| {
-                let may_be_used = seen.trusts(connection.age);
-                Box::pin(async move { Ok(may_be_used) })
-            })
-            .connect_with(connect.clone())
+        let connection = Connection::open(connect.clone(), connections_max, acquire_max)
             .await
             .map_err(DatabaseError::Connect)?;
         Ok(Self {
-            connection: SqlxPostgresConnector::from_sqlx_postgres_pool(pool),
+            connection,
             connect,
-            read_only,
             notices: notices::Notices::default(),
         })
     }
@@ -207,14 +177,17 @@ impl Database {
     /// # Errors
     /// [`DatabaseError`] when a step fails; a failed step leaves the schema as it was.
     pub async fn migrate(&self) -> Result<(), DatabaseError> {
-        let transaction = self.begin().await?;
+        let transaction = self.begin_patient().await?;
         transaction
             .execute_raw(statement(
                 "SELECT pg_advisory_xact_lock($1)",
                 [MIGRATION_LOCK.into()],
             ))
             .await?;
-        Migrator::up(&transaction, None).await?;
+        for _ in Migrator::get_pending_migrations(&transaction).await? {
+            Migrator::up(&transaction, Some(1)).await?;
+            crash::point(Point::InMigration);
+        }
         transaction.commit().await?;
         Ok(())
     }
@@ -224,7 +197,7 @@ impl Database {
     /// # Errors
     /// [`DatabaseError`] when a step fails.
     pub async fn unmigrate(&self) -> Result<(), DatabaseError> {
-        Ok(Migrator::down(&self.connection, None).await?)
+        Ok(Migrator::down(self.connection.patient(), None).await?)
     }
 
     /// Whether the database answers but takes no changes: it was set so, or it follows another server.
@@ -236,15 +209,16 @@ impl Database {
         struct State {
             is_read_only: bool,
         }
-        let state = self
-            .one::<State>(
-                "SELECT current_setting('transaction_read_only') = 'on' AS is_read_only",
-                [],
-            )
-            .await?;
+        let question = statement(
+            "SELECT current_setting('transaction_read_only') = 'on' AS is_read_only",
+            [],
+        );
+        // Whoever takes over from dead nodes asks this first, and must not be late.
+        let connection = self.connection.within(HEARTBEAT);
+        let state = State::find_by_statement(question).one(&connection).await?;
         let is_read_only = state.is_some_and(|state| state.is_read_only);
         if is_read_only {
-            self.read_only.now();
+            self.connection.distrust();
         }
         Ok(is_read_only)
     }
@@ -269,7 +243,7 @@ impl Database {
 
     /// Closes the pool; statements after that fail.
     pub async fn close(&self) {
-        self.connection.get_postgres_connection_pool().close().await;
+        self.connection.pool().close().await;
     }
 
     /// The pool's connections now, and how long a caller waits for one: this one has waited.
@@ -277,7 +251,7 @@ impl Database {
     /// # Errors
     /// [`DatabaseError`] when none came.
     pub async fn probe_pool(&self) -> Result<PoolState, DatabaseError> {
-        let pool = self.connection.get_postgres_connection_pool();
+        let pool = self.connection.pool();
         let began = Instant::now();
         let connection = pool.acquire().await.map_err(DatabaseError::Connect)?;
         let waited = began.elapsed();
@@ -291,9 +265,9 @@ impl Database {
         })
     }
 
-    /// sea-orm's connection, for entity queries.
+    /// The connections, for entity queries.
     #[must_use]
-    pub fn connection(&self) -> &DatabaseConnection {
+    pub fn connection(&self) -> &Connection {
         &self.connection
     }
 

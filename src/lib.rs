@@ -8,6 +8,7 @@ pub mod backup;
 pub mod cli;
 pub mod config;
 pub mod conversion;
+pub mod crash;
 pub mod db;
 pub mod decoder;
 pub mod egress;

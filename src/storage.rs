@@ -1,17 +1,18 @@
 //! Asset bytes by key, in a folder or an S3-compatible bucket.
 
 use std::{
+    io,
     ops::Range,
     path::{Path, PathBuf},
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use bytes::Bytes;
 use object_store::{
     GetOptions, GetResult, ObjectStore, ObjectStoreExt, PutPayload, path::Path as Key,
 };
-use tokio::sync::watch;
+use tokio::{sync::watch, time::timeout};
 use url::Url;
 
 pub mod erase;
@@ -19,6 +20,27 @@ pub mod listing;
 pub mod state;
 
 use state::Trouble;
+
+/// The longest that the store may take over one operation, tries of its client included. Those go on for minutes, and longer
+/// than a lease or a client waits.
+const OPERATION_MAX: Duration = Duration::from_secs(30);
+
+/// How S3 is talked to unless the environment says otherwise. A connection that nobody uses may lead nowhere by the time it is
+/// used again, and is found out only by waiting.
+const CLIENT_DEFAULTS: [(&str, &str); 1] = [("pool_idle_timeout", "5 seconds")];
+
+/// What an operation comes to, if it does so in time.
+async fn in_time<T>(
+    operation: impl Future<Output = object_store::Result<T>>,
+) -> object_store::Result<T> {
+    match timeout(OPERATION_MAX, operation).await {
+        Ok(done) => done,
+        Err(_) => Err(object_store::Error::Generic {
+            store: "orfeas",
+            source: io::Error::from(io::ErrorKind::TimedOut).into(),
+        }),
+    }
+}
 
 /// Why bytes could not be kept or brought.
 #[derive(Debug, thiserror::Error)]
@@ -58,6 +80,9 @@ pub enum StorageError {
     },
     #[error("the file system of the assets is full")]
     Full,
+    /// As it was seen last; it was not asked.
+    #[error("the store did not answer a moment ago")]
+    Silent,
 }
 
 /// The shared store; cheap to clone.
@@ -95,6 +120,8 @@ impl Storage {
             "s3" => None,
             _ => return Err(location(None)),
         };
+        let defaults = CLIENT_DEFAULTS.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let options = defaults.into_iter().chain(options);
         let (store, prefix) = object_store::parse_url_opts(&parsed, options)
             .map_err(|source| location(Some(source)))?;
         Ok(Self {
@@ -134,10 +161,8 @@ impl Storage {
     /// [`StorageError::Write`].
     pub async fn put(&self, key: &str, bytes: Bytes) -> Result<(), StorageError> {
         let (began, length) = (Instant::now(), bytes.len() as u64);
-        let put = self
-            .store
-            .put(&self.key(key), PutPayload::from_bytes(bytes))
-            .await;
+        let (place, payload) = (self.key(key), PutPayload::from_bytes(bytes));
+        let put = in_time(self.store.put(&place, payload)).await;
         let put = put.map(|_| ()).map_err(|source| StorageError::Write {
             key: key.to_owned(),
             source,
@@ -209,7 +234,7 @@ impl Storage {
 
     async fn open_with(&self, key: &str, options: GetOptions) -> Result<GetResult, StorageError> {
         let began = Instant::now();
-        let found = self.store.get_opts(&self.key(key), options).await;
+        let found = in_time(self.store.get_opts(&self.key(key), options)).await;
         let found = found.map_err(|source| StorageError::Read {
             key: key.to_owned(),
             source,
@@ -237,7 +262,7 @@ impl Storage {
     /// [`StorageError::Delete`].
     pub async fn delete(&self, key: &str) -> Result<(), StorageError> {
         let began = Instant::now();
-        let deleted = match self.store.delete(&self.key(key)).await {
+        let deleted = match in_time(self.store.delete(&self.key(key))).await {
             Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
             Err(source) => Err(StorageError::Delete {
                 key: key.to_owned(),

@@ -29,6 +29,7 @@ use crate::{
         NodeId,
         provenance::{Provenance, TraceContext},
     },
+    crash::{self, Point},
     db::{
         Database, DatabaseError,
         entities::webhook_delivery::{DeliveryError, DeliveryStatus, Model},
@@ -180,6 +181,7 @@ impl Deliverer {
         if !matches!(verdict, Verdict::Delivered { .. }) {
             context::fail(&Span::current());
         }
+        crash::point(Point::HookSent);
         metrics::histogram!("orfeas_webhook_attempt_seconds").record(since.elapsed());
         match self.keep(delivery, verdict).await {
             Ok(outcome) => {

@@ -11,6 +11,7 @@ use tracing::{Instrument, error, info, warn};
 
 use crate::{
     conversion::NodeId,
+    crash::{self, Point},
     db::{Database, entities::conversion::Model, listen::Hub, nodes::HEARTBEAT},
     error_chain::chain,
     pipeline::Tools,
@@ -205,6 +206,7 @@ impl Worker {
             .claim(self.node, models, u32::try_from(free).unwrap_or(u32::MAX))
             .await?;
         if !rows.is_empty() {
+            crash::point(Point::Claimed);
             metrics::counter!("orfeas_claimed_total").increment(rows.len() as u64);
         }
         Ok(rows)

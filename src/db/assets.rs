@@ -1,10 +1,11 @@
 //! Assets by their ids and by what they belong to.
 
-use sea_orm::{ColumnTrait, EntityTrait, QueryFilter};
+use sea_orm::{ColumnTrait, ConnectionTrait, EntityTrait, QueryFilter};
 
 use super::{
     Database, DatabaseError,
     entities::asset::{Column, Entity, Kind, Model},
+    statement,
 };
 use crate::conversion::{AssetId, ConversionId, Owner};
 
@@ -31,6 +32,26 @@ impl Database {
             .filter(Column::Kind.eq(Kind::Source))
             .one(self.connection())
             .await?)
+    }
+
+    /// Whether a picture of a submission has got its row, where the submission's own answer was lost. Its commit may still be
+    /// on its way: then it holds its owner's clock, and this waits until it has ended, in whatever way.
+    ///
+    /// # Errors
+    /// [`DatabaseError`] when a statement fails: nothing is known then.
+    pub async fn is_admitted(&self, owner: &Owner, id: AssetId) -> Result<bool, DatabaseError> {
+        let transaction = self.begin().await?;
+        transaction
+            .execute_raw(statement(
+                // As a submission does it, so that the first one of an owner is waited for, too.
+                "INSERT INTO owner_clock (owner, virtual_at) VALUES ($1, now())
+                 ON CONFLICT (owner) DO UPDATE SET virtual_at = owner_clock.virtual_at",
+                [owner.as_str().into()],
+            ))
+            .await?;
+        let found = Entity::find_by_id(id).one(&transaction).await?;
+        transaction.rollback().await?;
+        Ok(found.is_some())
     }
 
     /// What these conversions have made.

@@ -15,8 +15,11 @@ use super::{
     },
     statement,
 };
-use crate::conversion::{
-    AfterFailure, BatchId, ConversionId, FAILURES_MAX, Failure, NodeId, Stage, Status,
+use crate::{
+    conversion::{
+        AfterFailure, BatchId, ConversionId, FAILURES_MAX, Failure, NodeId, Stage, Status,
+    },
+    crash::{self, Point},
 };
 
 /// How long a node's claim holds without a sign of life. Three heartbeats fit in.
@@ -207,7 +210,9 @@ impl Database {
                 .exec_without_returning(&transaction)
                 .await?;
         }
+        crash::point(Point::BeforeCommit);
         transaction.commit().await?;
+        crash::point(Point::Committed);
         self.notices.given();
         Ok(ended)
     }

@@ -2,13 +2,19 @@
 //!
 //! Statements over several rows lock them in the order of their ids, so that two of them never block each other.
 
+use sea_orm::ConnectionTrait;
 use uuid::Uuid;
 
 use super::{
     Database, DatabaseError,
     conversions::{Attempt, LEASE, Moved},
+    nodes::HEARTBEAT,
+    statement,
 };
-use crate::conversion::{NodeId, Stage};
+use crate::{
+    conversion::{NodeId, Stage},
+    crash::{self, Point},
+};
 
 impl Database {
     /// Moves running attempts to later stages, and says which of them it moved. For the others see
@@ -53,7 +59,7 @@ impl Database {
         attempts: &[Attempt],
     ) -> Result<(), DatabaseError> {
         let (ids, numbers) = columns(attempts.iter().copied());
-        self.execute(
+        let renew = statement(
             "WITH held AS MATERIALIZED (
                  SELECT conversion.id
                  FROM conversion JOIN unnest($2::uuid[], $3::smallint[]) AS live (id, attempt)
@@ -69,8 +75,11 @@ impl Database {
                 numbers.into(),
                 LEASE.as_secs_f64().into(),
             ],
-        )
-        .await?;
+        );
+        // By the next heartbeat there must be time for another try.
+        let connection = self.connection.within(HEARTBEAT);
+        connection.execute_raw(renew).await?;
+        crash::point(Point::LeaseRenewed);
         Ok(())
     }
 }

@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use sea_orm::{ConnectionTrait, DatabaseTransaction, FromQueryResult};
+use sea_orm::{ConnectionTrait, FromQueryResult};
 use time::OffsetDateTime;
 
-use super::{Database, DatabaseError, statement};
+use super::{Database, DatabaseError, connection::Transaction, statement};
 use crate::{
     auth::{api_key::KeyId, principal::Quotas},
     conversion::Owner,
@@ -246,7 +246,7 @@ impl Database {
 /// Charges conversions to an owner, or says which quota they would exceed. The caller holds the lock on the owner's
 /// clock, so that nobody else counts the same owner's conversions at the same time.
 pub(super) async fn charge_conversions(
-    transaction: &DatabaseTransaction,
+    transaction: &Transaction,
     owner: &Owner,
     quotas: Quotas,
     added: u32,
@@ -297,7 +297,7 @@ pub(super) async fn charge_conversions(
 /// Whether an owner's assets take more than they may, with the new ones of this transaction, of so many bytes. Their insertion
 /// has locked the owner's count, so that nobody else adds to it meanwhile.
 pub(super) async fn check_stored(
-    transaction: &DatabaseTransaction,
+    transaction: &Transaction,
     owner: &Owner,
     allowed: u64,
     added: i64,

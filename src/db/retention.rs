@@ -2,9 +2,9 @@
 
 use std::{collections::HashSet, time::Duration};
 
-use sea_orm::{ConnectionTrait, DatabaseTransaction, FromQueryResult};
+use sea_orm::{ConnectionTrait, FromQueryResult};
 
-use super::{Database, DatabaseError, statement};
+use super::{Database, DatabaseError, connection::Transaction, statement};
 use crate::conversion::{AssetId, ConversionId, Owner};
 
 /// Held by who sweeps; any constant will do that no other program uses.
@@ -33,7 +33,7 @@ struct Erased {
 }
 
 async fn erased(
-    transaction: &DatabaseTransaction,
+    transaction: &Transaction,
     select: &str,
     values: impl IntoIterator<Item = sea_orm::Value>,
 ) -> Result<u32, DatabaseError> {

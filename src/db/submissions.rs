@@ -1,13 +1,11 @@
 //! Admission: idempotency, the owner's virtual time and the new rows, in one transaction.
 
-use sea_orm::{
-    ConnectionTrait, DatabaseTransaction, DbErr, EntityTrait, FromQueryResult, IntoActiveModel,
-    SqlErr,
-};
+use sea_orm::{ConnectionTrait, DbErr, EntityTrait, FromQueryResult, IntoActiveModel, SqlErr};
 use time::OffsetDateTime;
 
 use super::{
     Database, DatabaseError,
+    connection::Transaction,
     entities::{asset, batch, conversion},
     quotas::{Exceeded, charge_conversions, check_stored},
     statement,
@@ -254,7 +252,7 @@ impl From<Exceeded> for Refused {
 /// Locks what new rows will refer to, conversions first, pictures by their ids: before anything else is locked that who
 /// deletes them locks afterwards. False when some of it is gone.
 async fn lock_referred(
-    transaction: &DatabaseTransaction,
+    transaction: &Transaction,
     retry_of: Option<ConversionId>,
     items: &[NewConversion],
 ) -> Result<bool, DatabaseError> {
@@ -292,7 +290,7 @@ async fn lock_referred(
 }
 
 async fn insert(
-    transaction: &DatabaseTransaction,
+    transaction: &Transaction,
     submission: &Submission,
 ) -> Result<Result<Rows, Refused>, DatabaseError> {
     let Submission {
@@ -429,7 +427,7 @@ async fn insert(
 
 /// Takes `count` steps of the owner's virtual time, which never lies behind the clock, and returns the first.
 async fn advance_clock(
-    transaction: &DatabaseTransaction,
+    transaction: &Transaction,
     owner: &Owner,
     count: i32,
 ) -> Result<Start, DatabaseError> {

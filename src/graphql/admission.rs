@@ -23,6 +23,7 @@ use crate::{
         provenance::Provenance,
         webhook::Hook,
     },
+    crash::{self, Point},
     db::{
         backlog::Room,
         entities::{asset, batch},
@@ -354,8 +355,12 @@ async fn admit(
     let kept: Vec<asset::Model> = submission.items.iter().filter_map(new_asset).collect();
     let admitted = services.database.submit(submission).await;
     match &admitted {
-        Ok(Admitted::New(rows)) => room.stored(rows.conversions.len()),
+        Ok(Admitted::New(rows)) => {
+            crash::point(Point::Submitted);
+            room.stored(rows.conversions.len());
+        }
         Ok(_) => keeping::discard(services, &kept).await,
+        Err(error) if error.is_refusing_writes() => keeping::discard(services, &kept).await,
         Err(_) => keeping::discard_unless_admitted(services, &kept).await,
     }
     settle(admitted?)

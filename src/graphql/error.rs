@@ -307,7 +307,10 @@ impl From<Exceeded> for ApiError {
 
 impl From<StorageError> for ApiError {
     fn from(error: StorageError) -> Self {
-        if matches!(error, StorageError::Write { .. } | StorageError::Full) {
+        if matches!(
+            error,
+            StorageError::Write { .. } | StorageError::Full | StorageError::Silent
+        ) {
             return unkept(
                 &error,
                 "The server can't keep pictures at the moment: nothing was taken. Try again later.",

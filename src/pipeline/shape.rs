@@ -17,6 +17,7 @@ use crate::{
         Stage,
         options::{ConversionOptions, TEXTURE_SIZE_DEFAULT, TextureMode},
     },
+    crash::{self, Point},
     inference::{
         backend::Want,
         engine::Engine,
@@ -101,6 +102,7 @@ pub async fn shape<R: Reporter>(
         }
         let codes = stage.unless_interrupted(ticket.finished()).await??;
         stage.encoded();
+        crash::point(Point::InBatch);
         (codes, batch.images)
     };
     let stage = stages.enter(Stage::Reconstruct).await?;

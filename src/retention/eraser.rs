@@ -6,6 +6,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use crate::{
+    crash::{self, Point},
     db::{Database, DatabaseError, listen::Hub},
     error_chain::chain,
     storage::Storage,
@@ -100,6 +101,7 @@ impl Eraser {
             warn!(keys = failed.len(), first = %failed[0], %cause, "The store did not delete what was erased; trying again later");
         }
         if !removal.gone.is_empty() {
+            crash::point(Point::Erased);
             debug!(keys = removal.gone.len(), "Erased bytes");
             self.database.erased(removal.gone).await?;
         }

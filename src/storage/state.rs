@@ -55,8 +55,10 @@ impl StorageError {
         ) {
             return None;
         }
-        if matches!(self, Self::Full) {
-            return Some(Trouble::NoSpace);
+        match self {
+            Self::Full => return Some(Trouble::NoSpace),
+            Self::Silent => return Some(Trouble::Silent),
+            _ => {}
         }
         let mut cause: Option<&(dyn Error + 'static)> = Some(self);
         while let Some(error) = cause {

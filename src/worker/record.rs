@@ -6,6 +6,7 @@ use time::{Duration, OffsetDateTime};
 
 use crate::{
     conversion::{AssetId, Stage},
+    crash::{self, Point},
     db::{
         conversions::Attempt,
         entities::{
@@ -49,6 +50,7 @@ pub(super) async fn keep(
         kept.triangles = count(product.triangles);
         kept.vertices = count(product.vertices);
         storage.put(&kept.storage_key, file.bytes).await?;
+        crash::point(Point::HalfStored);
         assets.push(kept);
     }
     let turntable = product.turntable.map(|bytes| {

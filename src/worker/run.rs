@@ -15,6 +15,7 @@ use tracing::{debug, error, info, warn};
 use super::{Worker, active::Signal, progress::Progress, record, span, stages::StageWriter};
 use crate::{
     conversion::{AfterFailure, Failure, Stage, after_failure},
+    crash::{self, Point},
     db::{
         DatabaseError,
         conversions::{Attempt, Entered, Success},
@@ -273,6 +274,7 @@ impl Worker {
                 return Err(error.into());
             }
         };
+        crash::point(Point::MeshStored);
         let success = Arc::new(Success {
             attempt,
             assets,

@@ -155,6 +155,11 @@ impl World {
         Self::start(settings, Some(engine), None).await.unwrap()
     }
 
+    /// A node of this process with other settings, over an engine of its own if it computes.
+    pub async fn node_of(settings: Settings, engine: Option<Engine>) -> Node {
+        Self::start(settings, engine, None).await.unwrap()
+    }
+
     /// A node of this process that only answers clients, and calls addresses that they name in its own way.
     pub async fn node_calling(&self, egress: Egress, settings: Settings) -> Node {
         let settings = Settings {

@@ -97,7 +97,7 @@ async fn a_cut_listen_connection_loses_no_transition() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_connection_that_fell_silent_is_noticed_and_replaced() {
     let world = World::new().await;
-    let proxy = Proxy::new(&world.database_url);
+    let proxy = Proxy::new(&world.database_url).await;
     let node = world
         .node_with(Settings {
             database_url: Some(proxy.url.clone()),

@@ -22,6 +22,7 @@ mod cancel;
 mod cli;
 mod conformance;
 mod conversion;
+mod crashes;
 #[cfg(feature = "torch")]
 mod dense;
 mod docs;
@@ -48,6 +49,8 @@ mod load;
 mod meshes;
 mod migrations;
 mod mutations;
+mod namespaces;
+mod network;
 mod nodes;
 mod notices;
 mod queue;

@@ -1,14 +1,20 @@
 //! Several nodes on one database: sharing work, dying, freezing.
 
-use std::{fs, time::Duration};
+use std::time::Duration;
 
 use futures_util::future::join_all;
 use orfeas::{
     conversion::{ConversionId, NodeId, Owner, Stage, Status},
-    db::{Database, conversions::LEASE, entities::event},
+    db::{
+        Database,
+        conversions::LEASE,
+        entities::{conversion::Model, event},
+    },
+    storage::Storage,
 };
 use rustix::process::Signal;
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 use sqlx::AssertSqlSafe;
 use time::OffsetDateTime;
 
@@ -47,26 +53,33 @@ async fn until_all_ended(database: &Database) {
 
 /// All succeeded, each by one attempt alone, whose files are the ones kept.
 async fn check_exactly_once(world: &World, database: &Database) {
+    let storage = Storage::open_folder(&world.assets).unwrap();
     for row in all_rows(database).await {
-        assert_eq!(row.status, Status::Succeeded, "{row:#?}");
-        let trail = events(database, row.id).await;
-        assert_eq!(count(&trail, Status::Succeeded, None), 1);
-        assert_eq!(
-            count(&trail, Status::Running, Some(Stage::Prepare)),
-            row.attempt as usize,
-            "an attempt begins once: {trail:#?}"
-        );
-        let files = database.assets_of(&[row.id]).await.unwrap();
-        assert_eq!(files.len(), 2, "a mesh and a preview: {files:#?}");
-        for file in files {
-            assert_eq!(file.attempt, Some(row.attempt));
-            let folder = format!("conversions/{}/{}/", row.id, row.attempt);
-            assert!(file.storage_key.starts_with(&folder), "{file:#?}");
-            let stored = fs::metadata(world.assets.join(&file.storage_key)).unwrap();
-            assert_eq!(stored.len(), file.bytes.cast_unsigned());
-        }
+        check_published_once(&storage, database, &row).await;
     }
     seed::check_all(database).await;
+}
+
+/// It succeeded, by one attempt alone, whose files are the ones kept.
+pub async fn check_published_once(storage: &Storage, database: &Database, row: &Model) {
+    assert_eq!(row.status, Status::Succeeded, "{row:#?}");
+    let trail = events(database, row.id).await;
+    assert_eq!(count(&trail, Status::Succeeded, None), 1);
+    assert_eq!(
+        count(&trail, Status::Running, Some(Stage::Prepare)),
+        row.attempt as usize,
+        "an attempt begins once: {trail:#?}"
+    );
+    let files = database.assets_of(&[row.id]).await.unwrap();
+    assert_eq!(files.len(), 2, "a mesh and a preview: {files:#?}");
+    for file in files {
+        assert_eq!(file.attempt, Some(row.attempt));
+        let folder = format!("conversions/{}/{}/", row.id, row.attempt);
+        assert!(file.storage_key.starts_with(&folder), "{file:#?}");
+        let stored = storage.get(&file.storage_key).await.unwrap();
+        assert_eq!(stored.len() as u64, file.bytes.cast_unsigned());
+        assert_eq!(Sha256::digest(&stored).to_vec(), file.sha256);
+    }
 }
 
 async fn rescues(database: &Database, id: ConversionId) -> Vec<event::Model> {

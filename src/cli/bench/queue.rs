@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use sea_orm::{ConnectionTrait, FromQueryResult, Statement};
+use sea_orm::{FromQueryResult, Statement};
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -221,9 +221,11 @@ async fn rows_of(database: &Database) -> Result<u64, CommandError> {
 }
 
 /// Statements without values, each by itself: some can't share a transaction.
-async fn execute(database: &Database, statements: &[&str]) -> Result<(), CommandError> {
+async fn execute(database: &Database, statements: [&'static str; 2]) -> Result<(), CommandError> {
     for statement in statements {
-        database.connection().execute_unprepared(statement).await?;
+        sqlx::query(statement)
+            .execute(database.connection().pool())
+            .await?;
     }
     Ok(())
 }

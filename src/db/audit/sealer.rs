@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     auth::keyring::{KeyUse, Keyring},
+    crash::{self, Point},
     db::{Database, DatabaseError, statement},
     error_chain::chain,
 };
@@ -144,6 +145,7 @@ impl Database {
                 [seqs.into(), ids.into(), macs.into(), master.into()],
             ))
             .await?;
+        crash::point(Point::Sealing);
         transaction.commit().await?;
         metrics::counter!("orfeas_audit_sealed_total").increment(found.len() as u64);
         Ok(Sealing::Done(found.len()))

@@ -14,7 +14,7 @@ use crate::{
         submissions::{NewConversion, Source},
     },
     error_chain::chain,
-    storage::StorageError,
+    storage::{StorageError, state::Trouble},
 };
 
 /// Stores what was sent of pictures that were taken. If one can't be stored, none is.
@@ -26,6 +26,10 @@ pub(super) async fn keep_all(
     principal: &Principal,
     pictures: &[Result<Picture, ApiError>],
 ) -> Result<Vec<NewConversion>, ApiError> {
+    if services.storage.trouble() == Some(Trouble::Silent) {
+        // Each would wait as long as the one did that has found it out.
+        return Err(StorageError::Silent.into());
+    }
     let taken = pictures.iter().zip(0..);
     let taken = taken.filter_map(|(picture, index)| Some((picture.as_ref().ok()?, index)));
     // All of them to their end: what was dropped half-way might still be written.
@@ -60,9 +64,9 @@ pub(super) async fn discard(services: &Services, assets: &[asset::Model]) {
 /// The same where the database failed: it may have taken the rows, and only its answer was lost.
 pub(super) async fn discard_unless_admitted(services: &Services, assets: &[asset::Model]) {
     for asset in assets {
-        match services.database.asset(asset.id).await {
-            Ok(None) => discard(services, std::slice::from_ref(asset)).await,
-            Ok(Some(_)) => {}
+        match services.database.is_admitted(&asset.owner, asset.id).await {
+            Ok(false) => discard(services, std::slice::from_ref(asset)).await,
+            Ok(true) => {}
             Err(error) => {
                 warn!(key = asset.storage_key, cause = %chain(&error), "Whether a picture has a row is unknown: it was left in the store");
             }

@@ -4,7 +4,7 @@ use std::{
     io::{BufRead, BufReader},
     net::SocketAddr,
     path::Path,
-    process::{Child, Command, Stdio},
+    process::{Child, Command, ExitStatus, Stdio},
 };
 
 use orfeas::config::{Role, Settings};
@@ -14,6 +14,7 @@ use super::{PROGRAM, World};
 /// A node in a process of its own; killed when dropped.
 pub struct NodeProcess {
     child: Child,
+    /// Of one that only computes: where its metrics are.
     pub api: SocketAddr,
 }
 
@@ -59,18 +60,44 @@ impl NodeProcess {
 
     /// The same with all of that; where it serves no clients, its address is the operators'.
     pub fn start_with(settings: Settings, variables: &[(&str, &str)], log: Stdio) -> Self {
+        Self::try_start(settings, variables, log)
+            .unwrap_or_else(|status| panic!("the node ended before it served: {status}"))
+    }
+
+    /// Starts a node that may end before it serves; how it ended then.
+    pub fn try_start(
+        settings: Settings,
+        variables: &[(&str, &str)],
+        log: Stdio,
+    ) -> Result<Self, ExitStatus> {
+        Self::launch(Command::new(PROGRAM), settings, variables, log)
+    }
+
+    /// The same by a command that the program's arguments are added to.
+    pub fn launch(
+        mut command: Command,
+        settings: Settings,
+        variables: &[(&str, &str)],
+        log: Stdio,
+    ) -> Result<Self, ExitStatus> {
         let Settings {
             database_url,
             orfeas_storage,
             orfeas_data_dir,
             orfeas_master_keys,
             orfeas_models_dir,
+            orfeas_default_model,
+            orfeas_egress_allow,
             orfeas_role,
             orfeas_listen,
             ..
         } = settings;
-        let mut child = Command::new(PROGRAM)
+        if let Some(networks) = orfeas_egress_allow {
+            command.env("ORFEAS_EGRESS_ALLOW", networks);
+        }
+        let mut child = command
             .arg("serve")
+            .env("ORFEAS_DEFAULT_MODEL", orfeas_default_model)
             .env("DATABASE_URL", database_url.unwrap())
             .env("ORFEAS_STORAGE", orfeas_storage.unwrap())
             .env("ORFEAS_DATA_DIR", orfeas_data_dir)
@@ -85,20 +112,23 @@ impl NodeProcess {
             .stdout(Stdio::piped())
             .spawn()
             .unwrap();
+        let (word, path) = match orfeas_role {
+            Role::Worker => ("Metrics", "/metrics"),
+            Role::All | Role::Api => ("API", "/graphql"),
+        };
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         let address = lines.map(Result::unwrap).find_map(|line| {
-            let (name, path) = match orfeas_role {
-                Role::All | Role::Api => ("API", "/graphql"),
-                Role::Worker => ("Metrics", "/metrics"),
-            };
-            let rest = line.strip_prefix(name)?.trim().strip_prefix("http://")?;
+            let rest = line.strip_prefix(word)?.trim().strip_prefix("http://")?;
             rest.strip_suffix(path).map(str::to_owned)
         });
-        let api = address
-            .expect("the node prints where it listens")
-            .parse()
-            .unwrap();
-        Self { child, api }
+        // Without one its output has ended, and so has it.
+        match address {
+            Some(address) => Ok(Self {
+                api: address.parse().unwrap(),
+                child,
+            }),
+            None => Err(child.wait().unwrap()),
+        }
     }
 
     /// SIGKILL: no good-bye.
@@ -116,8 +146,13 @@ impl NodeProcess {
         rustix::process::kill_process(id, signal).unwrap();
     }
 
-    pub fn wait(&mut self) -> std::process::ExitStatus {
+    pub fn wait(&mut self) -> ExitStatus {
         self.child.wait().unwrap()
+    }
+
+    /// How it has ended, if it has.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
     }
 }
 

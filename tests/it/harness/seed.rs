@@ -147,7 +147,7 @@ pub fn timings() -> Timings {
 
 /// sqlx's pool behind a database handle, for SQL that the API does not offer.
 pub fn pool(database: &Database) -> &PgPool {
-    database.connection().get_postgres_connection_pool()
+    database.connection().pool()
 }
 
 /// Runs a statement as it stands.

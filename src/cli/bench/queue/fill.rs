@@ -1,6 +1,5 @@
 //! Rows as a server leaves them that has run for long: mostly ended conversions, and some that wait.
 
-use sea_orm::{ConnectionTrait, Statement};
 use serde_json::json;
 
 use super::{super::super::CommandError, execute, work, work::Submitter};
@@ -42,27 +41,25 @@ pub(super) async fn fill(
             .map(|owner| owner.owner.as_str().to_owned())
             .collect();
         let pictures: Vec<uuid::Uuid> = owners.iter().map(|owner| owner.picture.id.0).collect();
-        let transaction = database.begin().await?;
-        transaction
-            .execute_unprepared("SET LOCAL session_replication_role = replica")
+        // By a connection of its own: filling takes longer than a server's statements may.
+        let mut connection = database.connection().pool().acquire().await?;
+        sqlx::query("SET session_replication_role = replica")
+            .execute(&mut *connection)
             .await?;
-        transaction
-            .execute_raw(Statement::from_sql_and_values(
-                sea_orm::DbBackend::Postgres,
-                FILL,
-                [
-                    i64::try_from(rows)?.into(),
-                    WAITING_EACH.into(),
-                    names.into(),
-                    pictures.into(),
-                    work::MODEL.into(),
-                    json!(work::options()).into(),
-                    json!(work::timings()).into(),
-                    json!(work::quality()).into(),
-                ],
-            ))
+        sqlx::query(FILL)
+            .bind(i64::try_from(rows)?)
+            .bind(WAITING_EACH)
+            .bind(names)
+            .bind(pictures)
+            .bind(work::MODEL)
+            .bind(json!(work::options()))
+            .bind(json!(work::timings()))
+            .bind(json!(work::quality()))
+            .execute(&mut *connection)
             .await?;
-        transaction.commit().await?;
+        sqlx::query("RESET session_replication_role")
+            .execute(&mut *connection)
+            .await?;
     }
-    execute(database, &["VACUUM (ANALYZE) conversion", "CHECKPOINT"]).await
+    execute(database, ["VACUUM (ANALYZE) conversion", "CHECKPOINT"]).await
 }

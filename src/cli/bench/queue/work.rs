@@ -11,6 +11,7 @@ use crate::{
     conversion::{
         AssetId, ConversionId, NodeId, Owner, Priority, Stage,
         options::{ConversionOptions, MeshFormat, TextureMode},
+        provenance::Provenance,
     },
     db::{
         Database,
@@ -96,6 +97,7 @@ impl Work {
                 webhook: None,
                 quotas: Some(QUOTAS),
                 stored_bytes_max: None,
+                provenance: Provenance::default(),
             };
             match database.submit(submission).await? {
                 Admitted::New(_) => Ok(()),
