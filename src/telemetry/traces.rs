@@ -20,7 +20,11 @@ use opentelemetry_sdk::{
 };
 use tokio::runtime::Handle;
 use tracing::{Level, Metadata, Subscriber, info, warn};
-use tracing_subscriber::{Layer, filter::filter_fn, registry::LookupSpan};
+use tracing_subscriber::{
+    Layer,
+    filter::{LevelFilter, filter_fn},
+    registry::LookupSpan,
+};
 
 use super::{TelemetryError, context};
 use crate::error_chain::chain;
@@ -70,7 +74,9 @@ impl Traces {
             .with_location(false)
             .with_threads(false)
             .with_tracked_inactivity(false)
-            .with_filter(filter_fn(ours))
+            // Without the hint, lines of finer levels would be asked for everywhere. What asks and then says nothing (the crate
+            // `log` does, for each new connection) has the registry leave out the next span.
+            .with_filter(filter_fn(ours).with_max_level_hint(LevelFilter::INFO))
     }
 
     /// Sends what is left, from a thread that may wait. The runtime must still run.

@@ -16,7 +16,7 @@ mod postgres;
 mod store;
 
 /// Within this a node works again once its network does, without a restart.
-const HEALED_MAX: Duration = Duration::from_secs(40);
+const HEALED_MAX: Duration = Duration::from_secs(60);
 /// Conversions that wait or run at a time.
 const LOAD: i64 = 6;
 

@@ -63,7 +63,7 @@ async fn what_a_node_left_that_died_is_sent_by_another() {
     for row in &rows.conversions {
         assert!(
             told.iter()
-                .any(|payload| payload.contains(&row.id.to_string()))
+                .any(|payload| payload.contains(&row.id.0.to_string()))
         );
     }
     until("all are sent", Duration::from_secs(5), async || {

@@ -22,8 +22,8 @@ const AGENTS: usize = 8;
 const CONVERSIONS: usize = 12;
 /// Rounds that are compared; the one before them fills pools, caches and heaps.
 const ROUNDS: usize = 3;
-/// Connections of a node, opened as they are needed, and the one that counts them.
-const CONNECTIONS_MAX: i64 = 18 + 1;
+/// Connections of a node (the pool of 16, LISTEN, its ping, the sender of notices), and the one that counts them.
+const CONNECTIONS_MAX: i64 = 19 + 1;
 /// So much of the heap may come after the first round: its arenas go on filling for some thousand conversions. A hundred
 /// kilobytes lost with each conversion are more.
 const GROWTH_MAX: u64 = 24 << 20;

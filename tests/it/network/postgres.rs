@@ -51,7 +51,7 @@ async fn lives_through(mode: Mode, length: Duration) {
     proxy.set(mode);
     let began = Instant::now();
     if matches!(mode, Mode::Silent | Mode::Gone) {
-        until("health says why", Duration::from_secs(15), async || {
+        until("health says why", PATIENCE, async || {
             let (status, words) = readiness(&nodes).await;
             status == 503 && words.contains("the database does not answer")
         })

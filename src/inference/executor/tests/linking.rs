@@ -13,7 +13,10 @@ use super::script::*;
 
 /// Of each link: the span that has it, by name and id, and the one that it leads to.
 #[derive(Clone, Default)]
-struct Links(Arc<Mutex<Vec<(&'static str, Id, Id)>>>);
+struct Links(Arc<Mutex<Vec<Link>>>);
+
+/// A kind of span, one of its spans, and the span that it is linked to.
+type Link = (&'static str, Id, Id);
 
 impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Links {
     fn on_follows_from(&self, span: &Id, follows: &Id, context: Context<'_, S>) {
