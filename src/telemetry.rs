@@ -14,7 +14,7 @@ pub enum TelemetryError {
     #[error("ORFEAS_LOG can't be used")]
     Filter(#[from] tracing_subscriber::filter::ParseError),
     #[error("logs are already set up in this process")]
-    Subscriber(#[from] tracing_subscriber::util::TryInitError),
+    Subscriber(#[from] tracing::subscriber::SetGlobalDefaultError),
     #[error("metrics can't be recorded")]
     Metrics(#[from] metrics_exporter_prometheus::BuildError),
     #[error("traces can't be exported (OTEL_EXPORTER_OTLP_ENDPOINT and its like)")]

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde_json::{Map, Value};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
-use tracing::{Event, Subscriber, field::Field};
+use tracing::{Event, Subscriber, field::Field, subscriber::set_global_default};
 use tracing_subscriber::{
     EnvFilter, Layer,
     field::{MakeExt, Visit},
@@ -15,7 +15,6 @@ use tracing_subscriber::{
     },
     layer::SubscriberExt,
     registry::LookupSpan,
-    util::SubscriberInitExt,
 };
 
 use super::{
@@ -32,11 +31,12 @@ const EXPORTERS: &str = "otel.";
 /// # Errors
 /// [`TelemetryError::Filter`] and [`TelemetryError::Subscriber`].
 pub fn init(filter: &str, json: bool, traces: Option<&Traces>) -> Result<(), TelemetryError> {
-    tracing_subscriber::registry()
+    let subscriber = tracing_subscriber::registry()
         .with(lines(filter, json, std::io::stderr)?)
-        .with(traces.map(Traces::layer))
-        .try_init()?;
-    Ok(())
+        .with(traces.map(Traces::layer));
+    // Not `try_init`, which would take in what crates say through `log`, too: each question whether such a line is wanted
+    // has the registry leave out the next span, if the answer is no.
+    Ok(set_global_default(subscriber)?)
 }
 
 fn lines<S, W>(filter: &str, json: bool, writer: W) -> Result<impl Layer<S> + use<S, W>, ParseError>

@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    crashes::{Addresses, Site, ledger::Ledger},
+    crashes::{Addresses, PATIENCE, Site, ledger::Ledger},
     harness::seed::until,
 };
 
@@ -50,7 +50,7 @@ async fn until_working(site: &Site, ledger: &Ledger, nodes: &Addresses) -> (Dura
     let ids = ledger.submit("bob", 1, nodes).await;
     let accepted = began.elapsed();
     let id = ids[0].parse().unwrap();
-    until("it works again", HEALED_MAX, async || {
+    until("it works again", PATIENCE, async || {
         let row = crate::harness::seed::row(&site.database, id).await;
         row.finished_at.is_some()
     })
