@@ -47,6 +47,7 @@ use crate::{
     pipeline::Tools,
     retention::{eraser::Eraser, orphans},
     storage::StorageError,
+    telemetry,
     webhook::Deliverer,
     worker::Worker,
 };
@@ -160,7 +161,9 @@ impl App {
         let documents = Documents::open(settings.documents()).await?;
         let storage = open::storage(&settings)?;
         let decoder = open::decoder(&settings, program.clone())?;
-        let (embedded, database) = open::database(&settings, program).await?;
+        let open::Opened {
+            embedded, database, ..
+        } = open::database(&settings, program).await?;
         let node = NodeInfo {
             id: NodeId::new(),
             name: heartbeat::host_name(),
@@ -247,6 +250,8 @@ impl App {
             can_compute: Arc::new(move || computing.as_ref().is_none_or(Engine::can_compute)),
         };
         if let Some(handle) = metrics {
+            app.helping
+                .spawn(telemetry::keep_up(handle.clone(), app.stop_helping.clone()));
             let routes = http::metrics::router(handle, vitals.clone());
             app.metrics = Some(
                 app.serve(

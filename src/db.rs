@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use orfeas_migrations::{Migrator, MigratorTrait};
+use orfeas_migrations::{MigrationTrait, Migrator, MigratorTrait};
 use sea_orm::{ConnectionTrait, DbErr, FromQueryResult, RuntimeErr, Statement};
 use sqlx::postgres::PgConnectOptions;
+use tracing::info;
 
 use self::{connection::Connection, nodes::HEARTBEAT};
 use crate::crash::{self, Point};
@@ -50,22 +51,16 @@ pub enum DatabaseError {
 impl DatabaseError {
     /// The SQLSTATE, where the database itself has refused.
     fn state(&self) -> Option<String> {
-        let Self::Statement(
-            DbErr::Conn(RuntimeErr::SqlxError(error))
-            | DbErr::Exec(RuntimeErr::SqlxError(error))
-            | DbErr::Query(RuntimeErr::SqlxError(error)),
-        ) = self
-        else {
-            return None;
-        };
-        Some(error.as_database_error()?.code()?.into_owned())
+        match self {
+            Self::Statement(error) => sql_state(error),
+            Self::Connect(_) | Self::Lost => None,
+        }
     }
 
     /// Whether the database answers, and takes no changes now: it is read-only, or its disk is full.
     #[must_use]
     pub fn is_refusing_writes(&self) -> bool {
-        // read_only_sql_transaction, disk_full.
-        matches!(self.state().as_deref(), Some("25006" | "53100"))
+        matches!(self.state().as_deref(), Some(READ_ONLY | DISK_FULL))
     }
 
     /// Whether the same statement may succeed once the database is itself again, and could not before.
@@ -78,7 +73,7 @@ impl DatabaseError {
             Self::Statement(error) => match self.state() {
                 // Read-only; connections, resources, and a server that starts, stops or lost its disk.
                 Some(state) => {
-                    state == "25006"
+                    state == READ_ONLY
                         || ["08", "53", "57P", "58"]
                             .iter()
                             .any(|class| state.starts_with(class))
@@ -87,6 +82,22 @@ impl DatabaseError {
             },
         }
     }
+}
+
+/// read_only_sql_transaction.
+const READ_ONLY: &str = "25006";
+/// disk_full.
+const DISK_FULL: &str = "53100";
+
+/// The SQLSTATE, where the database itself has refused.
+fn sql_state(error: &DbErr) -> Option<String> {
+    let (DbErr::Conn(RuntimeErr::SqlxError(error))
+    | DbErr::Exec(RuntimeErr::SqlxError(error))
+    | DbErr::Query(RuntimeErr::SqlxError(error))) = error
+    else {
+        return None;
+    };
+    Some(error.as_database_error()?.code()?.into_owned())
 }
 
 /// Whether the connection broke before there was an answer.
@@ -172,7 +183,8 @@ impl Database {
         })
     }
 
-    /// Brings the schema up to date; nodes that start at once take turns.
+    /// Brings the schema up to date; nodes that start at once take turns. One that a later version has brought further is left
+    /// as it is: its steps only add, so that nodes of both versions work until all are of the later one.
     ///
     /// # Errors
     /// [`DatabaseError`] when a step fails; a failed step leaves the schema as it was.
@@ -184,9 +196,26 @@ impl Database {
                 [MIGRATION_LOCK.into()],
             ))
             .await?;
-        for _ in Migrator::get_pending_migrations(&transaction).await? {
-            Migrator::up(&transaction, Some(1)).await?;
-            crash::point(Point::InMigration);
+        let done: Vec<String> = Migrator::get_migration_models(&transaction)
+            .await?
+            .into_iter()
+            .map(|step| step.version)
+            .collect();
+        let mine = Migrator::migrations();
+        let is_mine = |step: &String| mine.iter().any(|mine| mine.name() == step);
+        let is_done = |step: &dyn MigrationTrait| done.iter().any(|done| done == step.name());
+        let later: Vec<_> = done.iter().filter(|step| !is_mine(step)).collect();
+        if !later.is_empty() && mine.iter().all(|step| is_done(step.as_ref())) {
+            info!(
+                ?later,
+                "The database is of a later version of orfeas; this node works beside that"
+            );
+        } else {
+            // Where steps of both are missing, this fails and names one.
+            for _ in Migrator::get_pending_migrations(&transaction).await? {
+                Migrator::up(&transaction, Some(1)).await?;
+                crash::point(Point::InMigration);
+            }
         }
         transaction.commit().await?;
         Ok(())
@@ -221,6 +250,12 @@ impl Database {
             self.connection.distrust();
         }
         Ok(is_read_only)
+    }
+
+    /// Whether a statement failed lately because the database's disk is full. It isn't tried: only what asks for room fails.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.connection.is_full()
     }
 
     /// The server's version.

@@ -193,8 +193,8 @@ pub async fn convert(
     let field = FieldOptions::new(resolution, manifest.field.iso_level);
     let wanted = ShapeOptions::new(field, &job.options);
     let shape = shape::shape(&mut stages, &tools.engine, ticket, look, wanted).await?;
-    let (cleaned, silhouette_agreement) = (shape.cleaned, shape.agreement);
-    let gpu_batch_size = shape.gpu_batch_size;
+    let (cleaned, simplified) = (shape.cleaned, shape.simplified);
+    let (silhouette_agreement, gpu_batch_size) = (shape.agreement, shape.gpu_batch_size);
     let finished = {
         let stage = stages.enter(Stage::Export).await?;
         export(&stage, shape, job.options, job.name)
@@ -212,11 +212,19 @@ pub async fn convert(
     quality
         .warnings
         .extend(touches_border.then(|| border.to_owned()));
+    let unchecked = "The picture has no outline to hold the mesh against, so minSilhouetteAgreement could not be checked.";
+    let is_unchecked = wanted.min_agreement.is_some() && silhouette_agreement.is_none();
+    quality
+        .warnings
+        .extend(is_unchecked.then(|| unchecked.to_owned()));
     quality.warnings.extend(cleaned.warning());
+    quality
+        .warnings
+        .extend(simplified.and_then(|report| report.warning()));
     let triangles = mesh.triangles().len();
     if let Some(target) = target_triangles.filter(|&target| triangles > target as usize) {
         quality.warnings.push(format!(
-            "It has {triangles} triangles where {target} were asked for: with fewer it would not stay whole."
+            "It has {triangles} triangles where {target} were asked for: with fewer it would not stay whole, or not keep its shape."
         ));
     }
     Ok(Product {

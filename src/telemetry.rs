@@ -4,9 +4,14 @@ pub mod context;
 pub mod logs;
 pub mod process;
 pub mod traces;
+pub mod zeroes;
+
+use std::time::Duration;
 
 use metrics::{Unit, describe_counter, describe_gauge, describe_histogram};
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use tokio::time::interval;
+use tokio_util::sync::CancellationToken;
 
 /// What can keep telemetry from starting.
 #[derive(Debug, thiserror::Error)]
@@ -27,8 +32,12 @@ pub enum TelemetryError {
 const SECONDS: [f64; 14] = [
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 30.0, 120.0,
 ];
+/// How often [`keep_up`] gathers.
+const KEEP_UP_EVERY: Duration = Duration::from_secs(5);
 /// Images in a GPU batch.
 const IMAGES: [f64; 8] = [1.0, 2.0, 3.0, 4.0, 8.0, 16.0, 32.0, 64.0];
+/// Triangles of a mesh: from what a game takes to the finest grid's.
+const TRIANGLES: [f64; 8] = [1e3, 5e3, 2e4, 5e4, 1e5, 2e5, 5e5, 1e6];
 /// Shares of 1, finest where they should be.
 const SHARES: [f64; 10] = [0.3, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 0.98];
 
@@ -40,18 +49,42 @@ pub fn init_metrics() -> Result<PrometheusHandle, TelemetryError> {
     let handle = PrometheusBuilder::new()
         .set_buckets_for_metric(Matcher::Suffix("_seconds".into()), &SECONDS)?
         .set_buckets_for_metric(Matcher::Suffix("_images".into()), &IMAGES)?
+        .set_buckets_for_metric(Matcher::Suffix("_triangles".into()), &TRIANGLES)?
         .set_buckets_for_metric(Matcher::Suffix("_agreement".into()), &SHARES)?
         .install_recorder()?;
     process::started();
     describe();
+    zeroes::begin();
     Ok(handle)
+}
+
+/// Gathers what histograms were given, until `stop`. They keep each value until then or until somebody asks for the metrics,
+/// and nobody may.
+pub async fn keep_up(handle: PrometheusHandle, stop: CancellationToken) {
+    let mut tick = interval(KEEP_UP_EVERY);
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            _ = tick.tick() => handle.run_upkeep(),
+        }
+    }
 }
 
 fn describe() {
     describe_node();
     describe_histogram!(
         "orfeas_silhouette_agreement",
-        "How well outlines of meshes cover those of their pictures, 0 to 1."
+        "How well outlines of meshes cover those of their pictures, 0 to 1; refused meshes, too."
+    );
+    describe_histogram!(
+        "orfeas_mesh_triangles",
+        Unit::Count,
+        "Triangles of the meshes made."
+    );
+    describe_counter!(
+        "orfeas_mesh_warnings_total",
+        Unit::Count,
+        "Warnings told with the meshes made."
     );
     describe_histogram!(
         "orfeas_conversion_seconds",
@@ -291,7 +324,7 @@ fn describe_node() {
         ),
         (
             "orfeas_queue_oldest_seconds",
-            "How long the one that has waited longest has done so.",
+            "How long the one that has waited longest has done so, by priority.",
         ),
         (
             "orfeas_database_connections",

@@ -165,8 +165,8 @@ const over = () => performance.now() - began >= plan.seconds * 1000 || met.submi
 await Promise.all(programs.map(plan.spacing ? spaced : paced))
 const seconds = (performance.now() - began) / 1000
 const used = process.cpuUsage(usedBefore)
-console.log(JSON.stringify({ event: 'end', ...summary() }))
-process.exit(0)
+// A pipe takes 64 kB at a time: the end waits until all of it is written.
+process.stdout.write(JSON.stringify({ event: 'end', ...summary() }) + '\n', () => process.exit(0))
 
 /** Each agent uploads its picture once, by a conversion of its own, unless the file of assets knows it from before. */
 async function prepare() {

@@ -9,6 +9,7 @@ plateau by more than a twentieth. Exits with 1 where something does.
 
 import argparse
 import json
+import os
 import shutil
 import sys
 import tempfile
@@ -52,7 +53,8 @@ class Watch:
             "files": stand.open_files(self.process),
             "processes": len(stand.family(self.process)),
             "connections": one("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"),
-            "stored": sum(1 for path in self.store.rglob("*") if path.is_file()),
+            # Folders are erased while it walks through them, which os.walk passes over.
+            "stored": sum(len(files) for _, _, files in os.walk(self.store)),
             "tables": tables,
         }
         self.series.append(row)
@@ -83,13 +85,15 @@ def judge(name, points, steps=0.0):
 
 
 def judgements(series):
-    rows = series[int(len(series) * FILLING) :]
+    # The last look may come when the agents have hung up.
+    rows = series[int(len(series) * FILLING) : -1]
     of = lambda value: [(row["seconds"], value(row)) for row in rows]
     yield judge("resident MiB", of(lambda row: row["resident"]))
     yield judge("MiB with its processes", of(lambda row: row["memory"]))
     # A connection or a file that comes and goes between two looks is no trend.
     yield judge("open files", of(lambda row: row["files"]), steps=6)
-    yield judge("connections to Postgres", of(lambda row: row["connections"]), steps=1)
+    # The pool closes each after half an hour, and makes another when it is short of one.
+    yield judge("connections to Postgres", of(lambda row: row["connections"]), steps=3)
     yield judge("processes", of(lambda row: row["processes"]), steps=1)
     for name in rows[0]["tables"]:
         table = lambda row: row["tables"][name]

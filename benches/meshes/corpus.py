@@ -2,6 +2,7 @@
 
     python benches/meshes/corpus.py --program target/release/orfeas --pictures examples/pictures models/orfeas-mini/validation/pictures
 
+README.md has the run whose figures docs/MESHES.md tells.
 Exits 1 if any file fails, or a picture gives no mesh or not the one asked for; files that fail are kept in the folder named by --out.
 """
 
@@ -51,12 +52,17 @@ class Corpus:
         self.seconds = collections.Counter()
 
     def run(self, pictures: list[pathlib.Path], sets: list[options.OptionSet]):
-        """Each set gets an equal share of the pictures, in turn, so that a picture meets different sets."""
-        for number, wanted in enumerate(sets):
-            begin, end = (self.args.conversions * at // len(sets) for at in (number, number + 1))
+        """Each set gets a share of the pictures by its weight, in turn, so that a picture meets different sets."""
+        whole, before = sum(wanted.weight for wanted in sets), 0
+        for wanted in sets:
+            begin, end = (self.args.conversions * at // whole for at in (before, before + wanted.weight))
+            before += wanted.weight
             share = [pictures[at % len(pictures)] for at in range(begin, end)]
             # More conversions in a set than there are pictures would only repeat themselves.
-            self.convert_and_check(list(dict.fromkeys(share)), wanted)
+            share = list(dict.fromkeys(share))
+            # In a run of few conversions a light set may get none.
+            if share:
+                self.convert_and_check(share, wanted)
             failed = sum(bool(checked.reasons) for checked in self.checked)
             print(f"{wanted.name}: {self.conversions} conversions, {len(self.checked)} files, {failed} failed", file=sys.stderr)
 

@@ -14,9 +14,18 @@ SIZES_MM = (None, 80.0, 250.0)
 TEXTURE_ARGUMENTS = {
     "vertex-color": [["--texture", "vertex-color"], []],
     "none": [["--texture", "none"], ["--no-colors"]],
-    "baked": [["--texture", "baked", "--texture-size", "1024"], ["--texture", "baked"]],
+    "baked": [["--texture", "baked", "--texture-size", "{size}"], ["--texture", "baked"]],
 }
 QUANTIZE_ARGUMENTS = ["--quantize"]
+TEXTURE_SIZE = 1024
+# Of the conversions a mixed set gets ten parts, an extra one as many as it says.
+WEIGHT = 10
+# What the mix leaves out since it takes long: fine meshes, another size of texture, opaque pictures taken as a whole.
+EXTRA = [
+    {"resolution": 256, "weight": 2},
+    {"resolution": 256, "triangles": 50_000, "texture": "baked", "textureSize": 2048, "sizeMm": 80.0, "quantize": True, "weight": 2},
+    {"resolution": 512, "sizeMm": 120.0, "weight": 1, "arguments": ["--remove-background", "false"]},
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,6 +38,7 @@ class OptionSet:
     size_mm: float | None
     texture: str
     quantize: bool
+    weight: int
     arguments: tuple[str, ...]
 
 
@@ -41,14 +51,15 @@ def mixed() -> list[dict]:
 
 
 def known(program: pathlib.Path, file: pathlib.Path | None) -> tuple[list[OptionSet], list[str]]:
-    """The sets to use (the mixed ones, or those of a JSON file), without what the program can't do, and what that was.
+    """The sets to use (the mixed ones and the extra ones, or those of a JSON file), without what the program can't do, and
+    what that was.
 
-    A file holds a list of objects like those of `mixed`; `arguments` in one is handed on as it is.
+    A file holds a list of objects like those of `mixed` and `EXTRA`; `arguments` in one is handed on as it is.
     """
     help_text = subprocess.run([program, "convert", "--help"], check=True, capture_output=True, text=True).stdout
     flags = set(re.findall(r"--[a-z][a-z-]*", help_text))
     sets, missing = [], set()
-    for number, wanted in enumerate(json.loads(file.read_text()) if file else mixed()):
+    for number, wanted in enumerate(json.loads(file.read_text()) if file else mixed() + EXTRA):
         sets.append(option_set(number, wanted, flags, missing))
     return sets, sorted(missing)
 
@@ -66,7 +77,7 @@ def option_set(number: int, wanted: dict, flags: set[str], missing: set[str]) ->
     if spelling is None:
         missing.add(f"texture {texture}")
         texture = "vertex-color"
-    arguments += spelling or []
+    arguments += [word.format(size=wanted.get("textureSize", TEXTURE_SIZE)) for word in spelling or []]
     if quantize and first_known([QUANTIZE_ARGUMENTS], flags) is None:
         missing.add("quantize")
         quantize = False
@@ -76,7 +87,7 @@ def option_set(number: int, wanted: dict, flags: set[str], missing: set[str]) ->
         missing.add(" ".join(extra))
         extra = []
     name = f"{number:02}-r{resolution}-t{triangles or 'all'}-s{size_mm or 'none'}-{texture}{'-quantized' if quantize else ''}"
-    return OptionSet(name, resolution, triangles, size_mm, texture, quantize, (*arguments, *extra))
+    return OptionSet(name, resolution, triangles, size_mm, texture, quantize, wanted.get("weight", WEIGHT), (*arguments, *extra))
 
 
 def first_known(spellings: list[list[str]], flags: set[str]) -> list[str] | None:

@@ -2,11 +2,10 @@
 //!
 //! Steps expand first and contract in a later release, so that two versions can share one database.
 
-pub use sea_orm_migration::MigratorTrait;
 use sea_orm_migration::{
-    MigrationName, MigrationTrait, SchemaManager, async_trait, sea_orm::ConnectionTrait,
-    sea_orm::DbErr,
+    MigrationName, SchemaManager, async_trait, sea_orm::ConnectionTrait, sea_orm::DbErr,
 };
+pub use sea_orm_migration::{MigrationTrait, MigratorTrait};
 
 /// One step: its name, under which the database remembers it, and its SQL.
 #[derive(Debug)]

@@ -35,23 +35,19 @@ const DECODE_BYTES_A_PIXEL: u64 = 12;
 ///
 /// # Errors
 /// [`AppError::Embedded`] and [`AppError::Database`].
-pub async fn database(
-    settings: &Settings,
-    program: PathBuf,
-) -> Result<(Option<Embedded>, Database), AppError> {
-    let Opened {
-        embedded, database, ..
-    } = unmigrated(settings, program).await?;
-    database.migrate().await?;
-    Ok((embedded, database))
+pub async fn database(settings: &Settings, program: PathBuf) -> Result<Opened, AppError> {
+    let opened = unmigrated(settings, program).await?;
+    opened.database.migrate().await?;
+    Ok(opened)
 }
 
-/// A database whose schema is as it was left.
+/// A database, and the Postgres that was started or joined for it.
 #[derive(Debug)]
 pub struct Opened {
     pub url: String,
     pub database: Database,
-    embedded: Option<Embedded>,
+    /// None where the settings name another one.
+    pub embedded: Option<Embedded>,
 }
 
 impl Opened {

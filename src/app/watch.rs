@@ -53,17 +53,23 @@ fn show(figure: &Figure) {
         depth,
         depth_agent,
         running,
-        oldest_seconds,
+        oldest_agent_seconds,
+        oldest_user_seconds,
         ..
     } = figure;
     for (status, count) in [("queued", depth), ("running", running)] {
         metrics::gauge!("orfeas_queue_conversions", "status" => status).set(*count as f64);
     }
-    for (priority, count) in [("agent", *depth_agent), ("user", depth - depth_agent)] {
+    let waiting = [
+        ("agent", *depth_agent, *oldest_agent_seconds),
+        ("user", depth - depth_agent, *oldest_user_seconds),
+    ];
+    for (priority, count, oldest) in waiting {
         metrics::gauge!("orfeas_queue_waiting_conversions", "priority" => priority)
             .set(count as f64);
+        metrics::gauge!("orfeas_queue_oldest_seconds", "priority" => priority)
+            .set(oldest.unwrap_or_default());
     }
-    metrics::gauge!("orfeas_queue_oldest_seconds").set(oldest_seconds.unwrap_or_default());
 }
 
 /// Whether the database is read-only.

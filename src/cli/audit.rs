@@ -62,7 +62,8 @@ pub async fn run(settings: Settings, command: Command) -> Result<ExitCode, Comma
         } => Some(read_head(path)?),
         _ => None,
     };
-    let (embedded, database) = app::open::database(&settings, program()?).await?;
+    let opened = app::open::database(&settings, program()?).await?;
+    let database = &opened.database;
     let ended = match command {
         Command::Head => database.audit_head(&keyring).await.map(|head| {
             output::line(&json!(head).to_string());
@@ -73,10 +74,7 @@ pub async fn run(settings: Settings, command: Command) -> Result<ExitCode, Comma
             .await
             .map(|report| tell(&report, json)),
     };
-    database.close().await;
-    if let Some(embedded) = embedded {
-        embedded.shutdown().await?;
-    }
+    opened.close().await?;
     Ok(ended?)
 }
 

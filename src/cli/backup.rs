@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::{CommandError, output, program};
 use crate::{
-    app,
+    app::{self, open::Opened},
     backup::{self, Made, Place, Restored},
     config::Settings,
     db::{Database, dump::Dumper},
@@ -46,14 +46,7 @@ pub async fn make(settings: Settings, options: MakeOptions) -> Result<ExitCode, 
         database_only,
         json,
     } = options;
-    let dumper = Dumper::find(settings.orfeas_postgres_dir.as_deref())?;
-    let storage = app::open::storage(&settings)?;
-    let opened = app::open::unmigrated(&settings, program()?).await?;
-    let place = Place {
-        url: opened.url.clone(),
-        storage,
-        dumper,
-    };
+    let (place, opened) = open(&settings).await?;
     let made = backup::make(&place, &opened.database, &folder, !database_only).await;
     opened.close().await?;
     let made = made?;
@@ -88,14 +81,7 @@ pub async fn restore(
     options: RestoreOptions,
 ) -> Result<ExitCode, CommandError> {
     let RestoreOptions { folder, json } = options;
-    let dumper = Dumper::find(settings.orfeas_postgres_dir.as_deref())?;
-    let storage = app::open::storage(&settings)?;
-    let opened = app::open::unmigrated(&settings, program()?).await?;
-    let place = Place {
-        url: opened.url.clone(),
-        storage,
-        dumper,
-    };
+    let (place, opened) = open(&settings).await?;
     let restored = restored(&place, &opened.database, &folder).await;
     opened.close().await?;
     let restored = restored?;
@@ -114,6 +100,19 @@ pub async fn restore(
         ));
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What the settings name.
+async fn open(settings: &Settings) -> Result<(Place, Opened), CommandError> {
+    let dumper = Dumper::find(settings.orfeas_postgres_dir.as_deref())?;
+    let storage = app::open::storage(settings)?;
+    let opened = app::open::unmigrated(settings, program()?).await?;
+    let place = Place {
+        url: opened.url.clone(),
+        storage,
+        dumper,
+    };
+    Ok((place, opened))
 }
 
 async fn restored(

@@ -17,9 +17,10 @@ use crate::{
     config::Settings,
     conversion::{
         Stage, Status,
-        options::{ConversionOptions, MeshFormat, TextureMode},
+        options::{ConversionOptions, MeshFormat, PRINT_SIZE_MM, TextureMode},
         progress::overall,
     },
+    mesh::quality::Quality,
     pipeline::{
         self, Job, Product, Tools,
         stage::{Interrupt, Reporter},
@@ -188,7 +189,7 @@ pub async fn run(settings: Settings, options: Options) -> Result<ExitCode, Comma
         bars.finish();
     }
     engine.stop().await;
-    report(&names, &results, options.json);
+    report(&names, &results, &options);
     Ok(if results.iter().all(Result::is_ok) {
         ExitCode::SUCCESS
     } else {
@@ -294,12 +295,13 @@ async fn write(path: &Path, bytes: &[u8]) -> Result<(), String> {
         .map_err(|error| format!("{} can't be written: {error}", path.display()))
 }
 
-fn report(names: &[String], results: &[Result<Written, String>], json: bool) {
-    if json {
+fn report(names: &[String], results: &[Result<Written, String>], options: &Options) {
+    if options.json {
+        let size_mm = options.size_mm.unwrap_or(PRINT_SIZE_MM);
         let rows: Vec<_> = names
             .iter()
             .zip(results)
-            .map(|(name, result)| row(name, result))
+            .map(|(name, result)| row(name, result, size_mm))
             .collect();
         output::line(&serde_json::Value::Array(rows).to_string());
         return;
@@ -327,7 +329,8 @@ fn report(names: &[String], results: &[Result<Written, String>], json: bool) {
     }
 }
 
-fn row(name: &str, result: &Result<Written, String>) -> serde_json::Value {
+/// What became of a picture; names are those of GraphQL's `QualityReport`. `size_mm` is the longest side in print.
+fn row(name: &str, result: &Result<Written, String>, size_mm: f64) -> serde_json::Value {
     match result {
         Err(message) => serde_json::json!({ "image": name, "error": message }),
         Ok(Written {
@@ -345,21 +348,40 @@ fn row(name: &str, result: &Result<Written, String>) -> serde_json::Value {
                     )
                 })
                 .collect();
+            let quality = &product.quality;
             serde_json::json!({
                 "image": name,
                 "files": files,
                 "triangles": product.triangles,
                 "vertices": product.vertices,
-                "watertight": product.quality.watertight,
+                "watertight": quality.watertight,
+                "manifold": quality.manifold,
+                "components": quality.components,
+                "volume": quality.volume,
+                "surfaceArea": quality.surface_area,
+                "boundingBox": quality.bounding_box.size(),
                 "silhouetteAgreement": product.silhouette_agreement,
-                "selfIntersections": product.quality.self_intersections.pairs,
-                "warnings": product.quality.warnings,
+                "selfIntersections": quality.self_intersections.pairs,
+                "print": print_report(quality, size_mm),
+                "warnings": quality.warnings,
                 "seconds": seconds,
                 "stageSeconds": timings,
                 "gpuBatchSize": product.gpu_batch_size,
             })
         }
     }
+}
+
+/// The mesh as a printed thing, as GraphQL's `PrintReport`: what is measured in metres of a mesh of 1 m, in its size.
+fn print_report(quality: &Quality, size_mm: f64) -> serde_json::Value {
+    let cm = size_mm / 10.0;
+    serde_json::json!({
+        "sizeMm": size_mm,
+        "volumeCm3": quality.volume * cm.powi(3),
+        "surfaceCm2": quality.surface_area * cm.powi(2),
+        "thinnestWallMm": quality.thinnest_wall * size_mm,
+        "overhangShare": quality.overhang_share,
+    })
 }
 
 /// Shows one conversion's progress on its bar.

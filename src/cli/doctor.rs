@@ -141,17 +141,15 @@ async fn storage(settings: &Settings) -> Result<String, String> {
 
 async fn postgres(settings: &Settings) -> Result<String, String> {
     let program = program().map_err(|error| error.to_string())?;
-    let (embedded, database) = app::open::database(settings, program)
+    let opened = app::open::database(settings, program)
         .await
         .map_err(|error| chain(&error))?;
-    let version = database.version().await.map_err(|error| chain(&error))?;
-    database.close().await;
-    let kind = match embedded {
+    let version = opened.database.version().await;
+    let version = version.map_err(|error| chain(&error))?;
+    let kind = match &opened.embedded {
         None => "from DATABASE_URL",
-        Some(embedded) => {
-            embedded.shutdown().await.map_err(|error| chain(&error))?;
-            "embedded"
-        }
+        Some(_) => "embedded",
     };
+    opened.close().await.map_err(|error| chain(&error))?;
     Ok(format!("{version}, {kind}"))
 }

@@ -129,15 +129,13 @@ struct Wishes {
 /// When the database can't be reached, the master keys don't fit it, or a wish can't be granted.
 pub async fn run(settings: Settings, options: Options) -> Result<ExitCode, CommandError> {
     let keyring = settings.keyring()?;
-    let (embedded, database) = app::open::database(&settings, program()?).await?;
+    let opened = app::open::database(&settings, program()?).await?;
+    let database = &opened.database;
     let done = match database.register_ring(&keyring, NodeId::new()).await {
-        Ok(()) => carry_out(&settings, &database, &keyring, options.command).await,
+        Ok(()) => carry_out(&settings, database, &keyring, options.command).await,
         Err(error) => Err(error.into()),
     };
-    database.close().await;
-    if let Some(embedded) = embedded {
-        embedded.shutdown().await?;
-    }
+    opened.close().await?;
     done.map(|()| ExitCode::SUCCESS)
 }
 

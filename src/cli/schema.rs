@@ -28,11 +28,8 @@ pub fn config(settings: &Settings) -> Result<ExitCode, CommandError> {
 /// # Errors
 /// When the database can't be reached, or a step fails.
 pub async fn migrate(settings: Settings) -> Result<ExitCode, CommandError> {
-    let (embedded, database) = app::open::database(&settings, program()?).await?;
-    database.close().await;
-    if let Some(embedded) = embedded {
-        embedded.shutdown().await?;
-    }
+    let opened = app::open::database(&settings, program()?).await?;
+    opened.close().await?;
     output::line("The database's schema is up to date.");
     Ok(ExitCode::SUCCESS)
 }

@@ -62,12 +62,9 @@ pub async fn run(settings: Settings, command: Command) -> Result<ExitCode, Comma
 
 async fn run_check(settings: Settings, remove: bool, json: bool) -> Result<ExitCode, CommandError> {
     let storage = app::open::storage(&settings)?;
-    let (embedded, database) = app::open::database(&settings, program()?).await?;
-    let checked = backup::check(&storage, &database, remove).await;
-    database.close().await;
-    if let Some(embedded) = embedded {
-        embedded.shutdown().await?;
-    }
+    let opened = app::open::database(&settings, program()?).await?;
+    let checked = backup::check(&storage, &opened.database, remove).await;
+    opened.close().await?;
     let checked = checked?;
     if json {
         output::line(&json!(checked).to_string());
@@ -100,17 +97,14 @@ async fn run_sweep(
     json: bool,
 ) -> Result<ExitCode, CommandError> {
     let storage = app::open::storage(&settings)?;
-    let (embedded, database) = app::open::database(&settings, program()?).await?;
+    let opened = app::open::database(&settings, program()?).await?;
     let options = SweepOptions {
         is_dry: dry_run,
         is_adopting: adopt,
         ..SweepOptions::default()
     };
-    let swept = sweep_and_erase(&database, &storage, options).await;
-    database.close().await;
-    if let Some(embedded) = embedded {
-        embedded.shutdown().await?;
-    }
+    let swept = sweep_and_erase(&opened.database, &storage, options).await;
+    opened.close().await?;
     let report = swept?;
     if json {
         output::line(&json!(report).to_string());

@@ -46,6 +46,10 @@ pub struct Figure {
     pub running: i64,
     /// For how long the one that has waited longest has done so.
     pub oldest_seconds: Option<f64>,
+    /// The same of those that agents have submitted.
+    pub oldest_agent_seconds: Option<f64>,
+    /// The same of those that people have submitted.
+    pub oldest_user_seconds: Option<f64>,
     /// Conversions that ended lately while others waited.
     pub ended: i64,
     /// Since when they are counted.
@@ -205,7 +209,11 @@ impl Database {
                 // Ordered as the claim's index is, so that nothing but its first entries is read.
                 "WITH waiting AS MATERIALIZED (
                      SELECT count(*) AS depth, count(*) FILTER (WHERE priority = 'agent') AS depth_agent,
-                         extract(epoch FROM now() - least(min(run_at), now()))::float8 AS oldest FROM (
+                         extract(epoch FROM now() - least(min(run_at), now()))::float8 AS oldest,
+                         extract(epoch FROM now() - least(min(run_at) FILTER (WHERE priority = 'agent'), now()))::float8
+                             AS oldest_agent,
+                         extract(epoch FROM now() - least(min(run_at) FILTER (WHERE priority = 'user'), now()))::float8
+                             AS oldest_user FROM (
                          SELECT run_at, priority FROM conversion WHERE status = 'queued' ORDER BY rank, id LIMIT $1) first),
                  pace AS MATERIALIZED (SELECT least(greatest(oldest, $2), 600) AS seconds FROM waiting),
                  recent AS MATERIALIZED (
@@ -214,7 +222,8 @@ impl Database {
                  lately AS MATERIALIZED (
                      SELECT finished_at FROM recent, pace WHERE finished_at > now() - make_interval(secs => seconds))
                  SELECT depth, depth_agent, (SELECT count(*) FROM conversion WHERE status = 'running') AS running,
-                     oldest AS oldest_seconds, (SELECT count(*) FROM lately) AS ended,
+                     oldest AS oldest_seconds, oldest_agent AS oldest_agent_seconds, oldest_user AS oldest_user_seconds,
+                     (SELECT count(*) FROM lately) AS ended,
                      -- Where the list was too short for the time, the time is that of the list.
                      coalesce((SELECT extract(epoch FROM now() - min(finished_at))::float8 FROM lately HAVING count(*) = 200),
                          coalesce(seconds, $2)) AS ended_over_seconds,

@@ -20,25 +20,45 @@ use sqlx::{
 };
 use tokio::time::timeout;
 
+use super::{DISK_FULL, sql_state};
+
 /// The longest that an answer may take: as long as a lease, since whoever waits longer has lost what it held.
 const ANSWER_MAX: Duration = Duration::from_secs(15);
 /// The longest that an idle connection may take to say that it is there.
 const PING_MAX: Duration = Duration::from_secs(2);
+/// For how long the database counts as full after a statement that found no room.
+const FULL_FOR: Duration = Duration::from_secs(10);
 
-/// When connections were last seen not to be trusted. Those from before are not used again: some stay read-only for ever, such
-/// as those to a server that another one has taken over from, and some lead nowhere.
+/// When something was seen last.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Distrust(Arc<Mutex<Option<Instant>>>);
+struct Seen(Arc<Mutex<Option<Instant>>>);
 
-impl Distrust {
-    pub(super) fn now(&self) {
+impl Seen {
+    fn now(&self) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
     }
 
+    /// How long ago that was; none: never.
+    fn elapsed(&self) -> Option<Duration> {
+        let seen = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        seen.map(|seen| seen.elapsed())
+    }
+}
+
+/// What statements have shown of the database.
+#[derive(Debug, Clone, Default)]
+struct Signs {
+    /// Connections not to be trusted. Those from before are not used again: some stay read-only for ever, such as those to a
+    /// server that another one has taken over from, and some lead nowhere.
+    distrust: Seen,
+    /// A statement that found no room on the database's disk.
+    full: Seen,
+}
+
+impl Signs {
     /// Whether a connection of this age may be used.
-    fn allows(&self, age: Duration) -> bool {
-        let since = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        since.is_none_or(|since| age < since.elapsed())
+    fn allow(&self, age: Duration) -> bool {
+        self.distrust.elapsed().is_none_or(|since| age < since)
     }
 }
 
@@ -46,7 +66,7 @@ impl Distrust {
 #[derive(Debug, Clone)]
 pub struct Connection {
     pool: DatabaseConnection,
-    distrust: Distrust,
+    signs: Signs,
     answer_max: Duration,
 }
 
@@ -54,21 +74,25 @@ pub struct Connection {
 #[derive(Debug)]
 pub struct Transaction {
     inner: DatabaseTransaction,
-    distrust: Distrust,
+    signs: Signs,
 }
 
 /// The answer, if it comes in time.
 async fn in_time<T>(
     max: Duration,
-    distrust: &Distrust,
+    signs: &Signs,
     answer: impl Future<Output = Result<T, DbErr>>,
 ) -> Result<T, DbErr> {
     // It lives on until the distrust is noted: its connection goes back to the pool when it is dropped.
     let mut answer = std::pin::pin!(answer);
     match timeout(max, &mut answer).await {
-        Ok(answered) => answered,
+        Ok(answered) => answered.inspect_err(|error| {
+            if sql_state(error).as_deref() == Some(DISK_FULL) {
+                signs.full.now();
+            }
+        }),
         Err(_) => {
-            distrust.now();
+            signs.distrust.now();
             let reason = format!("the database did not answer within {max:?}");
             Err(DbErr::Conn(RuntimeErr::Internal(reason)))
         }
@@ -90,21 +114,21 @@ impl Connection {
         connections_max: u32,
         acquire_max: Duration,
     ) -> Result<Self, sqlx::Error> {
-        let distrust = Distrust::default();
-        let (taken, given_back) = (distrust.clone(), distrust.clone());
+        let signs = Signs::default();
+        let (taken, given_back) = (signs.clone(), signs.clone());
         let pool = PgPoolOptions::new()
             .max_connections(connections_max)
             .acquire_timeout(acquire_max)
             // Below, with an end.
             .test_before_acquire(false)
             .before_acquire(move |connection, state| {
-                let is_allowed = taken.allows(state.age);
+                let is_allowed = taken.allow(state.age);
                 Box::pin(async move { Ok(is_allowed && ping(connection).await.is_ok()) })
             })
             // sqlx asks a connection that comes back whether it is there, for ever: one whose statement was given up in the
             // middle would take its place in the pool along.
             .after_release(move |connection, state| {
-                let is_allowed = given_back.allows(state.age);
+                let is_allowed = given_back.allow(state.age);
                 Box::pin(async move {
                     if is_allowed {
                         ping(connection).await?;
@@ -116,7 +140,7 @@ impl Connection {
             .await?;
         Ok(Self {
             pool: SqlxPostgresConnector::from_sqlx_postgres_pool(pool),
-            distrust,
+            signs,
             answer_max: ANSWER_MAX,
         })
     }
@@ -143,14 +167,22 @@ impl Connection {
 
     /// No connection of now is used again.
     pub(super) fn distrust(&self) {
-        self.distrust.now();
+        self.signs.distrust.now();
+    }
+
+    /// Whether a statement has found no room on the database's disk lately.
+    pub(super) fn is_full(&self) -> bool {
+        self.signs
+            .full
+            .elapsed()
+            .is_some_and(|since| since < FULL_FOR)
     }
 
     /// What a transaction that was begun is to be.
     pub(super) fn bounded(&self, inner: DatabaseTransaction) -> Transaction {
         Transaction {
             inner,
-            distrust: self.distrust.clone(),
+            signs: self.signs.clone(),
         }
     }
 
@@ -159,7 +191,7 @@ impl Connection {
         &self,
         answer: impl Future<Output = Result<T, DbErr>>,
     ) -> Result<T, DbErr> {
-        in_time(self.answer_max, &self.distrust, answer).await
+        in_time(self.answer_max, &self.signs, answer).await
     }
 }
 
@@ -188,7 +220,7 @@ impl ConnectionTrait for Connection {
 
 impl Transaction {
     async fn in_time<T>(&self, answer: impl Future<Output = Result<T, DbErr>>) -> Result<T, DbErr> {
-        in_time(ANSWER_MAX, &self.distrust, answer).await
+        in_time(ANSWER_MAX, &self.signs, answer).await
     }
 
     /// Makes all of it last. After an error that is an outage nobody knows whether it does.
@@ -196,8 +228,8 @@ impl Transaction {
     /// # Errors
     /// [`DbErr`] when there was no answer, or the database has taken it back.
     pub async fn commit(self) -> Result<(), DbErr> {
-        let Self { inner, distrust } = self;
-        in_time(ANSWER_MAX, &distrust, inner.commit()).await
+        let Self { inner, signs } = self;
+        in_time(ANSWER_MAX, &signs, inner.commit()).await
     }
 
     /// Takes all of it back.
@@ -205,8 +237,8 @@ impl Transaction {
     /// # Errors
     /// [`DbErr`] when there was no answer; it is taken back all the same.
     pub async fn rollback(self) -> Result<(), DbErr> {
-        let Self { inner, distrust } = self;
-        in_time(ANSWER_MAX, &distrust, inner.rollback()).await
+        let Self { inner, signs } = self;
+        in_time(ANSWER_MAX, &signs, inner.rollback()).await
     }
 }
 

@@ -123,18 +123,10 @@ impl Database {
         attempt: Attempt,
         stage: Stage,
     ) -> Result<Entered, DatabaseError> {
-        let entered = self
-            .change(
-                "UPDATE conversion SET stage = $3, lease_until = now() + make_interval(secs => $4)
-                 WHERE id = $1 AND attempt = $2 AND status = 'running' AND cancel_requested_at IS NULL",
-                [attempt.conversion.into(), attempt.number.into(), stage.as_str().into(), LEASE.as_secs_f64().into()],
-            )
-            .await?;
-        if entered == 1 {
-            Ok(Entered::Yes)
-        } else {
-            self.cancel_wanted(attempt).await
+        if self.enter_stages(&[(attempt, stage)]).await?.is_empty() {
+            return self.cancel_wanted(attempt).await;
         }
+        Ok(Entered::Yes)
     }
 
     /// Tells a cancel request from a lost lease, after a statement matched no row.

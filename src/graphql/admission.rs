@@ -56,7 +56,7 @@ pub struct ConversionOptionsInput {
     /// false.
     pub quantize: Option<bool>,
     /// Fail rather than deliver a mesh whose outline agrees less with the picture's: 0 to 1; see
-    /// `quality.silhouetteAgreement`.
+    /// `quality.silhouetteAgreement`. A picture without an outline is converted all the same, with a warning.
     pub min_silhouette_agreement: Option<f64>,
     /// Make a `turntable`, too: a short loop of the mesh turning; default: false.
     pub turntable: Option<bool>,

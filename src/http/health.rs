@@ -48,7 +48,10 @@ pub async fn problems(vitals: &Vitals) -> Vec<Cow<'static, str>> {
         Ok(Ok(true)) => problems.push("the database takes no changes: it is read-only".into()),
         Ok(Err(_)) | Err(_) => problems.push("the database does not answer".into()),
     }
-    // Not tried here: who asks often must not write often.
+    // Neither is tried here: who asks often must not write often.
+    if vitals.database.is_full() {
+        problems.push("the database takes no changes: its disk is full".into());
+    }
     if let Some(trouble) = vitals.storage.trouble() {
         problems.push(format!("the store can't be used: {trouble}").into());
     }

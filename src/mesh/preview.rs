@@ -200,8 +200,12 @@ impl<'a> Shader<'a> {
         }
     }
 
-    /// Lights the vertices and mixes their colours (Gouraud, 1971): less work where triangles are of few pixels.
+    /// Lights the vertices and mixes their colours (Gouraud, 1971): less work where triangles are of few pixels. Not where
+    /// the light breaks at edges, as vertices have no light of their own there.
     fn with_lit_vertices(mut self) -> Self {
+        if self.mesh.corner_normals().is_some() {
+            return self;
+        }
         let normals = self.mesh.normals().iter();
         let lit = normals.enumerate().map(|(vertex, &normal)| {
             let light = self.light.on(normal);
@@ -219,6 +223,17 @@ impl<'a> Shader<'a> {
             let linear = |byte: u8| self.linear[usize::from(byte)];
             [linear(red), linear(green), linear(blue)]
         })
+    }
+
+    /// The normals of a triangle's corners.
+    fn normals_of(&self, triangle: usize) -> [[f32; 3]; 3] {
+        match self.mesh.corner_normals() {
+            Some(normals) => normals[triangle],
+            None => {
+                let corners = self.mesh.triangles()[triangle];
+                corners.map(|vertex| self.mesh.normals()[vertex as usize])
+            }
+        }
     }
 
     /// The pixel of a linear colour.
@@ -274,8 +289,8 @@ impl<'a> Shader<'a> {
         if let Some(lit) = &self.lit {
             return mix(lit[a], lit[b], lit[c]);
         }
-        let normals = self.mesh.normals();
-        let [x, y, z] = mix(normals[a], normals[b], normals[c]);
+        let [at_a, at_b, at_c] = self.normals_of(triangle as usize);
+        let [x, y, z] = mix(at_a, at_b, at_c);
         let unit = 1.0 / (x * x + y * y + z * z).sqrt().max(f32::MIN_POSITIVE);
         let light = self.light.on([x * unit, y * unit, z * unit]);
         let [red, green, blue] = if self.mesh.colors().is_some() {

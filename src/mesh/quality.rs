@@ -28,7 +28,7 @@ pub struct Quality {
     pub vertices: usize,
     /// How many triangles.
     pub triangles: usize,
-    /// Pairs of triangles that cut through each other, counted up to a thousand.
+    /// Pairs of triangles that cut through each other; counted up to a thousand where [`Known`] does not say.
     pub self_intersections: Intersections,
     /// How thick the thinnest wall is: a hundredth of the surface may lie on a thinner one. 0 if it has no inside.
     pub thinnest_wall: f64,

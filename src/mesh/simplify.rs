@@ -3,7 +3,6 @@
 use meshopt::{SimplifyOptions, VertexDataAdapter};
 
 use super::{
-    Mesh,
     intersections::{self, Intersections},
     surface::{Surface, compact},
     topology::Topology,
@@ -15,18 +14,36 @@ use super::{
 pub struct SimplifyReport {
     /// Triangles before.
     pub triangles_before: usize,
-    /// Triangles after. More than asked for if no closed mesh with fewer was found.
+    /// Triangles after. More than asked for if no closed mesh with fewer was found that comes near enough to the shape.
     pub triangles_after: usize,
-    /// How far the surface moved, as a share of the mesh's longest side: the simplifier's own estimate, summed over
-    /// its stages.
+    /// How far the surface moved, as a share of the mesh's longest side, at most a twentieth: the simplifier's own
+    /// estimate, summed over its stages.
     pub error: f32,
     /// Where the result cuts through itself; none if nothing was simplified, and nothing counted.
     pub self_intersections: Option<Intersections>,
 }
 
-/// The colour of a mesh weighs as much as this share of its size: a step from black to white may move by a twentieth
-/// of the size before it costs more than the shape.
-const COLOR_WEIGHT: f32 = 0.05;
+impl SimplifyReport {
+    /// What a person should know of it: nothing, unless the shape has suffered.
+    #[must_use]
+    pub fn warning(&self) -> Option<String> {
+        let moved = self.error * 100.0;
+        (self.error > ERROR_TOLD).then(|| {
+            format!(
+                "Having fewer triangles moved the surface by about {moved:.1}% of the longest side: more triangles keep the shape better."
+            )
+        })
+    }
+}
+
+/// The surface may move so far, as a share of the longest side and in all stages together, by the simplifier's estimate;
+/// where that is not enough for the target, the mesh keeps more triangles. A twentieth is as thick as a chair's leg: what
+/// moves farther is another shape. meshopt measures by the longest side of the box around the vertices, which stays the
+/// same in every stage because the outermost vertices are held.
+const ERROR_MAX: f32 = 0.05;
+
+/// From here on a person is told.
+const ERROR_TOLD: f32 = 0.02;
 
 /// Tries to get an undamaged mesh in each stage.
 const TRIES: usize = 8;
@@ -43,15 +60,15 @@ const STAGE_FACTOR: usize = 16;
 /// far as a triangle of the simplified mesh reaches.
 const HELD_RINGS: usize = 3;
 
-/// Simplifies a bare surface to at most `target_triangles`.
+/// Simplifies a surface to at most `target_triangles`.
 ///
-/// The result is as closed and as manifold as the input, has the same parts and the same bounding box; if that can't be
-/// had with so few triangles it has more, at worst as many as before. It cuts through itself only where that can't be
-/// helped; the report says in how many places.
+/// The result is as closed and as manifold as the input, has the same parts and the same bounding box, and lies within a
+/// twentieth of its longest side; if that can't be had with so few triangles it has more, at worst as many as before. It
+/// cuts through itself only where that can't be helped; the report says in how many places.
 #[must_use]
 pub fn simplify_surface(surface: Surface, target_triangles: usize) -> (Surface, SimplifyReport) {
     let (positions, triangles) = surface.into_parts();
-    let (simplified, report) = simplify_triangles(&positions, None, triangles, target_triangles);
+    let (simplified, report) = simplify_triangles(&positions, triangles, target_triangles);
     let compacted = compact(positions.len(), &simplified);
     let positions = compacted
         .kept
@@ -63,47 +80,8 @@ pub fn simplify_surface(surface: Surface, target_triangles: usize) -> (Surface, 
     (surface, report)
 }
 
-/// Simplifies a mesh to at most `target_triangles`, keeping the edges of its colours; vertices keep their colours, and
-/// normals are made anew. A texture and creases fall away: they belong to the triangles that they were made for.
-///
-/// The result is as closed and as manifold as the input, has the same parts and the same bounding box; if that can't be
-/// had with so few triangles it has more, at worst as many as before. It cuts through itself only where that can't be
-/// helped; the report says in how many places.
-#[must_use]
-pub fn simplify(mesh: Mesh, target_triangles: usize) -> (Mesh, SimplifyReport) {
-    let Mesh {
-        positions,
-        normals: _,
-        colors,
-        triangles,
-        texture: _,
-        corner_normals: _,
-    } = mesh;
-    let (simplified, report) =
-        simplify_triangles(&positions, colors.as_deref(), triangles, target_triangles);
-    let compacted = compact(positions.len(), &simplified);
-    let positions = compacted
-        .kept
-        .iter()
-        .map(|&vertex| positions[vertex as usize])
-        .collect();
-    let colors = colors.map(|colors| {
-        compacted
-            .kept
-            .iter()
-            .map(|&vertex| colors[vertex as usize])
-            .collect()
-    });
-    let surface = Surface::new(positions, compacted.triangles)
-        .expect("a part of the triangles of a mesh is a surface");
-    let mesh = Mesh::from_surface(surface, colors)
-        .expect("positions and colours are of the same vertices");
-    (mesh, report)
-}
-
 fn simplify_triangles(
     positions: &[[f32; 3]],
-    colors: Option<&[[u8; 3]]>,
     mut triangles: Vec<[u32; 3]>,
     target_triangles: usize,
 ) -> (Vec<[u32; 3]>, SimplifyReport) {
@@ -116,12 +94,16 @@ fn simplify_triangles(
     let mut stages_more = STAGES_MORE;
     // After a stage that came to nothing the next one asks for less, half-way in proportion.
     let mut least = target_triangles;
-    while triangles.len() > target_triangles && stages_more > 0 {
+    while triangles.len() > target_triangles && stages_more > 0 && report.error < ERROR_MAX {
         let target = least.max(triangles.len() / STAGE_FACTOR);
-        if target == least {
+        let stage = simplify_soundly(positions, &triangles, target, ERROR_MAX - report.error);
+        let is_short = stage
+            .as_ref()
+            .is_some_and(|stage| stage.triangles.len() > target);
+        if target == least || is_short {
             stages_more -= 1;
         }
-        match simplify_soundly(positions, colors, &triangles, target) {
+        match stage {
             Some(stage) if stage.triangles.len() < triangles.len() => {
                 triangles = stage.triangles;
                 report.error += stage.error;
@@ -148,14 +130,14 @@ struct Stage {
     cuts: Vec<[u32; 2]>,
 }
 
-/// Simplified triangles that are as closed and manifold as before and of as many parts; none if there are no such ones
-/// to be had. Of several they are those that come nearest to the target, and then those that cut through themselves
+/// Simplified triangles that are as closed and manifold as before, of as many parts, and moved by `error_max` at most; none
+/// if there are no such ones to be had. Of several they are those that come nearest to the target, and then those that cut through themselves
 /// least.
 fn simplify_soundly(
     positions: &[[f32; 3]],
-    colors: Option<&[[u8; 3]]>,
     triangles: &[[u32; 3]],
     target_triangles: usize,
+    error_max: f32,
 ) -> Option<Stage> {
     let before = Topology::of(positions.len(), triangles);
     let mut held = hold_extremes(positions, triangles, &before);
@@ -167,7 +149,7 @@ fn simplify_soundly(
     };
     let mut best: Option<Stage> = None;
     for _ in 0..TRIES {
-        let (simplified, error) = attempt(positions, colors, triangles, &held, target_triangles);
+        let (simplified, error) = attempt(positions, triangles, &held, target_triangles, error_max);
         // meshopt does not look at what a collapse does to the sheet on the other side, so thin walls come back
         // with flaps or edges of four triangles, or cut through each other. There the surface is held fast, and all is
         // done anew.
@@ -255,40 +237,24 @@ fn hold_around(held: &mut [bool], faulty: &[u32], triangles: &[[u32; 3]]) {
 
 fn attempt(
     positions: &[[f32; 3]],
-    colors: Option<&[[u8; 3]]>,
     triangles: &[[u32; 3]],
     held: &[bool],
     target_triangles: usize,
+    error_max: f32,
 ) -> (Vec<[u32; 3]>, f32) {
     let stride = 3 * size_of::<f32>();
     let vertices = VertexDataAdapter::new(meshopt::typed_to_bytes(positions), stride, 0)
         .expect("three coordinates for each vertex");
-    let attributes: Vec<f32> = colors
-        .unwrap_or_default()
-        .as_flattened()
-        .iter()
-        .map(|&channel| f32::from(channel) / 255.0)
-        .collect();
-    let weights: &[f32] = if colors.is_some() {
-        &[COLOR_WEIGHT; 3]
-    } else {
-        &[]
-    };
     // Vertices that an earlier stage left unused would take time otherwise.
     let options = if triangles.len() < positions.len() {
         SimplifyOptions::Sparse
     } else {
         SimplifyOptions::None
     };
-    // The number of triangles alone decides, so the error allowed is the whole size of the mesh.
-    let error_max = 1.0;
     let mut error = 0.0;
-    let simplified = meshopt::simplify_with_attributes_and_locks(
+    let simplified = meshopt::simplify_with_locks(
         triangles.as_flattened(),
         &vertices,
-        &attributes,
-        weights,
-        stride,
         held,
         3 * target_triangles,
         error_max,
@@ -302,6 +268,8 @@ fn attempt(
 
 #[cfg(test)]
 mod tests {
+    use std::collections::HashSet;
+
     use super::*;
     use crate::mesh::fixtures;
 
@@ -313,28 +281,60 @@ mod tests {
         );
     }
 
+    fn cube() -> Surface {
+        let cube = fixtures::cube();
+        Surface::new(cube.positions().to_vec(), cube.triangles().to_vec()).expect("valid")
+    }
+
     #[test]
-    fn a_colored_mesh_keeps_its_shape_and_colors_with_a_tenth_of_the_triangles() {
-        let mesh = fixtures::colored(96, fixtures::torus());
-        let (before, bounds) = (mesh.triangles().len(), mesh.bounding_box());
+    fn a_surface_keeps_its_shape_and_vertices_with_a_tenth_of_the_triangles() {
+        let surface = fixtures::surface(96, fixtures::torus());
+        let (before, bounds) = (surface.triangles().len(), surface.bounding_box());
+        let bits = |position: &[f32; 3]| position.map(f32::to_bits);
+        let old: HashSet<[u32; 3]> = surface.positions().iter().map(bits).collect();
         let target = before / 10;
-        let (simplified, report) = simplify(mesh.clone(), target);
+        let (simplified, report) = simplify_surface(surface, target);
         assert!(simplified.triangles().len() <= target);
         assert_eq!(
             (report.triangles_before, report.triangles_after),
             (before, simplified.triangles().len())
         );
+        assert_eq!(report.warning(), None, "{report:?}");
         assert_closed(simplified.positions().len(), simplified.triangles());
         assert_eq!(simplified.bounding_box(), bounds);
-        let colors = simplified.colors().expect("colours stay");
-        for (position, color) in simplified.positions().iter().zip(colors) {
-            let old = mesh
-                .positions()
-                .iter()
-                .position(|old| old == position)
-                .expect("vertices are not moved");
-            assert_eq!(*color, mesh.colors().expect("has colours")[old]);
-        }
+        let mut positions = simplified.positions().iter();
+        assert!(positions.all(|position| old.contains(&bits(position))));
+    }
+
+    #[test]
+    fn a_shape_that_so_few_triangles_can_not_show_keeps_more() {
+        let ball = fixtures::surface(48, fixtures::sphere(0.65));
+        // Eight would be an octahedron, whose faces lie a fifth of the diameter below the ball.
+        let (simplified, report) = simplify_surface(ball.clone(), 8);
+        assert!(report.triangles_after > 20, "{report:?}");
+        assert!(report.triangles_after < ball.triangles().len() / 4);
+        assert!(
+            report.error > 0.0 && report.error < 1.001 * ERROR_MAX,
+            "{report:?}"
+        );
+        assert_closed(simplified.positions().len(), simplified.triangles());
+    }
+
+    #[test]
+    fn a_person_is_told_from_two_hundredths_of_the_longest_side_on() {
+        let report = |error| SimplifyReport {
+            triangles_before: 1_000,
+            triangles_after: 100,
+            error,
+            self_intersections: Some(Intersections::NONE),
+        };
+        assert_eq!(report(0.019).warning(), None);
+        assert_eq!(
+            report(0.034).warning().as_deref(),
+            Some(
+                "Having fewer triangles moved the surface by about 3.4% of the longest side: more triangles keep the shape better."
+            )
+        );
     }
 
     #[test]
@@ -363,9 +363,8 @@ mod tests {
 
     #[test]
     fn a_target_that_is_met_already_changes_nothing() {
-        let mesh = fixtures::cube();
-        let (same, report) = simplify(mesh.clone(), 12);
-        assert_eq!(same, mesh);
+        let (same, report) = simplify_surface(cube(), 12);
+        assert_eq!(same, cube());
         assert_eq!(
             (
                 report.triangles_before,
@@ -378,7 +377,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_had_leaves_a_closed_mesh() {
-        let (simplified, report) = simplify(fixtures::cube(), 1);
+        let (simplified, report) = simplify_surface(cube(), 1);
         assert!(report.triangles_after >= 4);
         assert_closed(simplified.positions().len(), simplified.triangles());
     }

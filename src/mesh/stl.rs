@@ -46,7 +46,7 @@ mod tests {
     use crate::mesh::{fixtures, topology::Topology};
 
     #[test]
-    fn an_independent_reader_gets_the_same_closed_mesh() {
+    fn what_is_written_reads_back_as_the_same_closed_mesh() {
         let mesh = fixtures::colored(48, fixtures::torus());
         let file = write(&mesh).expect("writes");
         assert_eq!(file.len(), 84 + 50 * mesh.triangles().len());

@@ -78,7 +78,7 @@ mod tests {
     };
 
     #[test]
-    fn an_independent_reader_gets_the_same_mesh_in_millimetres() {
+    fn what_is_written_reads_back_as_the_same_mesh_in_millimetres() {
         let mesh = place(
             &fixtures::colored(48, fixtures::torus()),
             Placement {

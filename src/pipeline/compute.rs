@@ -4,26 +4,41 @@
 //! core, and the GPU idle. Here whoever comes first is computed first, and the device's thread goes before all of them.
 //! What makes the next query of a model takes milliseconds and has a pool of its own, so that it doesn't stand in line
 //! behind meshes that are being written while the device has nothing to do.
+//!
+//! A thread of rayon's that waits for a part of its work takes what is next meanwhile, a whole other conversion's among it, and
+//! goes on only when that has ended, which has taken something itself by then. With all that wait in rayon's own line, one in
+//! twenty took seconds for milliseconds of work (docs/PERFORMANCE.md). So they wait before it, for a place.
 
 use std::{
     any::Any,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::OnceLock,
+    sync::{Arc, OnceLock},
     thread,
 };
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
-use tokio::sync::oneshot;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
 use tracing::{Span, debug};
 
 use super::error::PipelineError;
 
 /// Threads that compute alike.
 struct Pool {
-    threads: OnceLock<ThreadPool>,
+    threads: OnceLock<Threads>,
     name: &'static str,
     /// How nice its threads are: at 5 they get a quarter of a core where a thread at 0 wants it, at 15 a thirtieth.
     niceness: i32,
+}
+
+/// As many as there are cores, and a place for each thing that is computed at a time.
+struct Threads {
+    rayon: ThreadPool,
+    places: Arc<Semaphore>,
+}
+
+/// How much is computed at a time: one thing for each thread, and a quarter more for threads that wait for a part of theirs.
+fn places(threads: usize) -> usize {
+    threads + threads.div_ceil(4)
 }
 
 /// What a device waits for.
@@ -62,19 +77,22 @@ pub(super) async fn compute_soon<T: Send + 'static>(
 
 /// Starts what takes milliseconds and nobody waits for; a panic there ends as nothing.
 pub(super) fn start_soon(work: impl FnOnce() + Send + 'static) {
-    drop(start_on(&SAMPLING, work));
+    drop(start_on(SAMPLING.threads(), None, work));
 }
 
 fn start_on<T: Send + 'static>(
-    pool: &'static Pool,
+    threads: &'static Threads,
+    place: Option<OwnedSemaphorePermit>,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> oneshot::Receiver<thread::Result<T>> {
     let (sender, receiver) = oneshot::channel();
     // What is logged there is logged of the conversion.
     let span = Span::current();
-    pool.threads().spawn(move || {
+    threads.rayon.spawn(move || {
+        let done = span.in_scope(|| catch_unwind(AssertUnwindSafe(work)));
+        drop(place);
         // Whoever waits no more, needs no answer.
-        drop(sender.send(span.in_scope(|| catch_unwind(AssertUnwindSafe(work)))));
+        drop(sender.send(done));
     });
     receiver
 }
@@ -83,7 +101,9 @@ async fn compute_on<T: Send + 'static>(
     pool: &'static Pool,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, PipelineError> {
-    let receiver = start_on(pool, work);
+    let threads = pool.threads();
+    let place = Arc::clone(&threads.places).acquire_owned().await;
+    let receiver = start_on(threads, Some(place.expect("it is never closed")), work);
     let done = receiver.await.map_err(|_| PipelineError::Panicked {
         reason: "it was not computed".into(),
     })?;
@@ -93,9 +113,9 @@ async fn compute_on<T: Send + 'static>(
 }
 
 impl Pool {
-    fn threads(&'static self) -> &'static ThreadPool {
+    fn threads(&'static self) -> &'static Threads {
         self.threads.get_or_init(|| {
-            ThreadPoolBuilder::new()
+            let rayon = ThreadPoolBuilder::new()
                 .thread_name(|number| format!("{}-{number}", self.name))
                 .start_handler(|_| {
                     // Of this thread alone, as Linux has it. Without it things only get slower.
@@ -104,7 +124,9 @@ impl Pool {
                     }
                 })
                 .build()
-                .expect("threads can be made when the first conversion computes")
+                .expect("threads can be made when the first conversion computes");
+            let places = Arc::new(Semaphore::new(places(rayon.current_num_threads())));
+            Threads { rayon, places }
         })
     }
 }
@@ -118,6 +140,13 @@ fn words(panic: &(dyn Any + Send)) -> &str {
 
 #[cfg(test)]
 mod tests {
+    use std::{
+        sync::atomic::{AtomicUsize, Ordering::SeqCst},
+        time::Duration,
+    };
+
+    use futures_util::future::join_all;
+
     use super::*;
 
     #[tokio::test]
@@ -130,6 +159,27 @@ mod tests {
         );
         // The thread lives on.
         assert_eq!(compute(|| 1).await.unwrap(), 1);
+    }
+
+    #[tokio::test]
+    async fn no_more_is_under_way_than_there_are_places() {
+        let (under_way, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+        let one = || {
+            let (under_way, most) = (Arc::clone(&under_way), Arc::clone(&most));
+            compute(move || {
+                most.fetch_max(1 + under_way.fetch_add(1, SeqCst), SeqCst);
+                // Parts that another thread may take, so that this one waits and takes something else.
+                let pause = || thread::sleep(Duration::from_millis(1));
+                rayon::join(pause, pause);
+                under_way.fetch_sub(1, SeqCst);
+            })
+        };
+        let places = places(REST.threads().rayon.current_num_threads());
+        for done in join_all((0..20 * places).map(|_| one())).await {
+            done.unwrap();
+        }
+        let most = most.load(SeqCst);
+        assert!((1..=places).contains(&most), "{most} of {places}");
     }
 
     #[tokio::test]

@@ -10,6 +10,7 @@ use crate::{
     conversion::options::{ConversionOptions, MeshFormat, PRINT_SIZE_MM, SCENE_SIZE_MM},
     mesh::{
         Mesh, WriteError, glb,
+        intersections::Intersections,
         normals::CREASE_DEG,
         obj,
         placement::{Frame, Placed, Placement, place, placed},
@@ -55,14 +56,13 @@ pub fn export(
         surface,
         normals,
         topology,
-        is_simplified,
-        self_intersections,
+        simplified,
         thinnest_wall,
         paint: Paint { colors, texture },
         ..
     } = shape;
     let mut mesh = Mesh::with_normals(surface, normals, colors)?;
-    if is_simplified {
+    if simplified.is_some() {
         // What was round is flat between its edges now, and what was an edge is one vertex.
         mesh = mesh.with_creases(CREASE_DEG);
     }
@@ -74,9 +74,10 @@ pub fn export(
         scale,
         bounding_box,
     } = placed(mesh, AS_EXPORTED);
+    let counted = simplified.and_then(|report| report.self_intersections);
     let known = Known {
         topology: &topology,
-        self_intersections: Some(self_intersections),
+        self_intersections: Some(counted.unwrap_or(Intersections::NONE)),
         thinnest_wall: Some(thinnest_wall * scale),
         bounding_box: Some(bounding_box),
     };

@@ -26,9 +26,8 @@ use crate::{
     mesh::{
         clean::{CleanOptions, CleanReport, drop_specks},
         field::{FieldOptions, FieldSampler},
-        intersections::Intersections,
         normals::vertex_normals,
-        simplify::simplify_surface,
+        simplify::{SimplifyReport, simplify_surface},
         surface::Surface,
         topology::Topology,
     },
@@ -68,9 +67,8 @@ pub struct Shape {
     pub normals: Vec<[f32; 3]>,
     /// Of the surface.
     pub topology: Topology,
-    /// Whether it has fewer triangles than the field gave.
-    pub is_simplified: bool,
-    pub self_intersections: Intersections,
+    /// How it came to have fewer triangles than the field gave; none if it has not.
+    pub simplified: Option<SimplifyReport>,
     /// How thick the thinnest wall is, in the surface's unit: told by the field, before there were fewer triangles.
     pub thinnest_wall: f64,
     pub paint: Paint,
@@ -119,8 +117,7 @@ pub async fn shape<R: Reporter>(
         surface,
         normals,
         topology,
-        is_simplified,
-        self_intersections,
+        simplified,
         thinnest_wall,
         cleaned,
         seen,
@@ -150,8 +147,7 @@ pub async fn shape<R: Reporter>(
         surface: Arc::unwrap_or_clone(surface),
         normals: Arc::unwrap_or_clone(normals),
         topology,
-        is_simplified,
-        self_intersections,
+        simplified,
         thinnest_wall,
         paint,
         cleaned,
@@ -196,8 +192,7 @@ struct Extracted {
     surface: Surface,
     normals: Vec<[f32; 3]>,
     topology: Topology,
-    is_simplified: bool,
-    self_intersections: Intersections,
+    simplified: Option<SimplifyReport>,
     thinnest_wall: f64,
     cleaned: CleanReport,
     seen: Option<Seen>,
@@ -225,18 +220,17 @@ async fn extract<R: Reporter>(
             (surface, report) = simplify_surface(surface, target as usize);
             topology = Topology::of(surface.positions().len(), surface.triangles());
             // None where it had no more than that.
-            simplified = report.self_intersections;
+            simplified = Some(report).filter(|report| report.self_intersections.is_some());
         }
         let (seen, normals) = rayon::join(
             || look.and_then(|look| Seen::fit(&surface, look)),
             || vertex_normals(surface.positions(), surface.triangles()),
         );
         Ok::<_, PipelineError>(Extracted {
-            is_simplified: simplified.is_some(),
-            self_intersections: simplified.unwrap_or(Intersections::NONE),
             normals,
             surface,
             topology,
+            simplified,
             thinnest_wall,
             cleaned,
             seen,

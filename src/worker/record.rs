@@ -1,4 +1,4 @@
-//! What is written down of a conversion that has succeeded.
+//! What is written down of a conversion that has succeeded, and counted of one whose mesh was refused.
 
 use bytes::Bytes;
 use sha2::{Digest, Sha256};
@@ -14,7 +14,7 @@ use crate::{
             conversion::{Model, Quality, Timings, Warnings},
         },
     },
-    pipeline::Product,
+    pipeline::{Product, error::PipelineError},
     storage::{Storage, StorageError},
 };
 
@@ -165,7 +165,23 @@ pub(super) fn measure(quality: &Quality) {
         "self_intersecting" => flag(quality.self_intersections.is_some_and(|pairs| pairs > 0)),
     )
     .increment(1);
-    if let Some(agreement) = quality.silhouette_agreement {
-        metrics::histogram!("orfeas_silhouette_agreement").record(agreement);
+    if let Some(triangles) = quality.triangles {
+        metrics::histogram!("orfeas_mesh_triangles").record(f64::from(triangles));
     }
+    metrics::counter!("orfeas_mesh_warnings_total").increment(quality.warnings.0.len() as u64);
+    if let Some(agreement) = quality.silhouette_agreement {
+        measure_agreement(agreement);
+    }
+}
+
+/// Counts the agreement of a mesh that was refused for it: without these, who asks for more would make the rest look
+/// better.
+pub(super) fn measure_refused(error: &PipelineError) {
+    if let PipelineError::Unlike { agreement, .. } = error {
+        measure_agreement(*agreement);
+    }
+}
+
+fn measure_agreement(agreement: f64) {
+    metrics::histogram!("orfeas_silhouette_agreement").record(agreement);
 }

@@ -262,7 +262,9 @@ impl Worker {
             rank: i64::try_from(row.rank.unix_timestamp_nanos() / 1_000).unwrap_or(i64::MAX),
             name: Some(row.id.to_string()),
         };
-        let product = pipeline::convert(&self.tools, job, &reporter).await?;
+        let product = pipeline::convert(&self.tools, job, &reporter)
+            .await
+            .inspect_err(record::measure_refused)?;
         let queued = claimed_at - row.created_at;
         let timings = record::timings(&product, queued);
         let quality = record::quality(&product);

@@ -242,6 +242,8 @@ async fn the_figure_tells_depth_age_and_pace_at_the_same_cost_however_much_waits
     let figure = database.queue_figure(10).await.unwrap();
     assert_eq!((figure.depth, figure.ended), (8, 4));
     assert!(figure.oldest_seconds.is_some_and(|age| age < 10.0));
+    let by_priority = (figure.oldest_user_seconds, figure.oldest_agent_seconds);
+    assert_eq!(by_priority, (figure.oldest_seconds, Some(0.0)));
     // Four in the ten seconds that are looked at when nothing has waited longer.
     assert!((figure.seconds_each().unwrap() - 2.5).abs() < 1e-6);
 

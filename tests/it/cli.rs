@@ -141,6 +141,47 @@ async fn a_token_opens_a_node_with_the_same_keys() {
     node.app.stop().await;
 }
 
+/// A row tells all of a mesh that the API tells, in the same words.
+fn assert_reported(row: &Value, size_mm: f64) {
+    let number = |value: &Value| value.as_f64().unwrap_or_else(|| panic!("{row:#}"));
+    assert_eq!(
+        (&row["watertight"], &row["manifold"]),
+        (&json!(true), &json!(true)),
+        "{row:#}"
+    );
+    for name in ["components", "triangles", "vertices"] {
+        assert!(row[name].as_u64().unwrap() > 0, "{name}: {row:#}");
+    }
+    assert!(row["selfIntersections"].is_u64(), "{row:#}");
+    assert!(number(&row["surfaceArea"]) > 0.0, "{row:#}");
+    assert!(
+        (0.5..=1.0).contains(&number(&row["silhouetteAgreement"])),
+        "{row:#}"
+    );
+    let sides = row["boundingBox"].as_array().unwrap().iter().map(number);
+    let sides: Vec<f64> = sides.collect();
+    let longest = sides.iter().copied().fold(0.0, f64::max);
+    assert!(sides.len() == 3 && (longest - 1.0).abs() < 1e-3, "{row:#}");
+    let print = &row["print"];
+    assert_eq!(number(&print["sizeMm"]), size_mm);
+    let cm = size_mm / 10.0;
+    for (printed, measured) in [
+        ("volumeCm3", number(&row["volume"]) * cm.powi(3)),
+        ("surfaceCm2", number(&row["surfaceArea"]) * cm.powi(2)),
+    ] {
+        assert!(
+            measured > 0.0 && (number(&print[printed]) / measured - 1.0).abs() < 1e-9,
+            "{printed}: {row:#}"
+        );
+    }
+    let wall = number(&print["thinnestWallMm"]);
+    assert!(wall > 0.0 && wall < size_mm, "{row:#}");
+    assert!(
+        (0.0..=1.0).contains(&number(&print["overhangShare"])),
+        "{row:#}"
+    );
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn pictures_are_converted_without_a_server() {
     let folder = folder();
@@ -198,6 +239,7 @@ async fn pictures_are_converted_without_a_server() {
         .contains("where 500 were asked for");
     assert!(is_simple != is_told, "{rows:#}");
     assert_eq!(rows[0]["files"].as_array().unwrap().len(), 3);
+    assert_reported(&rows[0], 80.0);
     for bad in [&rows[1], &rows[2]] {
         assert!(bad["error"].is_string(), "{rows:#}");
     }

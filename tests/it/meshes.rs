@@ -73,9 +73,11 @@ async fn check(client: &Client, id: &str, options: &Value) {
             other => panic!("{other}"),
         }
         if let Some(target) = options["targetTriangles"].as_u64() {
+            let warnings = ended["quality"]["warnings"].to_string();
+            let is_told = warnings.contains(&format!("where {target} were asked for"));
             assert!(
-                triangles as u64 <= target,
-                "{triangles} triangles where {target} were asked for"
+                (triangles as u64 <= target) != is_told,
+                "{triangles} triangles where {target} were asked for: {warnings}"
             );
         }
     }
@@ -118,6 +120,13 @@ fn check_report(ended: &Value, options: &Value) {
         let agreement = number(agreement);
         assert!((0.5..=1.0).contains(&agreement), "{options}: {agreement}");
     }
+    let warnings = quality["warnings"].to_string();
+    let is_unchecked = agreement.is_null() && options["minSilhouetteAgreement"].is_number();
+    assert_eq!(
+        warnings.contains("minSilhouetteAgreement could not be checked"),
+        is_unchecked,
+        "{options}: {warnings}"
+    );
     let print = &quality["print"];
     let size = options["sizeMm"].as_f64().unwrap_or(100.0);
     assert_eq!(number(&print["sizeMm"]), size);
@@ -174,7 +183,7 @@ async fn files_of_every_kind_keep_their_promises() {
         ),
         (
             &opaque,
-            json!({ "resolution": 32, "removeBackground": false }),
+            json!({ "resolution": 32, "removeBackground": false, "minSilhouetteAgreement": 0.9 }),
         ),
         (
             pictures::CHAIR,

@@ -6,11 +6,13 @@ use futures_util::future::join_all;
 use orfeas::{
     conversion::{NodeId, Priority},
     db::Database,
+    error_chain::chain,
 };
 use orfeas_migrations::{Migrator, MigratorTrait};
+use serde_json::json;
 
 use crate::harness::{
-    World,
+    World, pictures,
     seed::{self, scalar},
 };
 
@@ -102,4 +104,27 @@ async fn nodes_that_start_at_once_take_turns() {
         1
     );
     fill(database).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_of_the_version_before_starts_beside_a_later_one() {
+    let world = World::new().await;
+    let database = world.database().await;
+    database.migrate().await.unwrap();
+    let later = "INSERT INTO seaql_migrations (version, applied_at) VALUES ('m9999_later', 0)";
+    seed::sql(&database, later).await;
+    let node = world.node().await;
+    let alice = node.client("alice");
+    let id = alice
+        .submit(pictures::CHAIR, json!({ "resolution": 32 }))
+        .await;
+    let ended = alice.ended(&id).await;
+    assert_eq!(ended["status"], "SUCCEEDED", "{ended:#}");
+    node.app.stop().await;
+
+    // But not where a step of its own is missing: then it can't know what the later one has changed.
+    let mine = "DELETE FROM seaql_migrations WHERE version = 'm0008_notices'";
+    assert_eq!(seed::sql(&database, mine).await, 1);
+    let refused = database.migrate().await.unwrap_err();
+    assert!(chain(&refused).to_string().contains("m9999_later"));
 }

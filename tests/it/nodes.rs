@@ -15,7 +15,6 @@ use orfeas::{
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use sqlx::AssertSqlSafe;
 use time::OffsetDateTime;
 
 use crate::harness::{
@@ -222,7 +221,7 @@ async fn a_node_that_wakes_up_late_changes_nothing() {
     )
     .await;
     assert_eq!(rescued, held);
-    let before = state(&database).await;
+    let before = seed::state(&database).await;
 
     frozen.signal(Signal::CONT);
     // It works on something new once it is through with what it believed to hold.
@@ -238,19 +237,8 @@ async fn a_node_that_wakes_up_late_changes_nothing() {
             json!({ "id": id }),
         )
         .await;
-    assert_eq!(state(&database).await, before);
+    assert_eq!(seed::state(&database).await, before);
     check_exactly_once(&world, &database).await;
-}
-
-/// All conversions, events and kept files.
-async fn state(database: &Database) -> Vec<String> {
-    let query = "SELECT to_jsonb(conversion)::text FROM conversion
-        UNION ALL SELECT to_jsonb(conversion_event)::text FROM conversion_event
-        UNION ALL SELECT to_jsonb(asset)::text FROM asset ORDER BY 1";
-    sqlx::query_scalar(AssertSqlSafe(query))
-        .fetch_all(seed::pool(database))
-        .await
-        .unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]

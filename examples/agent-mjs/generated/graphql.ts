@@ -15,7 +15,7 @@ export type ConversionOptionsInput = {
   guidance?: number | null | undefined;
   /**
    * Fail rather than deliver a mesh whose outline agrees less with the picture's: 0 to 1; see
-   * `quality.silhouetteAgreement`.
+   * `quality.silhouetteAgreement`. A picture without an outline is converted all the same, with a warning.
    */
   minSilhouetteAgreement?: number | null | undefined;
   /** Default: the server's. */

@@ -64,20 +64,18 @@ pub(super) async fn run(
         )
         .into());
     }
-    let (embedded, database) = app::open::database(settings, program()?).await?;
+    let opened = app::open::database(settings, program()?).await?;
+    let database = &opened.database;
     // As in a server: what the statements leave for listeners is sent.
     let stop = CancellationToken::new();
     let measuring = async {
-        let measured = measure(&database, &rows, &callers, conversions).await;
+        let measured = measure(database, &rows, &callers, conversions).await;
         stop.cancel();
         measured
     };
     let listening = database.listen(Hub::default(), NodeId::new(), stop.clone());
     let (measured, ()) = tokio::join!(measuring, listening);
-    database.close().await;
-    if let Some(embedded) = embedded {
-        embedded.shutdown().await?;
-    }
+    opened.close().await?;
     Ok(show(measured?, json, table))
 }
 

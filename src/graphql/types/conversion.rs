@@ -118,7 +118,7 @@ pub struct QualityReport {
     pub bounding_box: Vec<f64>,
     /// Separate parts.
     pub components: i32,
-    /// Pairs of triangles that cut each other, counted up to 1,000; null: not counted, by an earlier version.
+    /// Pairs of triangles that cut each other; null: not counted, by an earlier version.
     pub self_intersections: Option<i32>,
     /// How well the mesh's outline, seen from the camera that fits best, covers the object's in the picture: the area that
     /// both cover by the area that either covers, 0 to 1. Null: the picture was taken as a whole, without an outline.

@@ -31,9 +31,13 @@ async fn who_says_nothing_is_asked_and_then_given_up() {
     );
 }
 
-/// Takes some messages and then none; what it took.
+/// A day is for ever here.
+const FOR_EVER: Duration = Duration::from_secs(24 * 3600);
+
+/// Takes some messages, then nothing for so long, then all others; what it took.
 fn stuck(
     after: u32,
+    pause: Duration,
 ) -> (
     Arc<std::sync::Mutex<Vec<Message>>>,
     impl Sink<Message> + Unpin,
@@ -43,8 +47,8 @@ fn stuck(
     let sink = sink::unfold(0, move |count, message: Message| {
         let taking = taking.clone();
         async move {
-            if count >= after {
-                std::future::pending::<()>().await;
+            if count == after {
+                sleep(pause).await;
             }
             taking
                 .lock()
@@ -58,7 +62,7 @@ fn stuck(
 
 #[tokio::test(start_paused = true)]
 async fn who_takes_nothing_is_given_up() {
-    let (taken, sink) = stuck(2);
+    let (taken, sink) = stuck(2, FOR_EVER);
     let (sender, queue) = mpsc::channel(QUEUE_MAX);
     let feeder = tokio::spawn(async move {
         let mut sent = 0;
@@ -76,8 +80,24 @@ async fn who_takes_nothing_is_given_up() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn who_wakes_up_after_it_was_given_up_reads_why() {
+    let (taken, sink) = stuck(0, DRAIN_MAX + CLOSE_MAX / 2);
+    let (sender, queue) = mpsc::channel(QUEUE_MAX);
+    for _ in 0..2 {
+        let message = Message::Text("x".into());
+        sender.send(message).await.expect("there is room");
+    }
+    write(sink, queue).await;
+    let taken = taken.lock().expect("the writer is done");
+    assert!(
+        matches!(&taken[..], [Message::Text(_), Message::Close(Some(frame))] if frame.code == 1013),
+        "{taken:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_goodbye_is_the_last_word() {
-    let (taken, sink) = stuck(10);
+    let (taken, sink) = stuck(10, FOR_EVER);
     let (sender, queue) = mpsc::channel(QUEUE_MAX);
     for message in [
         Message::Text("x".into()),

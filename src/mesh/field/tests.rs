@@ -1,7 +1,7 @@
-use proptest::prelude::*;
-
 use super::*;
 use crate::mesh::{compare::nearest, fixtures, topology::Topology, vector};
+
+mod properties;
 
 /// What a dense evaluation of the same grid gives.
 fn dense(options: FieldOptions, field: &dyn Fn([f32; 3]) -> f32) -> Result<Surface, MeshError> {
@@ -322,67 +322,4 @@ fn coarse_grids_have_about_32_cells() {
         );
     }
     assert_eq!([32, 64, 128, 256, 512].map(coarse_step), [1, 2, 4, 8, 16]);
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(24))]
-
-    /// Sums of a few waves: bodies, holes, specks, and parts cut by the border.
-    #[test]
-    fn any_smooth_field_is_closed_or_empty(
-        waves in prop::collection::vec((prop::array::uniform3(-12.0f32..12.0), 0.0f32..6.0), 1..5),
-        offset in -2.0f32..2.0,
-        samples in 32u32..80,
-    ) {
-        let field = |p: [f32; 3]| {
-            let phase = |wave: &[f32; 3]| p.iter().zip(wave).map(|(along, wave)| along * wave).sum::<f32>();
-            waves.iter().map(|(wave, shift)| (phase(wave) + shift).sin()).sum::<f32>() + offset
-        };
-        match fixtures::sample(fixtures::options(samples), &field) {
-            Ok((surface, _)) => {
-                let topology = Topology::of(surface.positions().len(), surface.triangles());
-                prop_assert!(topology.is_watertight() && topology.is_manifold(), "{:?}", topology);
-            }
-            Err(error) => prop_assert_eq!(error, MeshError::Empty),
-        }
-    }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(8))]
-
-    /// No field at all: what any value is beside any other, up to the border of the volume.
-    #[test]
-    fn any_values_are_closed_and_every_triangle_has_an_area(
-        seed in any::<u64>(),
-        iso in prop::sample::select(vec![0.0f32, 0.5, -2.5]),
-        samples in 32u32..36,
-    ) {
-        let values = [
-            iso,
-            iso.next_up(),
-            iso.next_down(),
-            iso + 1.0,
-            iso - 1.0,
-            f32::MIN_POSITIVE,
-            -0.0,
-            f32::MAX,
-            f32::MIN,
-        ];
-        let field = |p: [f32; 3]| {
-            // Knuth's multiplier; the high bits are the good ones.
-            let mix = |state: u64, along: f32| (state ^ u64::from(along.to_bits())).wrapping_mul(6_364_136_223_846_793_005);
-            let state = p.into_iter().fold(seed, mix);
-            let state = mix(state ^ state >> 32, 0.0);
-            values[(state >> 33) as usize % values.len()]
-        };
-        let options = FieldOptions { iso, ..fixtures::options(samples) };
-        let (surface, _) = fixtures::sample(options, &field).expect("something is inside");
-        let topology = Topology::of(surface.positions().len(), surface.triangles());
-        prop_assert!(topology.is_watertight() && topology.is_manifold());
-        for &triangle in surface.triangles() {
-            let corners = vector::corners(surface.positions(), triangle);
-            prop_assert!(vector::length(vector::twice_area(corners)) > 0.0, "{:?}", corners);
-        }
-    }
 }

@@ -1,5 +1,7 @@
+use std::collections::BTreeSet;
+
 use super::{camera::FILL, *};
-use crate::mesh::{Mesh, fixtures, surface::Surface};
+use crate::mesh::{Mesh, fixtures, normals::CREASE_DEG, surface::Surface};
 
 fn pixel(pixels: &[u8], side: usize, column: usize, row: usize) -> [u8; 4] {
     let at = 4 * (row * side + column);
@@ -137,6 +139,22 @@ fn the_lit_side_is_brighter() {
     let brightness = |column, row| pixel(&pixels, 64, column, row)[0];
     let (lit, shaded) = (brightness(24, 22), brightness(40, 46));
     assert!(lit > shaded + 40, "{lit} {shaded}");
+}
+
+#[test]
+fn light_breaks_at_creases() {
+    let shades = |mesh: &Mesh| {
+        let pixels = render(mesh, &front(64));
+        let opaque = pixels.as_chunks::<4>().0.iter();
+        let shades = opaque.filter(|pixel| pixel[3] == 255);
+        shades.map(|pixel| pixel[0]).collect::<BTreeSet<_>>()
+    };
+    let cube = fixtures::cube();
+    let smooth = shades(&cube);
+    assert!(smooth.len() > 10, "{smooth:?}");
+    // One flat face is seen; rounding may make it two shades.
+    let creased = shades(&cube.with_creases(CREASE_DEG));
+    assert!((1..=2).contains(&creased.len()), "{creased:?}");
 }
 
 #[test]

@@ -85,3 +85,46 @@ async fn a_read_only_database_is_named_and_loses_nothing() {
     seed::check_all(&database).await;
     node.app.stop().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_without_room_is_named_and_loses_nothing() {
+    let world = World::new().await;
+    let node = world.node().await;
+    let alice = node.client("alice");
+    until("it is ready", LOOK, async || ready(&alice).await.0 == 200).await;
+    let id = alice
+        .submit(pictures::CHAIR, json!({ "resolution": 32 }))
+        .await;
+    let database = world.database().await;
+    // As Postgres itself says it, where a table needs another page.
+    seed::sql(
+        &database,
+        "CREATE FUNCTION no_room() RETURNS trigger LANGUAGE plpgsql AS $$
+         BEGIN RAISE EXCEPTION 'could not extend file' USING ERRCODE = 'disk_full'; END $$",
+    )
+    .await;
+    seed::sql(
+        &database,
+        "CREATE TRIGGER no_room BEFORE INSERT ON conversion EXECUTE FUNCTION no_room()",
+    )
+    .await;
+    let (extensions, header) = refusal(&alice, SUBMIT, keyed("meanwhile")).await;
+    assert_eq!(extensions["code"], "OVERLOADED");
+    assert!(header.is_some());
+    let (status, words) = ready(&alice).await;
+    assert!(
+        status == 503 && words.contains("its disk is full"),
+        "{words}"
+    );
+    let ended = alice.ended(&id).await;
+    assert_eq!(ended["status"], "SUCCEEDED", "{ended:#}");
+
+    seed::sql(&database, "DROP TRIGGER no_room ON conversion").await;
+    until("it is ready again", LOOK * 3, async || {
+        ready(&alice).await.0 == 200
+    })
+    .await;
+    alice.run(SUBMIT, keyed("meanwhile")).await;
+    seed::check_all(&database).await;
+    node.app.stop().await;
+}

@@ -3,23 +3,11 @@
 use std::{sync::Arc, time::Duration};
 
 use futures_util::future::join_all;
-use orfeas::{config::Role, conversion::Status, crash::Point, db::Database, storage::Storage};
+use orfeas::{config::Role, conversion::Status, crash::Point, storage::Storage};
 use rustix::process::Signal;
-use sqlx::AssertSqlSafe;
 
 use super::{Addresses, PATIENCE, RECOVERY_MAX, Site, leases::Leases, ledger::Ledger};
 use crate::harness::seed::{self, all_rows, scalar, until};
-
-/// All conversions, events and kept files.
-async fn state(database: &Database) -> Vec<String> {
-    let query = "SELECT to_jsonb(conversion)::text FROM conversion
-        UNION ALL SELECT to_jsonb(conversion_event)::text FROM conversion_event
-        UNION ALL SELECT to_jsonb(asset)::text FROM asset ORDER BY 1";
-    sqlx::query_scalar(AssertSqlSafe(query))
-        .fetch_all(seed::pool(database))
-        .await
-        .unwrap()
-}
 
 /// Whether a process is stopped.
 fn is_stopped(process: u32) -> bool {
@@ -57,7 +45,7 @@ async fn freezes(at: Point) {
         recoveries.iter().all(|after| *after <= RECOVERY_MAX),
         "{at:?}: {recoveries:?}"
     );
-    let before = state(&site.database).await;
+    let before = seed::state(&site.database).await;
 
     frozen.signal(Signal::CONT);
     // Late files are on the list of what is to be erased, and then gone.
@@ -69,7 +57,7 @@ async fn freezes(at: Point) {
     )
     .await;
     tokio::time::sleep(Duration::from_secs(2)).await;
-    assert_eq!(state(&site.database).await, before, "{at:?}");
+    assert_eq!(seed::state(&site.database).await, before, "{at:?}");
     let rows = all_rows(&site.database).await;
     assert!(rows.iter().all(|row| row.status == Status::Succeeded));
     let figures = ledger.check(&site, &storage, &nodes).await;

@@ -173,7 +173,6 @@ async fn dies(case: &Case) -> (Figures, Vec<Duration>) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-#[ignore = "minutes; run it by itself"]
 async fn a_node_that_dies_at_any_named_place_loses_and_doubles_nothing() {
     if !cfg!(debug_assertions) {
         eprintln!("skipped: an optimised build has no places to die at");

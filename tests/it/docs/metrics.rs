@@ -2,15 +2,18 @@
 
 use std::collections::BTreeSet;
 
+use metrics_exporter_prometheus::PrometheusBuilder;
 #[cfg(feature = "torch")]
 use orfeas::app::{App, AppOptions};
+use orfeas::telemetry::zeroes;
 #[cfg(feature = "torch")]
 use serde_json::json;
 
 use super::read;
+use crate::harness::{self, fetched::checkout};
 #[cfg(feature = "torch")]
 use crate::harness::{
-    self, Node, PROGRAM, World,
+    Node, PROGRAM, World,
     client::{SUBMIT, SUBMIT_BATCH, submission},
     pictures,
 };
@@ -34,6 +37,55 @@ fn named_in(source: &str) -> BTreeSet<String> {
         .filter(|text| text.starts_with("orfeas_") || text.starts_with("process_"))
         .filter(|text| !text.contains(' '))
         .map(str::to_owned)
+        .collect()
+}
+
+/// What a source records by name: `counter!("…"` and its like.
+fn recorded_in(source: &str) -> BTreeSet<String> {
+    let kinds = ["counter!(", "gauge!(", "histogram!("];
+    let uses = kinds.into_iter().flat_map(|kind| {
+        let found = source.match_indices(kind);
+        found.map(move |(at, _)| source.split_at(at + kind.len()))
+    });
+    uses.filter(|(before, _)| {
+        !kinds
+            .iter()
+            .any(|kind| before.ends_with(&format!("describe_{kind}")))
+    })
+    .filter_map(|(_, after)| after.trim_start().strip_prefix('"')?.split('"').next())
+    .map(str::to_owned)
+    .collect()
+}
+
+/// What all sources record by name.
+fn recorded() -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    let mut folders = vec![checkout().join("src")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "rs") {
+                names.extend(recorded_in(&std::fs::read_to_string(path).unwrap()));
+            }
+        }
+    }
+    names
+}
+
+/// The page of a process to which nothing has happened.
+pub(super) fn page_at_the_start() -> String {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    ::metrics::with_local_recorder(&recorder, zeroes::begin);
+    recorder.handle().render()
+}
+
+/// The series of a page, without their values.
+fn series(page: &str) -> BTreeSet<&str> {
+    let lines = page.lines().filter(|line| !line.starts_with('#'));
+    lines
+        .filter_map(|line| Some(line.rsplit_once(' ')?.0))
         .collect()
 }
 
@@ -62,6 +114,60 @@ fn the_table_has_what_is_described_and_nothing_that_is_gone() {
         gone.is_empty(),
         "docs/OPERATIONS.md tells of metrics that src/telemetry.rs doesn't describe: {gone:?}"
     );
+}
+
+#[test]
+fn the_table_has_what_the_sources_record_and_nothing_else() {
+    let (told, recorded) = (documented(), recorded());
+    let untold: Vec<_> = recorded.difference(&told).collect();
+    assert!(
+        untold.is_empty(),
+        "docs/OPERATIONS.md has no row of {untold:?}"
+    );
+    let gone: Vec<_> = told.difference(&recorded).collect();
+    assert!(
+        gone.is_empty(),
+        "docs/OPERATIONS.md tells of metrics that nothing records: {gone:?}"
+    );
+}
+
+#[test]
+fn names_are_found_as_sources_write_them() {
+    let source = r#"describe_gauge!("a", "b"); metrics::counter!(
+        "c", "d" => "e"); Counted::new(gauge!("f")); counter!(NAME)"#;
+    assert_eq!(Vec::from_iter(recorded_in(source)), ["c", "f"]);
+}
+
+#[test]
+fn a_process_begins_with_the_counters_that_alerts_ask_for() {
+    let (begun, process) = (page_at_the_start(), harness::metrics().render());
+    let (begun, process) = (series(&begun), series(&process));
+    let missing: Vec<_> = begun.difference(&process).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
+/// What a page must have after those requests, and that no counter has labels that it didn't begin with.
+#[cfg(feature = "torch")]
+fn check_labels(page: &str) {
+    for line in [
+        r#"orfeas_requests_total{key="people",operation="submitConversion",code="OK"}"#,
+        r#"orfeas_requests_total{key="people",operation="submitConversion",code="INVALID_IMAGE"}"#,
+        r#"orfeas_requests_total{key="people",operation="other",code="GRAPHQL_VALIDATION_FAILED"}"#,
+        r#"orfeas_requests_total{key="nobody",operation="other",code="UNAUTHENTICATED"}"#,
+    ] {
+        assert!(page.contains(line), "{line} is not exposed:\n{page}");
+    }
+    let begun = page_at_the_start();
+    let (names, begun) = (exposed(&begun), series(&begun));
+    let late: Vec<_> = series(page)
+        .into_iter()
+        .filter(|one| {
+            let name = one.split('{').next().unwrap_or_default();
+            // Keys and codes aren't all known beforehand.
+            name != "orfeas_requests_total" && names.contains(name) && !begun.contains(one)
+        })
+        .collect();
+    assert!(late.is_empty(), "src/telemetry/zeroes.rs lacks {late:?}");
 }
 
 #[cfg(feature = "torch")]
@@ -130,13 +236,6 @@ async fn everything_that_a_node_exposes_is_in_the_table() {
     ] {
         assert!(exposed.contains(name), "{name} is not exposed:\n{page}");
     }
-    for line in [
-        r#"orfeas_requests_total{key="people",operation="submitConversion",code="OK"}"#,
-        r#"orfeas_requests_total{key="people",operation="submitConversion",code="INVALID_IMAGE"}"#,
-        r#"orfeas_requests_total{key="people",operation="other",code="GRAPHQL_VALIDATION_FAILED"}"#,
-        r#"orfeas_requests_total{key="nobody",operation="other",code="UNAUTHENTICATED"}"#,
-    ] {
-        assert!(page.contains(line), "{line} is not exposed:\n{page}");
-    }
+    check_labels(&page);
     node.app.stop().await;
 }

@@ -150,6 +150,17 @@ pub fn pool(database: &Database) -> &PgPool {
     database.connection().pool()
 }
 
+/// All conversions, events and kept files.
+pub async fn state(database: &Database) -> Vec<String> {
+    let query = "SELECT to_jsonb(conversion)::text FROM conversion
+        UNION ALL SELECT to_jsonb(conversion_event)::text FROM conversion_event
+        UNION ALL SELECT to_jsonb(asset)::text FROM asset ORDER BY 1";
+    sqlx::query_scalar(AssertSqlSafe(query))
+        .fetch_all(pool(database))
+        .await
+        .unwrap()
+}
+
 /// Runs a statement as it stands.
 pub async fn sql(database: &Database, statement: &str) -> u64 {
     try_sql(database, statement).await.unwrap()

@@ -103,7 +103,6 @@ const MODES: [Mode; 4] = [
 ];
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-#[ignore = "minutes on a busy machine; run it by itself"]
 async fn a_network_that_fails_in_any_way_loses_nothing_and_is_used_again() {
     join_all(MODES.map(|mode| lives_through(mode, Duration::from_secs(8)))).await;
 }
@@ -161,6 +160,7 @@ async fn a_success_whose_statements_are_cut_is_published_once() {
     let front = site.node(Role::Api).await;
     let nodes = Addresses::of(front.app.api.unwrap());
     let worker = node(&site, &proxy, Role::Worker).await;
+    assert!(worker.app.api.is_none(), "it serves no clients");
     let cuts = [
         (&b"SET status = 'succeeded'"[..], Cut::Before),
         (b"COMMIT", Cut::Before),

@@ -1,6 +1,7 @@
 //! Keeps conversions going and counts them.
 
 use std::{
+    cmp::Reverse,
     fs,
     time::{Duration, Instant},
 };
@@ -13,6 +14,9 @@ use crate::inference::{device::DeviceInfo, engine::Engine, limits::KernelWatch};
 
 /// This share of a run is for getting there and isn't counted.
 const UNCOUNTED: f64 = 0.2;
+
+/// So many of the slowest conversions are told of one by one, in the row's JSON: whether they stood still together, and in what.
+const SLOWEST: usize = 5;
 
 /// How conversions come.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -117,6 +121,7 @@ where
     let processor = (processor_seconds()? - processor_from) / done.len().max(1) as f64;
     done.retain(|done: &Done| (counted..end).contains(&done.ended));
     let mut row = summary(&done, (end - counted).as_secs_f64());
+    row["slowest"] = slowest(&mut done, started);
     row["deviceBusy"] = json!(busy);
     row["kernelsBusy"] = json!(kernels_busy.transpose()?);
     row["processorSeconds"] = json!(processor);
@@ -147,6 +152,18 @@ fn processor_seconds() -> Result<f64, CommandError> {
 pub(in super::super) fn busy(engine: &Engine) -> Option<f64> {
     let busy = |device: DeviceInfo| device.busy.map(|busy| busy.as_secs_f64());
     engine.devices().into_iter().map(busy).sum()
+}
+
+/// Those that took longest: when they ended, of the run, and their timings.
+fn slowest(done: &mut [Done], started: Instant) -> Value {
+    done.sort_by_key(|done| Reverse(done.took));
+    let told = done.iter().take(SLOWEST).map(|done| {
+        json!({
+            "endedSeconds": (done.ended - started).as_secs_f64(), "tookMs": done.took.as_secs_f64() * 1000.0,
+            "timings": done.timings,
+        })
+    });
+    told.collect()
 }
 
 fn summary(done: &[Done], seconds: f64) -> Value {

@@ -10,7 +10,7 @@ use crate::{
     auth::principal::Quotas,
     conversion::{
         AssetId, ConversionId, NodeId, Owner, Priority, Stage,
-        options::{ConversionOptions, MeshFormat, TextureMode},
+        options::{ConversionOptions, MeshFormat},
         provenance::Provenance,
     },
     db::{
@@ -214,19 +214,8 @@ fn key(conversion: ConversionId, number: i16, file_name: &str) -> String {
 /// As most are submitted.
 pub(super) fn options() -> ConversionOptions {
     ConversionOptions {
-        formats: vec![MeshFormat::Glb],
         resolution: Some(128),
-        target_triangles: None,
-        texture: TextureMode::VertexColor,
-        remove_background: None,
-        size_mm: None,
-        texture_size: None,
-        quantize: false,
-        min_silhouette_agreement: None,
-        turntable: false,
-        steps: None,
-        guidance: None,
-        seed: None,
+        ..ConversionOptions::default()
     }
 }
 

@@ -165,6 +165,85 @@ fn what_something_hides_is_not_seen() {
     );
 }
 
+/// What the picture shows of a thing of one colour, and what the model says of it: as far apart as may be without being
+/// taken for two things.
+const SEEN: [f32; 3] = [0.7, 0.43, 0.43];
+const SAID: [u8; 3] = [128; 3];
+
+/// A picture of something in the colour of [`SEEN`], over pure green.
+fn plain(alpha: &[f32]) -> Vec<f32> {
+    let background = [0.0, 1.0, 0.0];
+    let planes = SEEN.into_iter().zip(background);
+    planes
+        .flat_map(|(seen, behind)| {
+            let pixels = alpha.iter();
+            pixels.map(move |&covered| if covered > 0.0 { seen } else { behind })
+        })
+        .collect()
+}
+
+/// The greatest difference of a channel.
+fn apart(one: [u8; 3], other: [u8; 3]) -> u8 {
+    let channels = one.into_iter().zip(other);
+    channels.fold(0, |most, (one, other)| most.max(one.abs_diff(other)))
+}
+
+/// How far the picture has changed what the model said, where it did so most.
+fn change(colors: &[[u8; 3]]) -> u8 {
+    let changes = colors.iter().map(|&color| apart(color, SAID));
+    changes.fold(0, u8::max)
+}
+
+#[test]
+fn no_seam_shows_where_the_surface_turns_away() {
+    let mesh = fixtures::colored(96, fixtures::sphere(0.65));
+    let from_middle = |along: usize| along as f32 + 0.5 - SIDE as f32 / 2.0;
+    let radius = 0.43 * SIDE as f32;
+    let alpha: Vec<f32> = (0..SIDE * SIDE)
+        .map(|at| from_middle(at % SIDE).hypot(from_middle(at / SIDE)))
+        .map(|distance| f32::from(distance < radius))
+        .collect();
+    let rgb = plain(&alpha);
+    let picture = Picture::new(SIDE, &alpha, &rgb);
+    let sight = Sight::fit(&mesh, &picture).expect("a ball is seen");
+    let mut colors = vec![SAID; mesh.positions().len()];
+    let blend = sight.blend(mesh.positions(), mesh.normals(), &mut colors, &picture);
+    assert!(matches!(blend, Blend::Mixed { .. }), "{blend:?}");
+    let change = change(&colors);
+    assert!(change >= 25, "the colours are far apart: {change}");
+    for &[a, b, c] in mesh.triangles() {
+        let [a, b, c] = [a, b, c].map(|vertex| colors[vertex as usize]);
+        let step = apart(a, b).max(apart(b, c)).max(apart(c, a));
+        assert!(step <= change / 2, "a step of {step} of {change}");
+    }
+}
+
+#[test]
+fn no_seam_shows_along_a_sharp_outline() {
+    const HALF: f32 = 0.6;
+    const POINTS: usize = 401;
+    let mesh = Scene::new().mesh;
+    let (alpha, _) = framed_square();
+    let rgb = plain(&alpha);
+    let picture = Picture::new(SIDE, &alpha, &rgb);
+    let sight = Sight::fit(&mesh, &picture).expect("a box is seen");
+    // From side to side of the front, more than two in a pixel, as a texture's texels may lie.
+    let points: Vec<[f32; 3]> = (0..POINTS)
+        .map(|at| 2.0 * at as f32 / (POINTS - 1) as f32 - 1.0)
+        .map(|along| [HALF * along, 0.05, HALF])
+        .collect();
+    let mut colors = [SAID; POINTS];
+    let blend = sight.blend(&points, &[[0.0, 0.0, 1.0]; POINTS], &mut colors, &picture);
+    assert!(matches!(blend, Blend::Mixed { .. }), "{blend:?}");
+    assert_eq!((colors[0], colors[POINTS - 1]), (SAID, SAID));
+    let change = change(&colors);
+    assert!(change >= 25, "the colours are far apart: {change}");
+    for pair in colors.windows(2) {
+        let step = apart(pair[0], pair[1]);
+        assert!(step <= change / 4, "a step of {step} of {change}");
+    }
+}
+
 fn framed_square() -> (Vec<f32>, Vec<f32>) {
     let inside = |at: usize| (13..179).contains(&at);
     let alpha: Vec<f32> = (0..SIDE * SIDE)
