@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use orfeas_migrations::{MigrationTrait, Migrator, MigratorTrait};
 use sea_orm::{ConnectionTrait, DbErr, FromQueryResult, RuntimeErr, Statement};
 use sqlx::postgres::PgConnectOptions;
-use tracing::info;
+use tracing::{info, warn};
 
 use self::{connection::Connection, nodes::HEARTBEAT};
 use crate::crash::{self, Point};
@@ -150,6 +150,9 @@ pub struct PoolState {
 /// no longer than this. Less than the 10 s within which a dead node's conversions must be back.
 const IDLE_IN_TRANSACTION_MAX: &str = "8s";
 
+/// How long connections may take to come back when the pool is closed: longer than a statement may take.
+const CLOSE_MAX: Duration = Duration::from_secs(20);
+
 /// Serialises migrations of nodes that start at once; any constant will do that no other program uses.
 const MIGRATION_LOCK: i64 = 0x6f72_6665_6173;
 
@@ -276,9 +279,15 @@ impl Database {
         Ok(row.expect("a constant query yields one row").version)
     }
 
-    /// Closes the pool; statements after that fail.
+    /// Closes the pool; statements after that fail. A connection that doesn't come back is left to the end of the process: sqlx
+    /// asks each that is given back whether it is there, and for an answer that is lost in that moment it waits for ever.
     pub async fn close(&self) {
-        self.connection.pool().close().await;
+        if tokio::time::timeout(CLOSE_MAX, self.connection.pool().close())
+            .await
+            .is_err()
+        {
+            warn!("A connection to the database did not come back; it is given up");
+        }
     }
 
     /// The pool's connections now, and how long a caller waits for one: this one has waited.
