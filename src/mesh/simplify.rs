@@ -131,8 +131,8 @@ struct Stage {
 }
 
 /// Simplified triangles that are as closed and manifold as before, of as many parts, and moved by `error_max` at most; none
-/// if there are no such ones to be had. Of several they are those that come nearest to the target, and then those that cut through themselves
-/// least.
+/// if there are no such ones to be had. Of several they are those that come nearest to the target, and then those that cut
+/// through themselves least.
 fn simplify_soundly(
     positions: &[[f32; 3]],
     triangles: &[[u32; 3]],
