@@ -249,10 +249,11 @@ impl App {
             storage: storage.clone(),
             can_compute: Arc::new(move || computing.as_ref().is_none_or(Engine::can_compute)),
         };
+        let tally = Tally::default();
         if let Some(handle) = metrics {
             app.helping
                 .spawn(telemetry::keep_up(handle.clone(), app.stop_helping.clone()));
-            let routes = http::metrics::router(handle, vitals.clone());
+            let routes = http::metrics::router(handle, tally.clone(), vitals.clone());
             app.metrics = Some(
                 app.serve(
                     settings.orfeas_metrics_listen,
@@ -281,7 +282,7 @@ impl App {
                 proxies: settings.trusted_proxies()?,
                 database: database.clone(),
                 auditor,
-                tally: Tally::default(),
+                tally,
             };
             let images_max = settings.agent_max_batch_size as usize;
             let origins = settings.cors_origins()?;

@@ -278,7 +278,7 @@ fn describe_node() {
     let counters = [
         (
             "orfeas_requests_total",
-            "Operations, by key (the first hundred seen; other, people, nobody), root field and error code.",
+            "Operations, by key (the hundred busiest; other, people, nobody), root field and error code.",
         ),
         (
             "orfeas_subscribers_dropped_total",

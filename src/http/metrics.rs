@@ -4,22 +4,28 @@ use axum::{Router, extract::State, response::Response, routing::get};
 use metrics::Gauge;
 use metrics_exporter_prometheus::PrometheusHandle;
 
-use super::health::{self, Vitals};
+use super::{
+    gate::tally::Tally,
+    health::{self, Vitals},
+};
 use crate::telemetry::process;
 
 /// The routes of the operators' listener.
-pub fn router(handle: PrometheusHandle, vitals: Vitals) -> Router {
+pub fn router(handle: PrometheusHandle, tally: Tally, vitals: Vitals) -> Router {
     let ready = |State(vitals): State<Vitals>| async move { ready(&vitals).await };
     Router::new()
-        .route("/metrics", get(move || async move { render(&handle) }))
+        .route(
+            "/metrics",
+            get(move || async move { render(&handle, &tally) }),
+        )
         .route("/healthz", get(health::live))
         .route("/readyz", get(ready))
         .with_state(vitals)
 }
 
-fn render(handle: &PrometheusHandle) -> String {
+fn render(handle: &PrometheusHandle, tally: &Tally) -> String {
     process::record();
-    handle.render()
+    tally.complete(handle.render())
 }
 
 async fn ready(vitals: &Vitals) -> Response {

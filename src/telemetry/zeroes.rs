@@ -50,7 +50,8 @@ const BY_LABEL: [(&str, &str, &[&str]); 3] = [
 const MESHES: &str = "orfeas_meshes_total";
 const FLAGS: [&str; 2] = ["true", "false"];
 
-/// Keys have names of their own, which nobody knows beforehand: of these it is what all nodes have.
+/// Keys have names of their own, which nobody knows beforehand: of these it is what all nodes have. Those of a key begin
+/// at 0 by themselves, where `/metrics` is put together.
 const REQUESTS: &str = "orfeas_requests_total";
 const CALLERS: [&str; 3] = ["people", "nobody", "other"];
 const OPERATIONS: [&str; 3] = ["submitConversion", "submitBatch", "other"];

@@ -8,7 +8,8 @@ use reqwest::{RequestBuilder, Response};
 use serde_json::{Value, json};
 
 use crate::harness::{
-    self, Node, PROGRAM, World, client::Client, client::SUBMIT, client::submission, pictures,
+    self, Node, PROGRAM, World, agent::Agent, client::Client, client::SUBMIT, client::submission,
+    pictures,
 };
 
 const GRAPHQL_RESPONSE: &str = "application/graphql-response+json";
@@ -199,6 +200,8 @@ async fn health_and_metrics() {
     };
     let alice = node.client("alice");
     alice.run("{ viewer { name } }", json!({})).await;
+    let agent = Agent::new(&node.admin(), json!({})).await;
+    agent.run("{ viewer { name } }", json!({})).await;
     let (api, operators) = (node.app.api.unwrap(), node.app.metrics.unwrap());
     let text = |url: String| async move {
         let response = reqwest::get(url).await.unwrap();
@@ -225,6 +228,11 @@ async fn health_and_metrics() {
         page.contains("orfeas_graphql_request_seconds_bucket{outcome=\"ok\""),
         "{page}"
     );
+    let key = agent.key;
+    let series = format!(r#"orfeas_requests_total{{key="{key}",operation="viewer",code="OK"}}"#);
+    assert!(page.contains(&format!("{series} 0\n")), "{page}");
+    let (_, page) = text(format!("http://{operators}/metrics")).await;
+    assert!(page.contains(&format!("{series} 1\n")), "{page}");
     assert_eq!(
         text(format!("http://{api}/metrics")).await.0,
         404,
