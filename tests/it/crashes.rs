@@ -36,7 +36,7 @@ mod points;
 /// A model that answers at once: a ball as large as the object.
 const MODEL: &str = "sound";
 /// For what takes computing, on a machine that does much else.
-pub const PATIENCE: Duration = Duration::from_secs(150);
+pub const PATIENCE: Duration = Duration::from_secs(300);
 /// Within this time after a lease's end a dead node's conversions must be back in the queue.
 pub const RECOVERY_MAX: Duration = Duration::from_secs(10);
 /// A test's clients ask more than people do.

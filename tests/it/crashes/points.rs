@@ -23,9 +23,9 @@ use crate::harness::{
 };
 
 /// Conversions that wait or run at a time, at most.
-const LOAD: i64 = 12;
+const LOAD: i64 = 8;
 /// Nodes that start, compute and die side by side.
-const AT_ONCE: usize = 6;
+const AT_ONCE: usize = 3;
 
 /// Whom clients ask while the node that is to die lives.
 #[derive(Clone, Copy, PartialEq, Eq)]
