@@ -238,7 +238,7 @@ pub trait Backend {
 
     /// Whether passes are shared: several images in one `encode` or `matte`, several conversions in one `query` or
     /// `denoise`, passes beside each other. It is cheaper than one after another, at the cost of exactness. Where not, the executor gives
-    /// the device one thing at a time.
+    /// the backend one thing at a time.
     fn shares_passes(&self) -> bool;
 
     /// How long the device has worked on passes that have landed, where it can be told.
@@ -251,10 +251,36 @@ pub trait Backend {
     fn learn(&mut self, model: usize, lesson: Lesson);
 }
 
+/// Makes another backend of the same device over the same models, on the thread that will own it.
+pub struct Twin<B>(Box<dyn FnOnce() -> Result<B, EngineError> + Send>);
+
+impl<B> Twin<B> {
+    /// One that is made so.
+    pub fn new(make: impl FnOnce() -> Result<B, EngineError> + Send + 'static) -> Self {
+        Self(Box::new(make))
+    }
+
+    /// Makes it.
+    ///
+    /// # Errors
+    /// [`EngineError::DeviceLost`].
+    pub fn make(self) -> Result<B, EngineError> {
+        (self.0)()
+    }
+}
+
+impl<B> fmt::Debug for Twin<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Twin")
+    }
+}
+
 /// A backend as it stands after loading and warming up.
 #[derive(Debug)]
 pub struct Opened<B> {
     pub backend: B,
+    /// For a second lane of passes, where one at a time leaves some of the device idle.
+    pub twin: Option<Twin<B>>,
     pub id: DeviceId,
     /// Where the device reads by itself what it is given.
     pub staging: Staging,

@@ -2,6 +2,7 @@
 
 use std::{
     borrow::Cow,
+    collections::VecDeque,
     fmt,
     path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
@@ -16,7 +17,7 @@ use super::{
     backend::{Backend, FieldValues, Opened, Want},
     batcher::{BatchKey, BatchLimits, Batcher, Pending, ResolutionClass},
     catalog::{Catalog, ModelInfo, ServedModel},
-    device::{DeviceChoice, DeviceId, DeviceInfo},
+    device::{DeviceChoice, DeviceId},
     error::EngineError,
     handle::{Answers, Codes, OnItsWay, Steps, Ticket},
     manifest::Manifest,
@@ -26,6 +27,8 @@ use super::{
     staging::{InPlace, Staged, Staging},
     starting::{OpenOptions, OpenReport, Starting},
 };
+
+mod devices;
 
 /// Queries and mattes that may wait for the devices at a time; callers beyond wait their turn. A
 /// conversion has one at a time, and far fewer conversions run at a time on a node.
@@ -116,7 +119,7 @@ impl Engine {
         Err(EngineError::NoTorch)
     }
 
-    /// Starts one executor for each of `devices`, opened on its own thread by `open`.
+    /// Starts an executor for each lane of each of `devices`, opened on its own thread by `open`.
     ///
     /// # Errors
     /// As [`Engine::start`].
@@ -156,22 +159,26 @@ impl Engine {
             };
             starting.push(Starting::spawn(options, open.clone())?);
         }
-        let mut queues = Vec::new();
+        let (mut queues, mut places) = (Vec::new(), Vec::new());
         let mut staging: Staging = Arc::new(InPlace);
         for device in &starting {
             let OpenReport {
                 id,
                 name,
                 staging: of_device,
+                lanes,
                 models,
             } = device.report()?;
             staging = of_device;
             let ceilings = catalog.take_in(models);
-            queues.push(DeviceQueue::new(id, name, ceilings));
+            places.push(queues.len());
+            let lane = || DeviceQueue::new(id, name.clone(), ceilings.clone());
+            queues.extend(std::iter::repeat_with(lane).take(lanes));
         }
         catalog.choose_default(default_model.as_deref())?;
         let queue = Queue::new(State {
             encodes: Batcher::default(),
+            rows: VecDeque::new(),
             devices: queues,
             limits,
             dynamic_scaling,
@@ -180,8 +187,8 @@ impl Engine {
         });
         let threads = starting
             .into_iter()
-            .enumerate()
-            .map(|(at, device)| device.go(&queue, at))
+            .zip(places)
+            .map(|(device, place)| device.go(&queue, place))
             .collect();
         info!(
             duration_ms = began.elapsed().as_millis() as u64,
@@ -365,42 +372,6 @@ impl Engine {
     #[must_use]
     pub fn default_model(&self) -> &str {
         self.inner.catalog.default_model()
-    }
-
-    /// The devices as they stand now.
-    #[must_use]
-    pub fn devices(&self) -> Vec<DeviceInfo> {
-        let state = self.inner.queue.lock();
-        let model = self.inner.catalog.default_index();
-        let iterates = self.inner.catalog.served()[model]
-            .manifest
-            .sampling()
-            .is_some();
-        // As many conversions as a pass takes must be here for it to be full, and most passes of such a model are steps.
-        let batch_max = |at| match iterates {
-            true => state.images_max(at, model).max(state.rows_max(at, model)),
-            false => state.images_max(at, model),
-        };
-        let served = self.inner.catalog.served();
-        let ceilings = |at| {
-            let models = served.iter().enumerate();
-            let ceiling = |(model, served): (usize, &ServedModel)| {
-                (Arc::clone(&served.name), state.images_max(at, model))
-            };
-            models.map(ceiling).collect()
-        };
-        let info = |(at, queue): (usize, &DeviceQueue)| DeviceInfo {
-            id: queue.id,
-            name: queue.name.clone(),
-            memory_total_bytes: queue.memory.map(|memory| memory.total_bytes),
-            memory_free_bytes: queue.memory.map(|memory| memory.free_bytes),
-            batch_images_max: batch_max(at),
-            ceilings: ceilings(at),
-            conversions: queue.codes,
-            busy: queue.busy,
-            lost: queue.lost.clone(),
-        };
-        state.devices.iter().enumerate().map(info).collect()
     }
 
     /// Whether any device is left.

@@ -4,9 +4,10 @@
 //! computed: encodes and denoising steps in the one, which take turns, and beside them the short passes, queries and
 //! mattes. Conversions in the middle thus never wait for those that begin, and fill what these leave of the device.
 //!
-//! Elsewhere there is one pass at a time: those of running conversions first, so that they finish and make room; but
+//! Elsewhere a lane has one pass at a time: those of running conversions first, so that they finish and make room; but
 //! after `PASSES_BEFORE_ENCODE` of them, or when somebody has waited too long, an encode that is ready goes next.
-//! Denoising steps take turns with all of these.
+//! Denoising steps take turns with all of these. A CPU has two such lanes, each an executor of its own: a pass has serial
+//! parts, in which the other one's threads work.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -64,8 +65,6 @@ pub struct Executor<B: Backend> {
     /// Codes that somebody holds.
     codes: HashMap<u64, B::Codes>,
     codes_made: u64,
-    /// What is left of a batch that is encoded one by one.
-    rows: VecDeque<EncodeJob>,
     queries: Queries,
     mattes: VecDeque<MatteJob>,
     /// Conversions of iterative models that are encoded.
@@ -119,7 +118,6 @@ impl<B: Backend> Executor<B> {
             queue,
             codes: HashMap::new(),
             codes_made: 0,
-            rows: VecDeque::new(),
             queries: Queries::default(),
             mattes: VecDeque::new(),
             running: RunningSet::default(),
@@ -187,7 +185,7 @@ impl<B: Backend> Executor<B> {
             let short = short.count();
             let long = self.flights.len() - short;
             let no_passes = self.queries.is_line_empty() && self.mattes.is_empty();
-            if self.rows.is_empty() && state.encodes.is_empty() {
+            if state.rows.is_empty() && state.encodes.is_empty() {
                 self.passes = 0;
             }
             let overdue = state.encodes.is_overdue(state.limits.wait_max, now);
@@ -199,7 +197,7 @@ impl<B: Backend> Executor<B> {
                 (false, _) => PASSES_BEFORE_ENCODE,
             };
             if long < FLIGHTS_MAX && (overdue || self.passes >= passes_before_encode) {
-                if let Some(row) = self.rows.pop_front() {
+                if let Some(row) = state.rows.pop_front() {
                     self.passes = 0;
                     return Some(Step::Row(row));
                 }
@@ -288,7 +286,7 @@ impl<B: Backend> Executor<B> {
         if self.backend.shares_passes() {
             self.begin_encode(jobs);
         } else {
-            self.rows.extend(jobs);
+            self.queue.change(|state| state.rows.extend(jobs));
         }
     }
 
@@ -354,7 +352,6 @@ impl<B: Backend> Executor<B> {
         error!(device = %self.id, reason, "{} is lost; its conversions must start again", self.id);
         self.fail_flights(&self.lost_because(reason, true));
         let error = self.lost_because(reason, false);
-        self.rows.drain(..).for_each(|job| job.fail(error.clone()));
         self.queries.fail_all(&error);
         self.running.fail_all(&error);
         self.mattes

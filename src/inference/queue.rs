@@ -123,7 +123,7 @@ impl Job {
     }
 }
 
-/// One device's share of the queue, and what is known of it.
+/// The share of the queue of a device's lane, and what is known of the device. Most devices have one lane.
 #[derive(Debug)]
 pub struct DeviceQueue {
     pub id: DeviceId,
@@ -193,6 +193,8 @@ pub struct Business {
 pub struct State {
     /// Any device may take these: whichever is free first does.
     pub encodes: Batcher<EncodeJob>,
+    /// What is left of batches that are encoded one by one: each lane takes the next.
+    pub rows: VecDeque<EncodeJob>,
     pub devices: Vec<DeviceQueue>,
     pub limits: BatchLimits,
     pub dynamic_scaling: bool,
@@ -377,14 +379,17 @@ impl Queue {
             let encodes = if state.any_device() {
                 Vec::new()
             } else {
-                state.encodes.drain()
+                let waiting = state.encodes.drain().into_iter();
+                let waiting = waiting.map(|pending| pending.payload);
+                mem::take(&mut state.rows)
+                    .into_iter()
+                    .chain(waiting)
+                    .collect()
             };
             (jobs, encodes, error)
         });
         jobs.into_iter().for_each(|job| job.fail(error.clone()));
-        encodes
-            .into_iter()
-            .for_each(|pending| pending.payload.fail(error.clone()));
+        encodes.into_iter().for_each(|job| job.fail(error.clone()));
     }
 
     /// Refuses new work and hands waiting images back; jobs of running conversions are still served.

@@ -1,4 +1,4 @@
-//! A device's thread between its spawning and the moment that the engine lets it work.
+//! A device's threads between their spawning and the moment that the engine lets them work.
 
 use std::{
     sync::{Arc, mpsc},
@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    backend::{Backend, Opened},
+    backend::{Backend, Opened, Twin},
     catalog::ServedModel,
     device::DeviceId,
     error::EngineError,
@@ -37,6 +37,8 @@ pub struct OpenReport {
     pub id: DeviceId,
     pub name: String,
     pub staging: Staging,
+    /// Executors that the device will have: as many places in the queue.
+    pub lanes: usize,
     pub models: Vec<Result<Measured, ModelError>>,
 }
 
@@ -63,9 +65,10 @@ impl Starting {
         let (report_sender, report) = mpsc::sync_channel(1);
         let (go, gone) = mpsc::sync_channel::<(Arc<Queue>, usize)>(1);
         let body = move || {
-            let backend = match open(options) {
+            let (backend, twin) = match open(options) {
                 Ok(Opened {
                     backend,
+                    twin,
                     id,
                     staging,
                     name,
@@ -76,15 +79,23 @@ impl Starting {
                         id,
                         name,
                         staging,
+                        lanes: 1 + usize::from(twin.is_some()),
                         models,
                     })));
-                    backend
+                    (backend, twin)
                 }
                 Err(error) => return drop(report_sender.send(Err(error))),
             };
-            if let Ok((queue, device)) = gone.recv() {
+            let Ok((queue, device)) = gone.recv() else {
+                return;
+            };
+            thread::scope(|scope| {
+                if let Some(twin) = twin {
+                    let queue = Arc::clone(&queue);
+                    scope.spawn(move || serve_twin(twin, device + 1, id, &queue));
+                }
                 Executor::new(backend, device, id, queue).run();
-            }
+            });
         };
         let thread = thread::Builder::new()
             .name(format!("engine-{id}"))
@@ -114,11 +125,19 @@ impl Starting {
         self.report.recv().map_err(|_| panicked())?
     }
 
-    /// Lets the thread serve `queue.devices[device]`.
+    /// Lets the thread serve `queue.devices[device]`, and its second lane the place after it.
     #[must_use]
     pub fn go(self, queue: &Arc<Queue>, device: usize) -> JoinHandle<()> {
         // The thread waits for this and nothing else; if it is gone, joining it tells.
         drop(self.go.send((Arc::clone(queue), device)));
         self.thread
+    }
+}
+
+/// The second lane of a device, on a thread of its own.
+fn serve_twin<B: Backend>(twin: Twin<B>, device: usize, id: DeviceId, queue: &Arc<Queue>) {
+    match twin.make() {
+        Ok(backend) => Executor::new(backend, device, id, Arc::clone(queue)).run(),
+        Err(error) => queue.lose(device, &error.to_string()),
     }
 }

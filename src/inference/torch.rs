@@ -2,6 +2,7 @@
 
 use std::{
     fmt,
+    num::NonZeroUsize,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -10,7 +11,7 @@ use tch::{CModule, NoGradGuard, TchError, Tensor};
 use tracing::info;
 
 use super::{
-    backend::{Answer, Backend, Beginning, Denoising, Opened, Portion, Rows, UnderWay},
+    backend::{Answer, Backend, Beginning, Denoising, Opened, Portion, Rows, Twin, UnderWay},
     catalog::ServedModel,
     contract::{Check, Finding, Verdict},
     cuda::MemoryWatch,
@@ -44,8 +45,8 @@ pub struct TorchBackend {
     name: String,
     transfers: Transfers,
     measurements: Option<Measurements>,
-    /// By the engine's numbers; `None` where a model was refused.
-    models: Vec<Option<Loaded>>,
+    /// By the engine's numbers; `None` where a model was refused. Shared with the device's other lane.
+    models: Vec<Option<Arc<Loaded>>>,
     watch: Option<MemoryWatch>,
     /// Gradients are off for the thread as long as this lives.
     _no_grad: NoGradGuard,
@@ -98,9 +99,26 @@ impl TorchBackend {
             id,
             name: backend.name.clone(),
             staging: backend.transfers.staging(),
+            twin: backend.twin(cpu_threads),
             backend,
             models,
         })
+    }
+
+    /// A CPU's second lane: beside another conversion, a pass on two cores left a quarter of them idle.
+    fn twin(&self, cpu_threads: Option<usize>) -> Option<Twin<Self>> {
+        let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+        if self.id != DeviceId::Cpu || cores < 2 {
+            return None;
+        }
+        let (models, measurements) = (self.models.clone(), self.measurements.clone());
+        Some(Twin::new(move || {
+            Ok(Self {
+                models,
+                measurements,
+                ..Self::on(DeviceId::Cpu, cpu_threads)?
+            })
+        }))
     }
 
     /// Loads one model and tries every promise of its contract.
@@ -163,14 +181,14 @@ impl TorchBackend {
         let number = self.models.len();
         self.models.push(None);
         let module = load::load(served, &plan, self.transfers.device)?;
-        self.models[number] = Some(Loaded {
+        self.models[number] = Some(Arc::new(Loaded {
             module,
             manifest: Arc::clone(&served.manifest),
             plan,
             warm: Vec::new(),
             warm_steps: Vec::new(),
             subject: None,
-        });
+        }));
         Ok(number)
     }
 
@@ -196,14 +214,15 @@ impl TorchBackend {
 
     /// A model that is warmed up.
     fn loaded_mut(&mut self, model: usize) -> &mut Loaded {
-        let loaded = self.models[model].as_mut();
-        loaded.expect("only a loaded model is warmed up")
+        let loaded = self.models[model].as_mut().and_then(Arc::get_mut);
+        loaded.expect("only a loaded model is warmed up, and none that is shared")
     }
 
     /// Bounds query passes by what was found to pay.
     fn limit_points(&mut self, model: usize, points: Option<usize>) {
-        if let (Some(loaded), Some(points)) = (self.models[model].as_mut(), points) {
-            loaded.plan.points_per_pass = loaded.plan.points_per_pass.min(points);
+        if let Some(points) = points {
+            let plan = &mut self.loaded_mut(model).plan;
+            plan.points_per_pass = plan.points_per_pass.min(points);
         }
     }
 

@@ -259,3 +259,48 @@ async fn a_device_that_encodes_one_by_one_serves_queries_in_between() {
         ticket.finished().await.unwrap();
     }
 }
+
+/// Waits until so many encodes have begun.
+async fn until_encoding(bench: &Bench, count: usize) {
+    let encoded = || bench.scripts[0].encoded.lock().unwrap().len();
+    let begun = async {
+        while encoded() < count {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    };
+    let begun = tokio::time::timeout(Duration::from_secs(20), begun).await;
+    begun.unwrap_or_else(|_| panic!("{} encodes have begun instead of {count}", encoded()));
+}
+
+#[tokio::test]
+async fn two_lanes_encode_at_once_and_share_the_rows_of_a_batch() {
+    let bench = two_lanes();
+    let gate = bench.scripts[0].close_gate();
+    let mut tickets = Vec::new();
+    // One by one, so that each lane has begun one.
+    for value in [1.0, 2.0] {
+        let mut ticket = bench.engine.enqueue(request(value)).unwrap();
+        ticket.started().await.unwrap();
+        tickets.push(ticket);
+    }
+    until_encoding(&bench, 2).await;
+    // A batch: the lane that begins it is held in its first row, so that it is the other one that takes the second.
+    for value in [3.0, 4.0] {
+        tickets.push(bench.engine.enqueue(request(value)).unwrap());
+    }
+    for _ in 0..2 {
+        gate.send(()).unwrap();
+    }
+    until_encoding(&bench, 4).await;
+    assert_eq!(bench.engine.devices().len(), 1, "they are one device");
+    drop(gate);
+    for (mut ticket, images) in tickets.into_iter().zip([1, 1, 2, 2]) {
+        if images > 1 {
+            assert_eq!(ticket.started().await.unwrap().images, images);
+        }
+        let codes = ticket.finished().await.unwrap();
+        let values = bench.engine.query(&codes, points(1), Want::Logits);
+        values.await.unwrap();
+    }
+    assert_eq!(bench.engine.devices()[0].conversions, 0);
+}

@@ -193,6 +193,8 @@ impl BenchOptions {
                 name,
                 staging,
                 models,
+                // Whoever shares passes has one lane.
+                twin: _,
             } = TorchBackend::open(options)?;
             let backend = Sharing {
                 torch: backend,
@@ -205,6 +207,7 @@ impl BenchOptions {
                 name,
                 staging,
                 models,
+                twin: None,
             })
         };
         let options = self.engine_options(DeviceChoice::Cpu);

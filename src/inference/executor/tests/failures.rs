@@ -282,6 +282,7 @@ fn broken_models_are_reported_and_the_default_must_be_whole() {
             id: options.id,
             name: "scripted".into(),
             staging: Arc::new(InPlace),
+            twin: None,
             models,
         })
     };

@@ -13,7 +13,7 @@ pub(super) use std::{
 pub(super) use super::super::{
     super::{
         backend::{
-            Answer, Beginning, Denoising, FieldValues, Opened, Portion, Rows, UnderWay, Want,
+            Answer, Beginning, Denoising, FieldValues, Opened, Portion, Rows, Twin, UnderWay, Want,
         },
         batcher::{BatchLimits, StopReason},
         device::DeviceChoice,
@@ -312,6 +312,15 @@ pub(super) fn options(models: &Path) -> EngineOptions {
 
 /// An engine over `devices` scripted GPUs, or a scripted CPU.
 pub(super) fn bench(devices: &[DeviceId]) -> Bench {
+    bench_of(devices, false)
+}
+
+/// An engine over a scripted CPU with two lanes of one script.
+pub(super) fn two_lanes() -> Bench {
+    bench_of(&[DeviceId::Cpu], true)
+}
+
+fn bench_of(devices: &[DeviceId], has_twin: bool) -> Bench {
     let models = tempfile::tempdir().unwrap();
     write_model(models.path(), "scripted");
     write_stepping_model(models.path());
@@ -324,8 +333,8 @@ pub(super) fn bench(devices: &[DeviceId]) -> Bench {
         move |options: OpenOptions| {
             let at = ids.iter().position(|id| *id == options.id).unwrap();
             let script = Arc::clone(&scripts[at]);
-            let backend = ScriptedBackend {
-                script,
+            let lane = move || ScriptedBackend {
+                script: Arc::clone(&script),
                 id: options.id,
                 together: options.id != DeviceId::Cpu,
             };
@@ -335,7 +344,8 @@ pub(super) fn bench(devices: &[DeviceId]) -> Bench {
                 .map(|_| Ok(Measured::default()))
                 .collect();
             Ok(Opened {
-                backend,
+                backend: lane(),
+                twin: has_twin.then(|| Twin::new(move || Ok(lane()))),
                 id: options.id,
                 name: "scripted".into(),
                 staging: Arc::new(InPlace),

@@ -178,6 +178,7 @@ fn bench() -> Bench {
                 id: opened.id,
                 name: opened.name,
                 staging: opened.staging,
+                twin: None,
                 models: opened.models,
             })
         }
