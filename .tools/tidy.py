@@ -38,8 +38,9 @@ MAY_IMPORT = {
     "http": {"graphql", "auth", "conversion", "image", "storage", "db", "telemetry"},
     # Their options' types.
     "config": {"auth", "conversion", "db", "decoder", "egress", "graphql", "http", "image", "inference", "mesh", "pipeline", "storage", "telemetry", "worker"},
-    # `convert`, `doctor` and `models` work without a server; `bench` measures what a worker does with the queue.
-    "cli": {"app", "auth", "backup", "config", "conversion", "db", "decoder", "evaluation", "graphql", "image", "inference", "mesh", "pipeline", "retention", "storage", "telemetry", "worker"},
+    # `convert`, `doctor` and `models` work without a server; `bench` measures what a worker does with the queue; `keys` checks
+    # hooks.
+    "cli": {"app", "auth", "backup", "config", "conversion", "db", "decoder", "egress", "evaluation", "graphql", "image", "inference", "mesh", "pipeline", "retention", "storage", "telemetry", "worker"},
     "app": ANYTHING,
 }
 # Import nothing and are anybody's: how an error is written into a log, and where tests let a node die.

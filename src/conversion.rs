@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 pub mod options;
+pub mod print;
 pub mod progress;
 pub mod provenance;
 pub mod webhook;

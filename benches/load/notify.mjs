@@ -3,17 +3,10 @@
 //     notify.mjs CALLERS,… SECONDS
 //
 // `DATABASE_URL` names an empty database. Prints JSON.
-import pg from 'pg'
+import { openPool } from './pool.mjs'
 
 const [callers, seconds] = process.argv.slice(2).map((list) => list.split(',').map(Number))
-const url = new URL(process.env.DATABASE_URL)
-const pool = new pg.Pool({
-  host: url.searchParams.get('host') ?? url.hostname,
-  port: Number(url.searchParams.get('port') ?? (url.port || 5432)),
-  user: url.searchParams.get('user') ?? decodeURIComponent(url.username),
-  database: url.pathname.slice(1),
-  max: Math.max(...callers),
-})
+const pool = openPool(Math.max(...callers))
 await pool.query('CREATE TABLE event (id bigserial PRIMARY KEY, what text)')
 const INSERT = `INSERT INTO event (what) VALUES (repeat('x', 300))`
 const kinds = {

@@ -6,7 +6,7 @@
 // caller on a connection of its own; `run` is its own runner with so many jobs at a time. Prints JSON.
 import { createRequire } from 'node:module'
 import { Logger, run, runMigrations } from 'graphile-worker'
-import pg from 'pg'
+import { openPool } from './pool.mjs'
 
 const require = createRequire(import.meta.url)
 // The package exports its own folder, though not for the public: what the runner calls for each job.
@@ -17,16 +17,7 @@ const { processSharedOptions } = require(folder + 'lib.js')
 
 const [sizes, callers] = process.argv.slice(2, 4).map((list) => list.split(',').map(Number))
 const jobs = Number(process.argv[4])
-const url = new URL(process.env.DATABASE_URL)
-const pool = new pg.Pool({
-  host: url.searchParams.get('host') ?? url.hostname,
-  port: Number(url.searchParams.get('port') ?? (url.port || 5432)),
-  user: url.searchParams.get('user') ?? decodeURIComponent(url.username),
-  database: url.pathname.slice(1),
-  max: 20,
-})
-pool.on('error', (error) => console.error(error.message))
-pool.on('connect', (client) => client.on('error', (error) => console.error(error.message)))
+const pool = openPool(20)
 const logger = new Logger(() => (level, message) => level === 'error' && console.error(message))
 await runMigrations({ pgPool: pool, logger })
 const shared = processSharedOptions({ pgPool: pool, logger })

@@ -28,15 +28,19 @@ POLL = 0.5
 KEEPS_TO = 0.97
 
 
+def node(program, *files):
+    """The command that runs a program of this folder. Node looks for packages beside it, so it goes there, with what it reads."""
+    for file in (program, "pool.mjs", *files):
+        shutil.copy(stand.HERE / file, stand.PACKAGES)
+    return [stand.NODE, stand.PACKAGES / program]
+
+
 def peer(name, postgres, folder, runs):
     """A peer with a database of its own."""
     postgres.create(name)
     environment = {"DATABASE_URL": postgres.url(name), "NODE_PATH": str(stand.PACKAGES / "node_modules")}
     if name == "yoga":
-        # Node looks for packages beside the program.
-        for file in ("serve_yoga.mjs", "peers.sql"):
-            shutil.copy(stand.HERE / file, stand.PACKAGES)
-        command = [stand.NODE, stand.PACKAGES / "serve_yoga.mjs"]
+        command = node("serve_yoga.mjs", "peers.sql")
     else:
         command = [sys.executable, stand.HERE / "serve_strawberry.py"]
     subprocess.run([*command, "setup"], env={**stand.os.environ, **environment}, check=True)
@@ -180,11 +184,10 @@ def queue(options, postgres, folder):
     each = ["--callers", "1,16", "--conversions", str(options.conversions)]
     for name, command in (
         ("orfeas", [stand.PROGRAM, "bench", "--queue", sizes, *each, "--json"]),
-        ("graphile", [stand.NODE, stand.PACKAGES / "queue_graphile.mjs", sizes, "1,16", str(options.conversions)]),
+        ("graphile", [*node("queue_graphile.mjs"), sizes, "1,16", str(options.conversions)]),
     ):
         if name not in options.servers:
             continue
-        shutil.copy(stand.HERE / "queue_graphile.mjs", stand.PACKAGES)
         postgres.create(name)
         environment = {"DATABASE_URL": postgres.url(name), "ORFEAS_DATA_DIR": str(folder / "data"), "ORFEAS_LOG": "warn"}
         done = subprocess.run(command, env={**stand.os.environ, **environment}, stdout=subprocess.PIPE, text=True, check=True)
@@ -202,9 +205,8 @@ def queue(options, postgres, folder):
 
 
 def notify(options, postgres, folder):
-    shutil.copy(stand.HERE / "notify.mjs", stand.PACKAGES)
     postgres.create("notify")
-    command = [stand.NODE, stand.PACKAGES / "notify.mjs", ",".join(map(str, options.callers)), str(options.seconds)]
+    command = [*node("notify.mjs"), ",".join(map(str, options.callers)), str(options.seconds)]
     environment = {"DATABASE_URL": postgres.url("notify")}
     done = subprocess.run(command, env={**stand.os.environ, **environment}, stdout=subprocess.PIPE, text=True, check=True)
     rows = json.loads(done.stdout)

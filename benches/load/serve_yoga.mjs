@@ -8,21 +8,12 @@ import { readFile } from 'node:fs/promises'
 import { createServer } from 'node:http'
 import { Logger, run, runMigrations } from 'graphile-worker'
 import { createGraphQLError, createSchema, createYoga } from 'graphql-yoga'
-import pg from 'pg'
+import { openPool } from './pool.mjs'
 
 const CLOCK_WINDOW_SECONDS = 300
 const CONNECTIONS = 16
 
-const url = new URL(process.env.DATABASE_URL)
-const pool = new pg.Pool({
-  host: url.searchParams.get('host') ?? url.hostname,
-  port: Number(url.searchParams.get('port') ?? (url.port || 5432)),
-  user: url.searchParams.get('user') ?? decodeURIComponent(url.username),
-  database: url.pathname.slice(1),
-  max: CONNECTIONS,
-})
-pool.on('error', (error) => console.error(error.message))
-pool.on('connect', (client) => client.on('error', (error) => console.error(error.message)))
+const pool = openPool(CONNECTIONS)
 
 const secrets = new Map()
 async function secretOf(id) {

@@ -17,10 +17,10 @@ use crate::{
     config::Settings,
     conversion::{
         Stage, Status,
-        options::{ConversionOptions, MeshFormat, PRINT_SIZE_MM, TextureMode},
+        options::{ConversionOptions, MeshFormat, TextureMode},
+        print::{Measures, PrintReport},
         progress::overall,
     },
-    mesh::quality::Quality,
     pipeline::{
         self, Job, Product, Tools,
         stage::{Interrupt, Reporter},
@@ -297,11 +297,10 @@ async fn write(path: &Path, bytes: &[u8]) -> Result<(), String> {
 
 fn report(names: &[String], results: &[Result<Written, String>], options: &Options) {
     if options.json {
-        let size_mm = options.size_mm.unwrap_or(PRINT_SIZE_MM);
         let rows: Vec<_> = names
             .iter()
             .zip(results)
-            .map(|(name, result)| row(name, result, size_mm))
+            .map(|(name, result)| row(name, result, options.size_mm))
             .collect();
         output::line(&serde_json::Value::Array(rows).to_string());
         return;
@@ -329,8 +328,8 @@ fn report(names: &[String], results: &[Result<Written, String>], options: &Optio
     }
 }
 
-/// What became of a picture; names are those of GraphQL's `QualityReport`. `size_mm` is the longest side in print.
-fn row(name: &str, result: &Result<Written, String>, size_mm: f64) -> serde_json::Value {
+/// What became of a picture; names are those of GraphQL's `QualityReport`. `size_mm` is the longest side that was asked for.
+fn row(name: &str, result: &Result<Written, String>, size_mm: Option<f64>) -> serde_json::Value {
     match result {
         Err(message) => serde_json::json!({ "image": name, "error": message }),
         Ok(Written {
@@ -349,6 +348,12 @@ fn row(name: &str, result: &Result<Written, String>, size_mm: f64) -> serde_json
                 })
                 .collect();
             let quality = &product.quality;
+            let measures = Measures {
+                volume: quality.volume,
+                surface_area: quality.surface_area,
+                thinnest_wall: quality.thinnest_wall,
+                overhang_share: quality.overhang_share,
+            };
             serde_json::json!({
                 "image": name,
                 "files": files,
@@ -362,7 +367,7 @@ fn row(name: &str, result: &Result<Written, String>, size_mm: f64) -> serde_json
                 "boundingBox": quality.bounding_box.size(),
                 "silhouetteAgreement": product.silhouette_agreement,
                 "selfIntersections": quality.self_intersections.pairs,
-                "print": print_report(quality, size_mm),
+                "print": PrintReport::of(measures, size_mm),
                 "warnings": quality.warnings,
                 "seconds": seconds,
                 "stageSeconds": timings,
@@ -370,18 +375,6 @@ fn row(name: &str, result: &Result<Written, String>, size_mm: f64) -> serde_json
             })
         }
     }
-}
-
-/// The mesh as a printed thing, as GraphQL's `PrintReport`: what is measured in metres of a mesh of 1 m, in its size.
-fn print_report(quality: &Quality, size_mm: f64) -> serde_json::Value {
-    let cm = size_mm / 10.0;
-    serde_json::json!({
-        "sizeMm": size_mm,
-        "volumeCm3": quality.volume * cm.powi(3),
-        "surfaceCm2": quality.surface_area * cm.powi(2),
-        "thinnestWallMm": quality.thinnest_wall * size_mm,
-        "overhangShare": quality.overhang_share,
-    })
 }
 
 /// Shows one conversion's progress on its bar.

@@ -12,7 +12,7 @@ use crate::{
     app,
     auth::{api_key::KeyId, keyring::Keyring, principal::Permission},
     config::Settings,
-    conversion::NodeId,
+    conversion::{NodeId, webhook::Event},
     db::{
         Database,
         api_keys::GRACE,
@@ -22,9 +22,11 @@ use crate::{
         },
         entities::api_key,
     },
+    egress::Egress,
     graphql::{
         error::ApiError,
         keys::{CreateApiKeyInput, UpdateApiKeyInput, change, new_key},
+        webhooks::WebhookInput,
     },
 };
 
@@ -118,6 +120,13 @@ struct Wishes {
     /// When it ends by itself, in hours from now.
     #[arg(long)]
     hours: Option<u32>,
+    /// Whom to tell of what it submits without a hook of its own: an address that begins with https://, of a public server.
+    #[arg(long)]
+    webhook: Option<String>,
+    /// Of what, separated by commas: conversion.started, conversion.succeeded, conversion.failed, conversion.canceled,
+    /// batch.finished; default: every end.
+    #[arg(long, value_delimiter = ',', requires = "webhook")]
+    webhook_events: Option<Vec<Event>>,
     /// Print JSON.
     #[arg(long)]
     json: bool,
@@ -145,10 +154,13 @@ async fn carry_out(
     keyring: &Keyring,
     command: Command,
 ) -> Result<(), CommandError> {
+    // Where hooks may lead is for the server to say, at each delivery; this tells of mistakes as the API does.
+    let egress = || settings.egress().map(Egress::new);
     match command {
         Command::Create(Create { name, wishes }) => {
             let json = wishes.json;
-            let key = new_key(wishes.new_key(name), settings.agent_quotas(), COMMAND_LINE);
+            let quotas = settings.agent_quotas();
+            let key = new_key(wishes.new_key(name), quotas, &egress()?, COMMAND_LINE);
             let row = database
                 .create_key(key.map_err(told)?, keyring.signing_name())
                 .await?;
@@ -161,7 +173,7 @@ async fn carry_out(
         }
         Command::Update(Update { id, name, wishes }) => {
             let json = wishes.json;
-            let change = change(wishes.update(&id, name)).map_err(told)?;
+            let change = change(wishes.update(&id, name), &egress()?).map_err(told)?;
             let row = found(database.update_key(&id, change).await?)?;
             record(database, "keys update", &row).await?;
             show(&row, json);
@@ -198,7 +210,8 @@ async fn record(
     let details = Details::default()
         .key(&row.id)
         .permissions(row.allowed())
-        .generation(row.generation.unsigned_abs());
+        .generation(row.generation.unsigned_abs())
+        .webhook(row.webhook.is_some());
     let event = AuditEvent::command(command, Outcome::OK).details(details);
     Ok(database.insert_audit(&[event]).await?)
 }
@@ -209,17 +222,24 @@ impl Wishes {
         Some(OffsetDateTime::now_utc() + Duration::from_secs(u64::from(hours) * 3600))
     }
 
+    fn hook(&self) -> Option<WebhookInput> {
+        Some(WebhookInput {
+            url: self.webhook.clone()?,
+            events: self.webhook_events.clone(),
+        })
+    }
+
     fn new_key(self, name: String) -> CreateApiKeyInput {
         CreateApiKeyInput {
             name,
             expires_at: self.end(),
+            webhook: self.hook(),
             permissions: self.permissions,
             requests_per_minute: self.per_minute,
             conversions_at_once: self.at_once,
             conversions_per_day: self.per_day,
             images_per_batch: self.images,
             allowed_networks: self.networks,
-            webhook: None,
         }
     }
 
@@ -231,13 +251,13 @@ impl Wishes {
             id: id.to_string().into(),
             name,
             expires_at: said(self.end()),
+            webhook: said(self.hook()),
             permissions: self.permissions,
             requests_per_minute: self.per_minute,
             conversions_at_once: said(self.at_once),
             conversions_per_day: said(self.per_day),
             images_per_batch: self.images,
             allowed_networks: said(self.networks),
-            webhook: MaybeUndefined::Undefined,
         }
     }
 }
@@ -256,6 +276,8 @@ fn found(row: Option<api_key::Model>) -> Result<api_key::Model, CommandError> {
 /// A key as JSON, with the names that `orfeas sign` and the examples read.
 fn described(row: &api_key::Model) -> Value {
     let text = |at: Option<OffsetDateTime>| at.and_then(|at| at.format(&Rfc3339).ok());
+    let hook = row.webhook.as_ref();
+    let hook = hook.map(|hook| json!({ "url": hook.url, "events": hook.events }));
     json!({
         "keyId": row.id,
         "name": row.name,
@@ -273,6 +295,7 @@ fn described(row: &api_key::Model) -> Value {
         "expiresAt": text(row.expires_at),
         "revokedAt": text(row.revoked_at),
         "lastUsedAt": text(row.last_used_at),
+        "webhook": hook,
     })
 }
 

@@ -1,6 +1,8 @@
 //! Who is to be told of what: hooks and their events. Pure.
 
-use sea_orm::{DeriveActiveEnum, EnumIter, FromJsonQueryResult};
+use std::str::FromStr;
+
+use sea_orm::{DeriveActiveEnum, EnumIter, FromJsonQueryResult, Iterable};
 use serde::{Deserialize, Serialize};
 
 /// Something that a hook may be told of.
@@ -66,6 +68,23 @@ impl Event {
     }
 }
 
+/// A text that names no event.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "`{0}` is no event: there are conversion.started, conversion.succeeded, conversion.failed, conversion.canceled and batch.finished"
+)]
+pub struct UnknownEvent(String);
+
+impl FromStr for Event {
+    type Err = UnknownEvent;
+
+    fn from_str(text: &str) -> Result<Self, UnknownEvent> {
+        Self::iter()
+            .find(|event| event.as_str() == text)
+            .ok_or_else(|| UnknownEvent(text.chars().take(64).collect()))
+    }
+}
+
 /// Where to tell what. Whoever makes one has checked the address.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, FromJsonQueryResult)]
 pub struct Hook {
@@ -82,11 +101,15 @@ mod tests {
 
     #[test]
     fn an_event_has_one_name_everywhere() {
-        for event in Event::ENDS.into_iter().chain([Event::ConversionStarted]) {
+        for event in Event::iter() {
             let name = serde_json::to_value(event).expect("plain data");
             assert_eq!(name, event.as_str());
             let stored = sea_orm::ActiveEnum::to_value(&event);
             assert_eq!(stored, event.as_str());
+            assert_eq!(event.as_str().parse::<Event>(), Ok(event));
+            // Whoever mistypes one is told of each.
+            let refused = "finished".parse::<Event>().expect_err("none");
+            assert!(refused.to_string().contains(event.as_str()), "{refused}");
         }
     }
 }

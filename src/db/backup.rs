@@ -5,6 +5,7 @@ use time::OffsetDateTime;
 
 use super::{
     Database, DatabaseError,
+    conversions::HAND_BACK,
     entities::asset::{Column, Entity, Model},
 };
 use crate::conversion::AssetId;
@@ -69,13 +70,6 @@ impl Database {
     /// # Errors
     /// [`DatabaseError`] when the statement fails.
     pub async fn hand_back_all(&self) -> Result<u64, DatabaseError> {
-        self.execute(
-            "UPDATE conversion SET status = CASE WHEN cancel_requested_at IS NULL THEN 'queued' ELSE 'canceled' END,
-                 stage = NULL, lease_until = NULL, node_id = NULL, run_at = now(),
-                 finished_at = CASE WHEN cancel_requested_at IS NOT NULL THEN now() END
-             WHERE status = 'running'",
-            [],
-        )
-        .await
+        self.execute(HAND_BACK, []).await
     }
 }

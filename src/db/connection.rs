@@ -99,6 +99,18 @@ async fn in_time<T>(
     }
 }
 
+/// A connection beside the pool that its user keeps, opened where there is none.
+pub(super) async fn kept_open<'a>(
+    kept: &'a mut Option<PgConnection>,
+    connect: &PgConnectOptions,
+) -> Result<&'a mut PgConnection, sqlx::Error> {
+    let connection = match kept.take() {
+        Some(connection) => connection,
+        None => PgConnection::connect_with(connect).await?,
+    };
+    Ok(kept.insert(connection))
+}
+
 /// Whether a connection answers.
 async fn ping(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     match timeout(PING_MAX, connection.ping()).await {

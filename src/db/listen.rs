@@ -10,16 +10,13 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use sqlx::{
-    Connection,
-    postgres::{PgConnection, PgListener, PgNotification},
-};
+use sqlx::postgres::{PgConnection, PgListener, PgNotification};
 use tokio::sync::{Notify, broadcast};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 use uuid::Uuid;
 
-use super::Database;
+use super::{Database, connection::kept_open};
 use crate::{
     auth::api_key::KeyId,
     conversion::{BatchId, ConversionId, NodeId, Stage},
@@ -397,10 +394,7 @@ impl Database {
         pinger: &mut Option<PgConnection>,
         node: NodeId,
     ) -> Result<(), sqlx::Error> {
-        if pinger.is_none() {
-            *pinger = Some(PgConnection::connect_with(&self.connect).await?);
-        }
-        let connection = pinger.as_mut().expect("made above");
+        let connection = kept_open(pinger, &self.connect).await?;
         sqlx::query("SELECT pg_notify('orfeas_ping', $1)")
             .bind(node.to_string())
             .execute(connection)

@@ -5,12 +5,12 @@
 
 use std::{sync::Arc, time::Duration};
 
-use sqlx::{Connection, postgres::PgConnection};
+use sqlx::PgConnection;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
-use super::Database;
+use super::{Database, connection::kept_open};
 use crate::error_chain::chain;
 
 /// How often a node looks without having left anything itself.
@@ -69,10 +69,7 @@ impl Database {
     }
 
     async fn send_all(&self, connection: &mut Option<PgConnection>) -> Result<(), sqlx::Error> {
-        if connection.is_none() {
-            *connection = Some(PgConnection::connect_with(&self.connect).await?);
-        }
-        let connection = connection.as_mut().expect("made above");
+        let connection = kept_open(connection, &self.connect).await?;
         loop {
             // Nothing here is logged, so that its commit, which holds the lock of all that notify, waits for no disk.
             let gone: i64 = sqlx::query_scalar(

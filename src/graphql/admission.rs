@@ -183,7 +183,7 @@ impl Order {
             asked,
             idempotency_key,
             webhook: webhook
-                .map(|hook| webhooks::check(services, hook))
+                .map(|hook| webhooks::check(&services.egress, hook))
                 .transpose()?,
         })
     }

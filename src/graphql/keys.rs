@@ -21,6 +21,7 @@ use crate::{
         api_keys::{GRACE, KeyChange, NewKey},
         entities::api_key,
     },
+    egress::Egress,
 };
 
 /// Names longer than this are no names.
@@ -123,19 +124,15 @@ impl KeyMutation {
     async fn create_api_key(
         &self,
         context: &Context<'_>,
-        #[graphql(desc = "What the key is called, may do and may use.")]
-        mut input: CreateApiKeyInput,
+        #[graphql(desc = "What the key is called, may do and may use.")] input: CreateApiKeyInput,
     ) -> Result<CreateApiKeyPayload> {
         let services = context.data::<Services>()?;
-        let hook = input.webhook.take();
-        let mut key = new_key(
+        let key = new_key(
             input,
             services.agent_quotas,
+            &services.egress,
             principal(context)?.owner.as_str(),
         )?;
-        key.webhook = hook
-            .map(|hook| webhooks::check(services, hook))
-            .transpose()?;
         let row = services
             .database
             .create_key(key, services.keyring.signing_name())
@@ -153,17 +150,11 @@ impl KeyMutation {
     async fn update_api_key(
         &self,
         context: &Context<'_>,
-        #[graphql(desc = "The key, and what is to change of it.")] mut input: UpdateApiKeyInput,
+        #[graphql(desc = "The key, and what is to change of it.")] input: UpdateApiKeyInput,
     ) -> Result<UpdateApiKeyPayload> {
         let services = context.data::<Services>()?;
         let id = parse_id(&input.id)?;
-        let hook = std::mem::take(&mut input.webhook);
-        let mut change = change(input)?;
-        change.webhook = match hook {
-            MaybeUndefined::Undefined => None,
-            MaybeUndefined::Null => Some(None),
-            MaybeUndefined::Value(hook) => Some(Some(webhooks::check(services, hook)?)),
-        };
+        let change = change(input, &services.egress)?;
         let row = services
             .database
             .update_key(&id, change)
@@ -256,14 +247,14 @@ fn secret(services: &Services, row: &api_key::Model) -> Result<String, ApiError>
     Ok(secret.expose().to_owned())
 }
 
-/// A key with the given wishes, and `defaults` for the rest. A hook is not among them: whether it may be called is for the
-/// server to say.
+/// A key with the given wishes, and `defaults` for the rest.
 ///
 /// # Errors
 /// `INVALID_INPUT` with the field at fault.
 pub fn new_key(
     input: CreateApiKeyInput,
     defaults: Quotas,
+    egress: &Egress,
     created_by: &str,
 ) -> Result<NewKey, ApiError> {
     let CreateApiKeyInput {
@@ -275,7 +266,7 @@ pub fn new_key(
         images_per_batch,
         allowed_networks,
         expires_at,
-        webhook: _,
+        webhook,
     } = input;
     let permissions = permissions.map_or(Ok(Permissions::USER), check_permissions)?;
     Ok(NewKey {
@@ -293,16 +284,18 @@ pub fn new_key(
         },
         networks: allowed_networks.map(check_networks).transpose()?,
         expires_at: expires_at.map(check_end).transpose()?,
-        webhook: None,
+        webhook: webhook
+            .map(|hook| webhooks::check(egress, hook))
+            .transpose()?,
         created_by: created_by.to_owned(),
     })
 }
 
-/// The checked wishes of an update, but for the hook.
+/// The checked wishes of an update.
 ///
 /// # Errors
 /// `INVALID_INPUT` with the field at fault.
-pub fn change(input: UpdateApiKeyInput) -> Result<KeyChange, ApiError> {
+pub fn change(input: UpdateApiKeyInput, egress: &Egress) -> Result<KeyChange, ApiError> {
     let UpdateApiKeyInput {
         id: _,
         name,
@@ -313,7 +306,7 @@ pub fn change(input: UpdateApiKeyInput) -> Result<KeyChange, ApiError> {
         images_per_batch,
         allowed_networks,
         expires_at,
-        webhook: _,
+        webhook,
     } = input;
     let counted = |field, wish: MaybeUndefined<u32>| match wish.as_opt_ref() {
         None => Ok(None),
@@ -337,7 +330,11 @@ pub fn change(input: UpdateApiKeyInput) -> Result<KeyChange, ApiError> {
             MaybeUndefined::Null => Some(None),
             MaybeUndefined::Value(end) => Some(Some(check_end(end)?)),
         },
-        webhook: None,
+        webhook: match webhook {
+            MaybeUndefined::Undefined => None,
+            MaybeUndefined::Null => Some(None),
+            MaybeUndefined::Value(hook) => Some(Some(webhooks::check(egress, hook)?)),
+        },
     })
 }
 

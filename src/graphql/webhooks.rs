@@ -15,6 +15,7 @@ use crate::{
         WebhookDeliveryId,
         webhook::{Event, Hook},
     },
+    egress::Egress,
 };
 
 /// Whom to tell of what.
@@ -71,9 +72,9 @@ impl WebhookMutation {
 ///
 /// # Errors
 /// `INVALID_INPUT` with the field at fault.
-pub fn check(services: &Services, input: WebhookInput) -> Result<Hook, ApiError> {
+pub fn check(egress: &Egress, input: WebhookInput) -> Result<Hook, ApiError> {
     let WebhookInput { url, events } = input;
-    let target = services.egress.check(&url).map_err(|error| {
+    let target = egress.check(&url).map_err(|error| {
         ApiError::invalid("webhook.url", format!("It can't be called: {error}."))
     })?;
     let mut events = events.unwrap_or_else(|| Event::ENDS.to_vec());

@@ -106,13 +106,16 @@ fn keys_are_made_at_the_command_line_and_sign_there() {
         .permissions(std::os::unix::fs::PermissionsExt::from_mode(0o711))
         .tempdir()
         .unwrap();
-    let orfeas = |arguments: &[&str]| {
-        let output = std::process::Command::new(PROGRAM)
+    let run = |arguments: &[&str]| {
+        std::process::Command::new(PROGRAM)
             .args(arguments)
             .env("ORFEAS_DATA_DIR", folder.path().join("data"))
             .current_dir(folder.path())
             .output()
-            .unwrap();
+            .unwrap()
+    };
+    let orfeas = |arguments: &[&str]| {
+        let output = run(arguments);
         assert!(
             output.status.success(),
             "{arguments:?}: {}",
@@ -129,6 +132,10 @@ fn keys_are_made_at_the_command_line_and_sign_there() {
         "conversions:read,conversions:submit",
         "--per-minute",
         "42",
+        "--webhook",
+        "https://example.com/orfeas",
+        "--webhook-events",
+        "conversion.failed,batch.finished",
         "--json",
     ]))
     .unwrap();
@@ -144,6 +151,17 @@ fn keys_are_made_at_the_command_line_and_sign_there() {
             made["permissions"].as_array().unwrap().len()
         ),
         (Some(42), 2)
+    );
+    assert_eq!(
+        made["webhook"],
+        json!({ "url": "https://example.com/orfeas", "events": ["conversion.failed", "batch.finished"] })
+    );
+    let inside = "https://127.0.0.1/";
+    let refused = run(&["keys", "create", "--name", "spy", "--webhook", inside]);
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(
+        !refused.status.success() && said.contains("webhook.url: "),
+        "{said}"
     );
 
     let key_file = folder.path().join("key.json");
@@ -185,6 +203,7 @@ fn keys_are_made_at_the_command_line_and_sign_there() {
         ),
         (Some(7), Some("robot"))
     );
+    assert_eq!(changed["webhook"], made["webhook"]);
     let rotated: serde_json::Value =
         serde_json::from_str(&orfeas(&["keys", "rotate", id, "--json"])).unwrap();
     assert_ne!(rotated["secret"], made["secret"]);

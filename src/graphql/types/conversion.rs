@@ -10,7 +10,8 @@ use super::{
 use crate::{
     conversion::{
         Priority, Stage, Status,
-        options::{ConversionOptions, MeshFormat, PRINT_SIZE_MM, TextureMode},
+        options::{ConversionOptions, MeshFormat, TextureMode},
+        print::{Measures, PrintReport},
         progress::overall,
     },
     db::entities::{asset, conversion},
@@ -133,34 +134,16 @@ pub struct QualityReport {
     pub warnings: Vec<String>,
 }
 
-/// A mesh as it leaves a printer, in the size of its STL and 3MF: the longest side `sizeMm`, or 100 mm.
-#[derive(Debug, Clone, SimpleObject)]
-pub struct PrintReport {
-    /// The longest side.
-    pub size_mm: f64,
-    /// What it displaces, solid inside.
-    pub volume_cm3: f64,
-    /// Its surface.
-    pub surface_cm2: f64,
-    /// How thin its walls get, estimated from some thousand points: under a printer's least, such places are lost or break.
-    pub thinnest_wall_mm: f64,
-    /// The share of the surface that faces down at more than 45 degrees and rests on nothing: what needs support.
-    pub overhang_share: f64,
-}
-
-impl PrintReport {
-    fn of(quality: &conversion::Quality, options: &ConversionOptions) -> Option<Self> {
-        let size_mm = options.size_mm.unwrap_or(PRINT_SIZE_MM);
-        let (thinnest_wall, overhang_share) = quality.thinnest_wall.zip(quality.overhang_share)?;
-        let cm = size_mm / 10.0;
-        Some(Self {
-            size_mm,
-            volume_cm3: quality.volume * cm.powi(3),
-            surface_cm2: quality.surface_area * cm.powi(2),
-            thinnest_wall_mm: thinnest_wall * size_mm,
-            overhang_share,
-        })
-    }
+/// None where an earlier version made the mesh, which didn't measure all of it.
+fn print_report(quality: &conversion::Quality, options: &ConversionOptions) -> Option<PrintReport> {
+    let (thinnest_wall, overhang_share) = quality.thinnest_wall.zip(quality.overhang_share)?;
+    let measures = Measures {
+        volume: quality.volume,
+        surface_area: quality.surface_area,
+        thinnest_wall,
+        overhang_share,
+    };
+    Some(PrintReport::of(measures, options.size_mm))
 }
 
 /// Milliseconds in each stage of the attempt that succeeded.
@@ -319,7 +302,7 @@ impl Conversion {
     /// What the mesh is like, once it has succeeded.
     async fn quality(&self) -> Option<QualityReport> {
         self.0.quality.clone().map(|quality| QualityReport {
-            print: PrintReport::of(&quality, &self.0.options),
+            print: print_report(&quality, &self.0.options),
             self_intersections: quality.self_intersections,
             silhouette_agreement: quality.silhouette_agreement,
             triangles: quality.triangles,
