@@ -67,6 +67,7 @@ impl MigratorTrait for Migrator {
             step!("m0006_retention"),
             step!("m0007_traces"),
             step!("m0008_notices"),
+            step!("m0009_transitions"),
         ]
     }
 }
