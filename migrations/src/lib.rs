@@ -68,6 +68,7 @@ impl MigratorTrait for Migrator {
             step!("m0007_traces"),
             step!("m0008_notices"),
             step!("m0009_transitions"),
+            step!("m0010_submissions"),
         ]
     }
 }
