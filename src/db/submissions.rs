@@ -58,6 +58,12 @@ impl Source {
             Self::New(asset) | Self::Existing(asset) => asset,
         }
     }
+
+    fn into_asset(self) -> asset::Model {
+        match self {
+            Self::New(asset) | Self::Existing(asset) => asset,
+        }
+    }
 }
 
 /// What is to be admitted together.
@@ -102,6 +108,8 @@ pub enum Admitted {
 pub struct Rows {
     pub batch: Option<batch::Model>,
     pub conversions: Vec<conversion::Model>,
+    /// The picture of each; of an earlier submission they aren't known.
+    pub sources: Vec<asset::Model>,
 }
 
 /// For how long an idempotency key is remembered, in hours.
@@ -189,7 +197,12 @@ impl Database {
                     created_at: first.created_at,
                     webhook: submission.webhook.clone(),
                 });
-                return Ok(Admitted::New(Rows { batch, conversions }));
+                let sources = submission.items.into_iter().map(|item| item.source);
+                return Ok(Admitted::New(Rows {
+                    batch,
+                    conversions,
+                    sources: sources.map(Source::into_asset).collect(),
+                }));
             };
             let known = refusal.refused == "known";
             let Some(idempotency) = submission.idempotency.as_ref().filter(|_| known) else {
@@ -370,6 +383,7 @@ async fn recall(
         return Ok(Some(Admitted::Before(Rows {
             batch: None,
             conversions: Vec::new(),
+            sources: Vec::new(),
         })));
     }
     if fingerprint != idempotency.fingerprint {
@@ -385,5 +399,9 @@ async fn recall(
     ))
     .all(connection)
     .await?;
-    Ok(Some(Admitted::Before(Rows { batch, conversions })))
+    Ok(Some(Admitted::Before(Rows {
+        batch,
+        conversions,
+        sources: Vec::new(),
+    })))
 }
