@@ -69,6 +69,7 @@ impl MigratorTrait for Migrator {
             step!("m0008_notices"),
             step!("m0009_transitions"),
             step!("m0010_submissions"),
+            step!("m0011_lock_order"),
         ]
     }
 }
