@@ -31,6 +31,7 @@ pub mod quotas;
 pub mod retention;
 pub mod store_sweep;
 pub mod submissions;
+pub mod together;
 pub mod transaction;
 pub mod webhooks;
 

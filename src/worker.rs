@@ -26,7 +26,6 @@ mod record;
 pub mod run;
 mod span;
 pub mod stages;
-mod together;
 
 /// How the queue is looked at when nothing is heard: notifications may be lost, the queue may not.
 const POLL: Duration = Duration::from_secs(1);

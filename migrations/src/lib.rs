@@ -67,6 +67,9 @@ impl MigratorTrait for Migrator {
             step!("m0006_retention"),
             step!("m0007_traces"),
             step!("m0008_notices"),
+            step!("m0009_transitions"),
+            step!("m0010_submissions"),
+            step!("m0011_lock_order"),
         ]
     }
 }

@@ -2,14 +2,11 @@
 
 use std::time::Duration;
 
-use sea_orm::{ConnectionTrait, FromQueryResult};
+use sea_orm::FromQueryResult;
 use time::OffsetDateTime;
 
-use super::{Database, DatabaseError, connection::Transaction, statement};
-use crate::{
-    auth::{api_key::KeyId, principal::Quotas},
-    conversion::Owner,
-};
+use super::{Database, DatabaseError};
+use crate::{auth::api_key::KeyId, conversion::Owner};
 
 /// A minute's allowance as it stands right after a charge.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -249,85 +246,4 @@ impl Database {
         self.forget_deliveries().await?;
         Ok(nonces)
     }
-}
-
-/// Charges conversions to an owner, or says which quota they would exceed. The caller holds the lock on the owner's
-/// clock, so that nobody else counts the same owner's conversions at the same time.
-pub(super) async fn charge_conversions(
-    transaction: &Transaction,
-    owner: &Owner,
-    quotas: Quotas,
-    added: u32,
-) -> Result<Option<Exceeded>, DatabaseError> {
-    #[derive(FromQueryResult)]
-    struct Counted {
-        active: i64,
-        today: i64,
-        seconds_left: f64,
-    }
-    let counted = Counted::find_by_statement(statement(
-        "SELECT (SELECT count(*) FROM conversion WHERE owner = $1 AND status IN ('queued', 'running')) AS active,
-             coalesce((SELECT conversions FROM usage_day WHERE owner = $1 AND day = (now() AT TIME ZONE 'UTC')::date), 0)::int8 AS today,
-             extract(epoch FROM date_trunc('day', now() AT TIME ZONE 'UTC') + interval '1 day' - (now() AT TIME ZONE 'UTC'))::float8
-                 AS seconds_left",
-        [owner.as_str().into()],
-    ))
-    .one(transaction)
-    .await?
-    .expect("a query without FROM yields one row");
-    let over = |allowed: u32, used: i64| used + i64::from(added) > i64::from(allowed);
-    let used = |value: i64| u32::try_from(value).unwrap_or(u32::MAX);
-    if let Some(allowed) = quotas.conversions_at_once
-        && over(allowed, counted.active)
-    {
-        let used = used(counted.active);
-        return Ok(Some(Exceeded::AtOnce { allowed, used }));
-    }
-    if let Some(allowed) = quotas.conversions_per_day
-        && over(allowed, counted.today)
-    {
-        return Ok(Some(Exceeded::PerDay {
-            allowed,
-            used: used(counted.today),
-            left: Duration::from_secs_f64(counted.seconds_left.max(0.0)),
-        }));
-    }
-    transaction
-        .execute_raw(statement(
-            "INSERT INTO usage_day (owner, day, conversions) VALUES ($1, (now() AT TIME ZONE 'UTC')::date, $2)
-             ON CONFLICT (owner, day) DO UPDATE SET conversions = usage_day.conversions + excluded.conversions",
-            [owner.as_str().into(), i32::try_from(added).unwrap_or(i32::MAX).into()],
-        ))
-        .await?;
-    Ok(None)
-}
-
-/// Whether an owner's assets take more than they may, with the new ones of this transaction, of so many bytes. Their insertion
-/// has locked the owner's count, so that nobody else adds to it meanwhile.
-pub(super) async fn check_stored(
-    transaction: &Transaction,
-    owner: &Owner,
-    allowed: u64,
-    added: i64,
-) -> Result<Option<Exceeded>, DatabaseError> {
-    #[derive(FromQueryResult)]
-    struct Stored {
-        bytes: i64,
-    }
-    let stored = Stored::find_by_statement(statement(
-        "SELECT bytes FROM owner_storage WHERE owner = $1",
-        [owner.as_str().into()],
-    ))
-    .one(transaction)
-    .await?;
-    let stored = stored.map_or(0, |row| row.bytes.unsigned_abs());
-    if stored <= allowed {
-        return Ok(None);
-    }
-    let added = added.unsigned_abs();
-    Ok(Some(Exceeded::Stored {
-        allowed,
-        used: stored.saturating_sub(added),
-        added,
-    }))
 }

@@ -117,7 +117,13 @@ impl ConversionMutation {
         if let Some(refusal) = refusals.into_iter().flatten().next() {
             return Err(refusal.or_at("image").into());
         }
-        let conversion = rows.and_then(|rows| rows.conversions.into_iter().next());
+        let (conversion, source) = match rows {
+            Some(rows) => (
+                rows.conversions.into_iter().next(),
+                rows.sources.into_iter().next(),
+            ),
+            None => (None, None),
+        };
         let conversion = conversion.ok_or_else(|| {
             ApiError::new(
                 ErrorCode::NotFound,
@@ -126,7 +132,7 @@ impl ConversionMutation {
         })?;
         trail::note(context, |details| details.conversion(conversion.id));
         Ok(SubmitConversionPayload {
-            conversion: Conversion(conversion),
+            conversion: Conversion(conversion, source),
         })
     }
 
@@ -205,7 +211,7 @@ impl ConversionMutation {
             .map_err(ApiError::from)?;
         let row = own_conversion(services, principal(context)?, &id).await?;
         Ok(CancelConversionPayload {
-            conversion: Conversion(row),
+            conversion: Conversion(row, None),
         })
     }
 
@@ -300,7 +306,7 @@ impl ConversionMutation {
             details.conversion(conversion.id).retry_of(row.id)
         });
         Ok(RetryConversionPayload {
-            conversion: Conversion(conversion),
+            conversion: Conversion(conversion, rows.sources.into_iter().next()),
         })
     }
 

@@ -74,7 +74,7 @@ impl Query {
         if let Ok(id) = id.parse() {
             return Ok(find_conversion(services, principal, id)
                 .await?
-                .map(|row| Node::Conversion(Box::new(Conversion(row)))));
+                .map(|row| Node::Conversion(Box::new(Conversion(row, None)))));
         }
         if let Ok(id) = id.parse() {
             return Ok(find_batch(services, principal, id)
@@ -387,7 +387,7 @@ async fn page(
     let mut connection = Connection::new(has_previous, has_next);
     connection.edges.extend(
         rows.into_iter()
-            .map(|row| Edge::new(row.id.to_string(), Conversion(row))),
+            .map(|row| Edge::new(row.id.to_string(), Conversion(row, None))),
     );
     Ok(connection)
 }

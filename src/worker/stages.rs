@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use super::together::Together;
 use crate::{
     conversion::Stage,
     db::{
         Database, DatabaseError,
         conversions::{Attempt, Entered, Success},
+        together::Together,
     },
 };
 

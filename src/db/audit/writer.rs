@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     conversion::NodeId,
-    db::{Database, DatabaseError},
+    db::{Database, DatabaseError, together::Together},
     error_chain::chain,
 };
 
@@ -58,6 +58,7 @@ struct Inner {
     node: NodeId,
     options: AuditorOptions,
     backlog: Mutex<Backlog>,
+    storing: Together<AuditEvent>,
     recording: TaskTracker,
 }
 
@@ -70,6 +71,7 @@ impl Auditor {
             node,
             options,
             backlog: Mutex::new(Backlog::new(options.limits)),
+            storing: Together::default(),
             recording: TaskTracker::new(),
         }))
     }
@@ -87,17 +89,25 @@ impl Auditor {
     pub async fn record(&self, mut event: AuditEvent) {
         event.node = Some(self.0.node);
         let this = self.clone();
-        let recorded = async move {
-            let since = Instant::now();
-            let failed = this.0.database.insert_audit(std::slice::from_ref(&event));
-            if let Err(error) = failed.await {
-                warn!(cause = %chain(&error), "Could not store an audit event; it is kept for another try");
-                this.keep(Waiting { event, since });
-            }
-        };
+        let recorded = async move { this.store(event).await };
         let recorded = self.0.recording.spawn(recorded.in_current_span());
         // It neither panics nor is called off; if the runtime ends, so does this.
         let _ = recorded.await;
+    }
+
+    /// Stores an event, with those that others record while a statement is under way.
+    async fn store(&self, event: AuditEvent) {
+        let since = Instant::now();
+        let store_all = async |events: &[AuditEvent]| {
+            let stored = self.0.database.insert_audit(events).await;
+            if let Err(error) = &stored {
+                warn!(cause = %chain(error), "Could not store audit events; they are kept for another try");
+            }
+            vec![stored.is_ok(); events.len()]
+        };
+        if !self.0.storing.ask(event.clone(), store_all).await {
+            self.keep(Waiting { event, since });
+        }
     }
 
     fn keep(&self, waiting: Waiting) {

@@ -110,7 +110,8 @@ async fn keep(
                 height: Some(side(image.height())),
                 triangles: None,
                 vertices: None,
-                created_at: OffsetDateTime::now_utc(),
+                // As exactly as it will be read.
+                created_at: OffsetDateTime::now_utc().truncate_to_microsecond(),
             })
         }
     };

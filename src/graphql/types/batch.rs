@@ -92,7 +92,7 @@ impl Batch {
             .rows(context)
             .await?
             .into_iter()
-            .map(Conversion)
+            .map(|row| Conversion(row, None))
             .collect())
     }
 

@@ -23,9 +23,9 @@ use crate::{
     },
 };
 
-/// One picture on its way to a mesh.
+/// One picture on its way to a mesh; with the picture, where that was read already.
 #[derive(Debug, Clone)]
-pub struct Conversion(pub conversion::Model);
+pub struct Conversion(pub conversion::Model, pub Option<asset::Model>);
 
 /// Why a conversion failed.
 #[derive(Debug, Clone, SimpleObject)]
@@ -269,6 +269,9 @@ impl Conversion {
 
     /// The picture as submitted.
     async fn source(&self, context: &Context<'_>) -> Result<Option<Asset>> {
+        if let Some(source) = &self.1 {
+            return Ok(Some(Asset(source.clone())));
+        }
         let loader = context.data::<DataLoader<Loader>>()?;
         Ok(loader
             .load_one(self.0.source_asset_id)

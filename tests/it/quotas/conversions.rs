@@ -243,3 +243,22 @@ async fn a_submission_that_dies_half_way_charges_nothing() {
     let statuses = seed::all_rows(&database).await;
     assert!(statuses.iter().all(|row| row.status == Status::Queued) && statuses.len() == 2);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn who_submits_and_who_deletes_what_waits_do_not_stop_each_other() {
+    let nodes = databases(2).await;
+    let owner = Owner::user("alice");
+    let come_and_go = async |turn: usize| {
+        let node = &nodes[turn % 2];
+        for _ in 0..30 {
+            let rows = match node.submit(limited("alice", 1, NO_LIMITS)).await.unwrap() {
+                Admitted::New(rows) => rows.conversions,
+                other => panic!("{other:?}"),
+            };
+            let deleted = node.delete_conversion(Some(&owner), rows[0].id).await;
+            assert!(deleted.unwrap());
+        }
+    };
+    join_all((0..8).map(come_and_go)).await;
+    assert_eq!(usage(&nodes[0], "alice").await, (0, 0));
+}

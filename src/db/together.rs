@@ -13,7 +13,7 @@ type Waiting<T> = Vec<(T, oneshot::Sender<()>)>;
 
 /// Requests of one kind; cheap to clone.
 #[derive(Debug)]
-pub(super) struct Together<T> {
+pub struct Together<T> {
     waiting: Arc<Mutex<Waiting<T>>>,
     /// Held by the one who writes for all that wait.
     writing: Arc<tokio::sync::Mutex<()>>,
@@ -42,7 +42,7 @@ impl<T> Together<T> {
     /// others was given up in the middle of it: which one it is, only a statement of its own tells.
     ///
     /// `write` does what it is given and says for each whether it has.
-    pub(super) async fn ask(&self, one: T, write: impl AsyncFnOnce(&[T]) -> Vec<bool>) -> bool {
+    pub async fn ask(&self, one: T, write: impl AsyncFnOnce(&[T]) -> Vec<bool>) -> bool {
         let (sender, mut done) = oneshot::channel();
         self.waiting().push((one, sender));
         tokio::select! {
