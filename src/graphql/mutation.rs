@@ -132,7 +132,7 @@ impl ConversionMutation {
         })?;
         trail::note(context, |details| details.conversion(conversion.id));
         Ok(SubmitConversionPayload {
-            conversion: Conversion(conversion, source),
+            conversion: Conversion::with_source(conversion, source),
         })
     }
 
@@ -211,7 +211,7 @@ impl ConversionMutation {
             .map_err(ApiError::from)?;
         let row = own_conversion(services, principal(context)?, &id).await?;
         Ok(CancelConversionPayload {
-            conversion: Conversion(row, None),
+            conversion: row.into(),
         })
     }
 
@@ -306,7 +306,7 @@ impl ConversionMutation {
             details.conversion(conversion.id).retry_of(row.id)
         });
         Ok(RetryConversionPayload {
-            conversion: Conversion(conversion, rows.sources.into_iter().next()),
+            conversion: Conversion::with_source(conversion, rows.sources.into_iter().next()),
         })
     }
 
@@ -382,7 +382,7 @@ fn items(
             let conversion = conversions.next_if(|row| row.batch_index == Some(index));
             SubmitBatchItem {
                 index,
-                conversion: conversion.map(Conversion),
+                conversion: conversion.map(Conversion::from),
                 error: None,
             }
         }

@@ -74,7 +74,7 @@ impl Query {
         if let Ok(id) = id.parse() {
             return Ok(find_conversion(services, principal, id)
                 .await?
-                .map(|row| Node::Conversion(Box::new(Conversion(row, None)))));
+                .map(|row| Node::Conversion(Box::new(Conversion::from(row)))));
         }
         if let Ok(id) = id.parse() {
             return Ok(find_batch(services, principal, id)
@@ -117,7 +117,7 @@ impl Query {
         let Ok(id) = id.parse() else { return Ok(None) };
         Ok(find_conversion(context.data()?, principal(context)?, id)
             .await?
-            .map(Conversion))
+            .map(Conversion::from))
     }
 
     /// Your conversions, newest first.
@@ -387,7 +387,7 @@ async fn page(
     let mut connection = Connection::new(has_previous, has_next);
     connection.edges.extend(
         rows.into_iter()
-            .map(|row| Edge::new(row.id.to_string(), Conversion(row, None))),
+            .map(|row| Edge::new(row.id.to_string(), Conversion::from(row))),
     );
     Ok(connection)
 }

@@ -92,7 +92,7 @@ impl Batch {
             .rows(context)
             .await?
             .into_iter()
-            .map(|row| Conversion(row, None))
+            .map(Conversion::from)
             .collect())
     }
 

@@ -23,9 +23,26 @@ use crate::{
     },
 };
 
-/// One picture on its way to a mesh; with the picture, where that was read already.
+/// One picture on its way to a mesh.
 #[derive(Debug, Clone)]
-pub struct Conversion(pub conversion::Model, pub Option<asset::Model>);
+pub struct Conversion {
+    row: conversion::Model,
+    /// The picture, where it was read already.
+    source: Option<asset::Model>,
+}
+
+impl From<conversion::Model> for Conversion {
+    fn from(row: conversion::Model) -> Self {
+        Self { row, source: None }
+    }
+}
+
+impl Conversion {
+    /// One whose picture is at hand.
+    pub fn with_source(row: conversion::Model, source: Option<asset::Model>) -> Self {
+        Self { row, source }
+    }
+}
 
 /// Why a conversion failed.
 #[derive(Debug, Clone, SimpleObject)]
@@ -214,67 +231,67 @@ pub async fn eta_seconds(
 impl Conversion {
     /// The global id.
     pub async fn id(&self) -> ID {
-        self.0.id.to_string().into()
+        self.row.id.to_string().into()
     }
 
     /// Where it stands.
     async fn status(&self) -> Status {
-        self.0.status
+        self.row.status
     }
 
     /// What a running conversion is doing.
     async fn stage(&self) -> Option<Stage> {
-        self.0.stage
+        self.row.stage
     }
 
     /// From 0 to 1; never falls within an attempt.
     async fn progress(&self, context: &Context<'_>) -> Result<f64> {
         let services = context.data::<Services>()?;
-        Ok(reached(services, &self.0).into())
+        Ok(reached(services, &self.row).into())
     }
 
     /// Seconds until it will be ready; null when nothing is known.
     async fn eta_seconds(&self, context: &Context<'_>) -> Result<Option<f64>> {
-        let progress = reached(context.data::<Services>()?, &self.0);
-        eta_seconds(context, &self.0, progress).await
+        let progress = reached(context.data::<Services>()?, &self.row);
+        eta_seconds(context, &self.row, progress).await
     }
 
     /// How many conversions are before it; null when it does not wait.
     async fn queue_position(&self, context: &Context<'_>) -> Result<Option<i64>> {
-        if self.0.status != Status::Queued {
+        if self.row.status != Status::Queued {
             return Ok(None);
         }
         let services = context.data::<Services>()?;
         Ok(services
             .database
-            .queue_position(self.0.id)
+            .queue_position(self.row.id)
             .await
             .map_err(ApiError::from)?)
     }
 
     /// The class that it waits in.
     async fn priority(&self) -> Priority {
-        self.0.priority
+        self.row.priority
     }
 
     /// The model's name.
     async fn model(&self) -> &str {
-        &self.0.model
+        &self.row.model
     }
 
     /// The options as accepted.
     async fn options(&self) -> AcceptedOptions {
-        self.0.options.clone().into()
+        self.row.options.clone().into()
     }
 
     /// The picture as submitted.
     async fn source(&self, context: &Context<'_>) -> Result<Option<Asset>> {
-        if let Some(source) = &self.1 {
+        if let Some(source) = &self.source {
             return Ok(Some(Asset(source.clone())));
         }
         let loader = context.data::<DataLoader<Loader>>()?;
         Ok(loader
-            .load_one(self.0.source_asset_id)
+            .load_one(self.row.source_asset_id)
             .await
             .map_err(|error| (*error).clone())?
             .map(Asset))
@@ -304,8 +321,8 @@ impl Conversion {
 
     /// What the mesh is like, once it has succeeded.
     async fn quality(&self) -> Option<QualityReport> {
-        self.0.quality.clone().map(|quality| QualityReport {
-            print: print_report(&quality, &self.0.options),
+        self.row.quality.clone().map(|quality| QualityReport {
+            print: print_report(&quality, &self.row.options),
             self_intersections: quality.self_intersections,
             silhouette_agreement: quality.silhouette_agreement,
             triangles: quality.triangles,
@@ -322,7 +339,7 @@ impl Conversion {
 
     /// Milliseconds in each stage, once it has succeeded.
     async fn timings(&self) -> Option<StageTimings> {
-        self.0.timings.clone().map(|timings| StageTimings {
+        self.row.timings.clone().map(|timings| StageTimings {
             queued_ms: timings.queued_ms,
             prepare_ms: timings.prepare_ms,
             encode_ms: timings.encode_ms,
@@ -337,25 +354,25 @@ impl Conversion {
     /// Why it failed.
     async fn error(&self) -> Option<ConversionError> {
         let (code, message) = self
-            .0
+            .row
             .error_code
             .clone()
-            .zip(self.0.error_message.clone())?;
+            .zip(self.row.error_message.clone())?;
         Some(ConversionError {
             code,
             message,
-            retryable: self.0.error_retryable.unwrap_or(false),
+            retryable: self.row.error_retryable.unwrap_or(false),
         })
     }
 
     /// How often a node has taken it up.
     async fn attempts(&self) -> i16 {
-        self.0.attempt
+        self.row.attempt
     }
 
     /// The batch that it was submitted in.
     async fn batch(&self, context: &Context<'_>) -> Result<Option<Batch>> {
-        let Some(id) = self.0.batch_id else {
+        let Some(id) = self.row.batch_id else {
             return Ok(None);
         };
         let loader = context.data::<DataLoader<Loader>>()?;
@@ -368,43 +385,43 @@ impl Conversion {
 
     /// The conversion that this one repeats.
     async fn retry_of(&self) -> Option<ID> {
-        self.0.retry_of.map(|id| id.to_string().into())
+        self.row.retry_of.map(|id| id.to_string().into())
     }
 
     /// Whose it is.
     async fn owner(&self) -> &str {
-        self.0.owner.as_str()
+        self.row.owner.as_str()
     }
 
     /// The number of its last transition, for `conversionProgress(after:)`.
     async fn sequence(&self) -> i32 {
-        self.0.sequence
+        self.row.sequence
     }
 
     /// Whether it will stop at the next stage's boundary.
     async fn cancel_requested(&self) -> bool {
-        self.0.cancel_requested_at.is_some()
+        self.row.cancel_requested_at.is_some()
     }
 
     /// When it was submitted.
     async fn created_at(&self) -> OffsetDateTime {
-        self.0.created_at
+        self.row.created_at
     }
 
     /// When a node first took it up.
     async fn started_at(&self) -> Option<OffsetDateTime> {
-        self.0.started_at
+        self.row.started_at
     }
 
     /// When it ended.
     async fn finished_at(&self) -> Option<OffsetDateTime> {
-        self.0.finished_at
+        self.row.finished_at
     }
 
     /// When it will be removed with its files, within some minutes; null: not before it has ended, or never by itself.
     async fn expires_at(&self, context: &Context<'_>) -> Result<Option<OffsetDateTime>> {
         let kept = context.data::<Services>()?.retention;
-        let end = self.0.finished_at.zip(kept);
+        let end = self.row.finished_at.zip(kept);
         Ok(end.and_then(|(finished_at, kept)| finished_at.checked_add(kept.try_into().ok()?)))
     }
 }
@@ -416,12 +433,12 @@ impl Conversion {
     }
 
     async fn assets(&self, context: &Context<'_>) -> Result<Vec<asset::Model>> {
-        if self.0.status != Status::Succeeded {
+        if self.row.status != Status::Succeeded {
             return Ok(Vec::new());
         }
         let loader = context.data::<DataLoader<Loader>>()?;
         let assets = loader
-            .load_one(AssetsOf(self.0.id))
+            .load_one(AssetsOf(self.row.id))
             .await
             .map_err(|error| (*error).clone())?;
         Ok(assets.unwrap_or_default())

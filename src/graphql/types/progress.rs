@@ -141,7 +141,7 @@ impl ConversionProgress {
 
     /// The conversion as it is now, which may be further than this step.
     async fn conversion(&self, context: &Context<'_>) -> Result<Option<Conversion>> {
-        Ok(self.row(context).await?.map(|row| Conversion(row, None)))
+        Ok(self.row(context).await?.map(Conversion::from))
     }
 }
 
