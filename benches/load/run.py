@@ -54,7 +54,7 @@ def peer(name, postgres, folder, runs):
 
 def give_keys(server, postgres, count):
     if server.name == "orfeas":
-        return stand.make_keys(server, count, requestsPerMinute=1_000_000)
+        return stand.make_keys(server, count, requestsPerMinute=1_000_000, conversionsAtOnce=1_000_000, conversionsPerDay=1_000_000)
     server.keys = [{"keyId": f"key_{number}", "secret": secrets.token_urlsafe(32)} for number in range(count)]
     with postgres.connect(server.database) as connection, connection.cursor() as cursor:
         cursor.executemany("INSERT INTO api_key VALUES (%(keyId)s, %(secret)s)", server.keys)
