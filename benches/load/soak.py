@@ -75,14 +75,13 @@ def slope(points):
 
 
 def judge(name, points, steps=0.0):
-    """Whether values rise: above their plateau by more than a twentieth, or by a trend. What falls was given back: a decoder
-    that is replaced, connections that have grown old. `steps` more is allowed of small counts."""
+    """Whether values stay within a twentieth of their plateau and show no trend. `steps` more is allowed of small counts."""
     values = sorted(value for _, value in points)
     plateau = values[len(values) // 2]
     allowed = max(TOLERANCE * plateau, steps)
     trend = slope(points) * (points[-1][0] - points[0][0])
-    above = values[-1] - plateau
-    return {"what": name, "plateau": plateau, "trend": trend, "above": above, "well": trend <= allowed and above <= allowed}
+    apart = max(plateau - values[0], values[-1] - plateau)
+    return {"what": name, "plateau": plateau, "trend": trend, "apart": apart, "well": abs(trend) <= allowed and apart <= allowed}
 
 
 def judgements(series):
@@ -147,9 +146,9 @@ def main():
             shutil.rmtree(folder)
     verdicts = list(judgements(watch.series))
     print(json.dumps(summary))
-    print("\n| | plateau | trend over the judged part | highest above the plateau | |\n|---|---|---|---|---|")
+    print("\n| | plateau | trend over the judged part | farthest from the plateau | |\n|---|---|---|---|---|")
     for verdict in verdicts:
-        figures = " | ".join(f"{verdict[name]:.1f}" for name in ("plateau", "trend", "above"))
+        figures = " | ".join(f"{verdict[name]:.1f}" for name in ("plateau", "trend", "apart"))
         print(f"| {verdict['what']} | {figures} | {'' if verdict['well'] else 'NOT WELL'} |")
     if options.json:
         options.json.write_text(json.dumps({"summary": summary, "series": watch.series, "verdicts": verdicts}, indent=1))
