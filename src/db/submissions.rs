@@ -2,10 +2,7 @@
 
 use std::{collections::BTreeSet, sync::LazyLock, time::Duration};
 
-use sea_orm::{
-    ConnectionTrait, DbErr, EntityTrait, FromQueryResult, IdenStatic, Iterable, QueryResult,
-    Statement,
-};
+use sea_orm::{DbErr, EntityTrait, FromQueryResult, IdenStatic, Iterable, QueryResult, Statement};
 use serde_json::json;
 use time::format_description::well_known::Rfc3339;
 
@@ -112,6 +109,15 @@ pub struct Rows {
     pub sources: Vec<asset::Model>,
 }
 
+impl Rows {
+    /// The first conversion, with its picture if that is known.
+    #[must_use]
+    pub fn into_first(self) -> Option<(conversion::Model, Option<asset::Model>)> {
+        let conversion = self.conversions.into_iter().next()?;
+        Some((conversion, self.sources.into_iter().next()))
+    }
+}
+
 /// For how long an idempotency key is remembered, in hours.
 const IDEMPOTENCY_HOURS: i32 = 24;
 
@@ -168,7 +174,51 @@ impl Database {
         owner: &Owner,
         idempotency: &Idempotency,
     ) -> Result<Option<Admitted>, DatabaseError> {
-        recall(self.connection(), owner, idempotency).await
+        let remembered = Remembered::find_by_statement(statement(
+            "SELECT fingerprint, conversion_id, batch_id FROM idempotency
+             WHERE owner = $1 AND key = $2 AND created_at >= now() - make_interval(hours => $3)",
+            [
+                owner.as_str().into(),
+                idempotency.key.as_str().into(),
+                IDEMPOTENCY_HOURS.into(),
+            ],
+        ))
+        .one(&self.connection)
+        .await?;
+        let Some(Remembered {
+            fingerprint,
+            conversion_id,
+            batch_id,
+        }) = remembered
+        else {
+            return Ok(None);
+        };
+        // What it stood for was deleted; of the submission itself nothing is known any more.
+        if conversion_id.is_none() && batch_id.is_none() {
+            return Ok(Some(Admitted::Before(Rows {
+                batch: None,
+                conversions: Vec::new(),
+                sources: Vec::new(),
+            })));
+        }
+        if fingerprint != idempotency.fingerprint {
+            return Ok(Some(Admitted::Conflict));
+        }
+        let batch = match batch_id {
+            Some(id) => batch::Entity::find_by_id(id).one(&self.connection).await?,
+            None => None,
+        };
+        let conversions = conversion::Model::find_by_statement(statement(
+            "SELECT * FROM conversion WHERE id = $1 OR batch_id = $2 ORDER BY batch_index",
+            [conversion_id.into(), batch_id.into()],
+        ))
+        .all(&self.connection)
+        .await?;
+        Ok(Some(Admitted::Before(Rows {
+            batch,
+            conversions,
+            sources: Vec::new(),
+        })))
     }
 
     /// Admits a submission, all of it or nothing.
@@ -352,56 +402,4 @@ fn source(asset: &asset::Model) -> serde_json::Value {
         "height": asset.height,
         "created_at": created_at.expect("a time of now can be written"),
     })
-}
-
-async fn recall(
-    connection: &impl ConnectionTrait,
-    owner: &Owner,
-    idempotency: &Idempotency,
-) -> Result<Option<Admitted>, DatabaseError> {
-    let remembered = Remembered::find_by_statement(statement(
-        "SELECT fingerprint, conversion_id, batch_id FROM idempotency
-         WHERE owner = $1 AND key = $2 AND created_at >= now() - make_interval(hours => $3)",
-        [
-            owner.as_str().into(),
-            idempotency.key.as_str().into(),
-            IDEMPOTENCY_HOURS.into(),
-        ],
-    ))
-    .one(connection)
-    .await?;
-    let Some(Remembered {
-        fingerprint,
-        conversion_id,
-        batch_id,
-    }) = remembered
-    else {
-        return Ok(None);
-    };
-    // What it stood for was deleted; of the submission itself nothing is known any more.
-    if conversion_id.is_none() && batch_id.is_none() {
-        return Ok(Some(Admitted::Before(Rows {
-            batch: None,
-            conversions: Vec::new(),
-            sources: Vec::new(),
-        })));
-    }
-    if fingerprint != idempotency.fingerprint {
-        return Ok(Some(Admitted::Conflict));
-    }
-    let batch = match batch_id {
-        Some(id) => batch::Entity::find_by_id(id).one(connection).await?,
-        None => None,
-    };
-    let conversions = conversion::Model::find_by_statement(statement(
-        "SELECT * FROM conversion WHERE id = $1 OR batch_id = $2 ORDER BY batch_index",
-        [conversion_id.into(), batch_id.into()],
-    ))
-    .all(connection)
-    .await?;
-    Ok(Some(Admitted::Before(Rows {
-        batch,
-        conversions,
-        sources: Vec::new(),
-    })))
 }

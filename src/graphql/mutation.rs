@@ -17,7 +17,7 @@ use crate::{
     db::{
         conversions::Canceled,
         entities::conversion,
-        submissions::{NewConversion, Source, Submission},
+        submissions::{NewConversion, Rows, Source, Submission},
     },
 };
 
@@ -117,14 +117,7 @@ impl ConversionMutation {
         if let Some(refusal) = refusals.into_iter().flatten().next() {
             return Err(refusal.or_at("image").into());
         }
-        let (conversion, source) = match rows {
-            Some(rows) => (
-                rows.conversions.into_iter().next(),
-                rows.sources.into_iter().next(),
-            ),
-            None => (None, None),
-        };
-        let conversion = conversion.ok_or_else(|| {
+        let (conversion, source) = rows.and_then(Rows::into_first).ok_or_else(|| {
             ApiError::new(
                 ErrorCode::NotFound,
                 "The conversion of this idempotency key has been deleted: use a new key.",
@@ -297,16 +290,12 @@ impl ConversionMutation {
             .map_err(ApiError::from)?;
         let rows = admission::settle(admitted)?;
         room.stored(rows.conversions.len());
-        let conversion = rows
-            .conversions
-            .into_iter()
-            .next()
-            .expect("one was submitted");
+        let (conversion, source) = rows.into_first().expect("one was submitted");
         trail::note(context, |details| {
             details.conversion(conversion.id).retry_of(row.id)
         });
         Ok(RetryConversionPayload {
-            conversion: Conversion::with_source(conversion, rows.sources.into_iter().next()),
+            conversion: Conversion::with_source(conversion, source),
         })
     }
 

@@ -2,7 +2,6 @@
 
 use std::{
     fmt,
-    num::NonZeroUsize,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -107,8 +106,7 @@ impl TorchBackend {
 
     /// A CPU's second lane: beside another conversion, a pass on two cores left a quarter of them idle.
     fn twin(&self, cpu_threads: Option<usize>) -> Option<Twin<Self>> {
-        let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-        if self.id != DeviceId::Cpu || cores < 2 {
+        if self.id != DeviceId::Cpu || load::cores() < 2 {
             return None;
         }
         let (models, measurements) = (self.models.clone(), self.measurements.clone());

@@ -15,6 +15,11 @@ use super::{
 /// More threads than this only wait for one another.
 const THREADS_MAX: usize = 64;
 
+/// The processor's cores that this process may use.
+pub(super) fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZeroUsize::get)
+}
+
 /// Settings of libtorch for the calling thread and, once, for the process.
 pub(super) fn prepare_threads(cpu_threads: Option<usize>) {
     static PROCESS: Once = Once::new();
@@ -29,8 +34,7 @@ pub(super) fn prepare_threads(cpu_threads: Option<usize>) {
     // By default half of the cores, the others being for decoding and meshing: OpenMP's threads spin
     // while they wait for one another, so a pass that competes for its cores is worse than slow. On
     // two cores shared with builds, one thread encoded in 0.5 s, two threads in 2 to 7 s.
-    let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-    let threads = cpu_threads.unwrap_or(cores / 2).clamp(1, THREADS_MAX);
+    let threads = cpu_threads.unwrap_or(cores() / 2).clamp(1, THREADS_MAX);
     // OpenMP keeps this number for each thread that starts parallel work.
     tch::set_num_threads(threads as i32);
 }
