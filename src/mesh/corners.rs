@@ -1,5 +1,7 @@
 //! The corners of triangles as formats want them that know vertices alone: one for each different set of attributes.
 
+use std::borrow::Cow;
+
 use super::Mesh;
 
 /// A vertex as a file has it.
@@ -13,15 +15,15 @@ pub(super) struct Corner {
 }
 
 /// The different corners of a mesh, and its triangles over them.
-pub(super) struct Corners {
+pub(super) struct Corners<'a> {
     pub(super) corners: Vec<Corner>,
-    pub(super) triangles: Vec<[u32; 3]>,
+    pub(super) triangles: Cow<'a, [[u32; 3]]>,
 }
 
-impl Corners {
+impl<'a> Corners<'a> {
     /// Splits vertices where the corners around them differ in normal or place in the texture, and only there: a mesh
     /// without creases and texture keeps its vertices in their order.
-    pub(super) fn of(mesh: &Mesh) -> Self {
+    pub(super) fn of(mesh: &'a Mesh) -> Self {
         let (normals, texture) = (mesh.corner_normals(), mesh.texture());
         if normals.is_none() && texture.is_none() {
             let numbered = (0..).zip(mesh.normals());
@@ -32,7 +34,7 @@ impl Corners {
             });
             return Self {
                 corners: corners.collect(),
-                triangles: mesh.triangles().to_vec(),
+                triangles: mesh.triangles().into(),
             };
         }
         let mut split = Split::over(mesh.positions().len());
@@ -50,11 +52,16 @@ impl Corners {
                 })
             })
         });
-        let triangles = triangles.collect();
+        let triangles = Cow::Owned(triangles.collect());
         Self {
             corners: split.corners,
             triangles,
         }
+    }
+
+    /// Whether they are the mesh's vertices, each once and in their order.
+    pub(super) fn are_vertices(&self) -> bool {
+        matches!(self.triangles, Cow::Borrowed(_))
     }
 }
 
@@ -102,7 +109,7 @@ mod tests {
     fn vertices_are_split_only_where_their_corners_differ() {
         let cube = fixtures::cube();
         let smooth = Corners::of(&cube);
-        assert_eq!(smooth.triangles, cube.triangles());
+        assert_eq!(*smooth.triangles, *cube.triangles());
         assert_eq!(smooth.corners.len(), 8);
         let creased = cube.with_creases(CREASE_DEG);
         assert_eq!(Corners::of(&creased).corners.len(), 24);

@@ -51,8 +51,9 @@ pub fn write(mesh: &Mesh, options: GlbOptions<'_>) -> Result<Vec<u8>, WriteError
         asset: asset(conversion)?,
         ..Root::default()
     };
-    let mut binary = Vec::new();
     let corners = Corners::of(mesh);
+    // At once for the whole file: growing would copy what is there again and again.
+    let mut binary = Vec::with_capacity(capacity(mesh, &corners));
     let attributes = Attributes::of(mesh, &corners, quantize);
     let mut writer = Writer {
         root: &mut root,
@@ -99,7 +100,16 @@ pub fn write(mesh: &Mesh, options: GlbOptions<'_>) -> Result<Vec<u8>, WriteError
         extras: None,
     });
     root.scene = Some(scene);
-    container(&root.to_vec()?, &binary)
+    container(root.to_vec()?, binary)
+}
+
+/// About as many bytes as the file of these corners will have, and not less if it is a usual one.
+fn capacity(mesh: &Mesh, corners: &Corners<'_>) -> usize {
+    /// Of a position, a normal and a colour or a place in the texture.
+    const CORNER: usize = 12 + 12 + 8;
+    const DOCUMENT: usize = 4096;
+    let picture = mesh.texture().map_or(0, |texture| texture.png.len());
+    CORNER * corners.corners.len() + size_of_val(&*corners.triangles) + picture + DOCUMENT
 }
 
 fn asset(conversion: Option<&str>) -> Result<Asset, WriteError> {

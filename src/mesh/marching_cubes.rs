@@ -3,6 +3,8 @@
 //! Each cell cuts its corners off by the table of [`table`]; each crossed edge of the grid has one vertex, shared by the
 //! four cells around it. If the cells hold every cell that the surface enters, the result is closed.
 
+use rayon::prelude::*;
+
 use super::{
     MeshError,
     lattice::{
@@ -39,9 +41,12 @@ impl BrickEdges {
     };
 }
 
-/// The cells that the surface passes.
+/// Bricks that a thread takes up at once, side by side with others where threads are free.
+const BRICKS_AT_ONCE: usize = 256;
+
+/// The cells that the surface passes in some bricks.
 struct Crossings {
-    /// By brick.
+    /// Of each brick.
     cells: Vec<BrickMask>,
     /// Of each cell, in order.
     cases: Vec<u8>,
@@ -50,10 +55,20 @@ struct Crossings {
 /// Extracts the surface. `axis` holds the coordinates of the finest grid; samples above `iso` are inside.
 pub(super) fn extract(lattice: &Lattice, axis: &[f32], iso: f32) -> Result<Surface, MeshError> {
     let table = CaseTable::get();
+    let grid = Grid { lattice, axis, iso };
     let inside = lattice.samples(|value| value > iso);
-    let crossings = find_crossings(lattice, &inside);
-    let counts = crossings.cases.iter();
-    let triangle_count = counts.map(|&case| table.triangles(case).len()).sum();
+    let bricks: Vec<usize> = lattice.bricks_in_order().collect();
+    let parts = || bricks.par_chunks(BRICKS_AT_ONCE);
+
+    let crossings: Vec<_> = parts()
+        .map(|bricks| find_crossings(lattice, &inside, bricks))
+        .collect();
+    let of_cases = |crossings: &Crossings| {
+        let cases = crossings.cases.iter();
+        cases.map(|&case| table.triangles(case).len()).sum()
+    };
+    let triangle_counts: Vec<usize> = crossings.iter().map(of_cases).collect();
+    let triangle_count = triangle_counts.iter().sum();
     if triangle_count > TRIANGLES_MAX {
         return Err(MeshError::TooComplex {
             what: "triangles",
@@ -61,54 +76,109 @@ pub(super) fn extract(lattice: &Lattice, axis: &[f32], iso: f32) -> Result<Surfa
             allowed: TRIANGLES_MAX,
         });
     }
+    let mut cells = vec![[0; BRICK_SIDE]; lattice.brick_count()];
+    for (bricks, crossings) in bricks.chunks(BRICKS_AT_ONCE).zip(&crossings) {
+        for (&brick, &mask) in bricks.iter().zip(&crossings.cells) {
+            cells[brick] = mask;
+        }
+    }
+
+    let crossed: Vec<Vec<_>> = parts()
+        .map(|bricks| {
+            let of_brick = |&brick| crossed_edges(lattice, &inside, &cells, brick);
+            bricks.iter().map(of_brick).collect()
+        })
+        .collect();
+    let vertex_counts: Vec<usize> = crossed.iter().map(|crossed| ones(crossed)).collect();
+    let mut positions = vec![[0.0; 3]; vertex_counts.iter().sum()];
+    let firsts = vertex_counts.iter().scan(0, |next, count| {
+        let first = *next;
+        *next += count;
+        Some(first)
+    });
+    let numbered: Vec<Vec<BrickEdges>> = parts()
+        .zip(crossed)
+        .zip(shares(&mut positions, &vertex_counts))
+        .zip(firsts.collect::<Vec<_>>())
+        .map(|(((bricks, crossed), positions), first)| {
+            let mut vertices = Vertices { positions, first };
+            let edges = bricks.iter().zip(crossed);
+            let of_brick = |(&brick, crossed)| grid.place_vertices(brick, crossed, &mut vertices);
+            edges.map(of_brick).collect()
+        })
+        .collect();
     let mut edges = vec![BrickEdges::NONE; lattice.brick_count()];
-    // A closed surface has about half as many vertices as triangles.
-    let mut positions = Vec::with_capacity(triangle_count / 2 + 2);
-    for brick in lattice.bricks_in_order() {
-        let around = edges_of_cells(&crossings.cells, &lattice.before(brick));
-        if around == BrickEdges::NONE.crossed {
-            continue;
-        }
-        let behind = lattice.behind(brick);
-        let divided = Corners::of(&inside, &behind).divided_edges();
-        edges[brick].crossed =
-            std::array::from_fn(|axis| std::array::from_fn(|z| around[axis][z] & divided[axis][z]));
-        let grid = Grid { lattice, axis, iso };
-        grid.place_vertices(brick, &behind, &mut edges[brick], &mut positions);
+    for (&brick, numbered) in bricks.iter().zip(numbered.into_iter().flatten()) {
+        edges[brick] = numbered;
     }
-    let mut triangles = Vec::with_capacity(triangle_count);
-    let mut numbers = Numbers::new();
-    let mut cases = crossings.cases.iter();
-    for brick in lattice.bricks_in_order() {
-        let cells = crossings.cells[brick];
-        if cells == [0; BRICK_SIDE] {
-            continue;
-        }
-        numbers.look_up(&edges, &lattice.behind(brick));
-        for (cell, &case) in slots(brick, cells).zip(&mut cases) {
-            let of_cell = numbers.of_cell(cell);
-            let number = |edge: u8| of_cell[OFFSETS[edge as usize]];
-            let filling = table.triangles(case).iter();
-            triangles.extend(filling.map(|&[a, b, c]| [number(a), number(b), number(c)]));
-        }
-    }
+
+    let mut triangles = vec![[0; 3]; triangle_count];
+    parts()
+        .zip(crossings)
+        .zip(shares(&mut triangles, &triangle_counts))
+        .for_each(|((bricks, crossings), triangles)| {
+            let mut places = triangles.iter_mut();
+            let mut numbers = Numbers::new();
+            let mut cases = crossings.cases.into_iter();
+            for (&brick, cells) in bricks.iter().zip(crossings.cells) {
+                if cells == [0; BRICK_SIDE] {
+                    continue;
+                }
+                numbers.look_up(&edges, &lattice.behind(brick));
+                for (cell, case) in slots(brick, cells).zip(&mut cases) {
+                    let of_cell = numbers.of_cell(cell);
+                    let number = |edge: u8| of_cell[OFFSETS[edge as usize]];
+                    let filling = table.triangles(case).iter();
+                    for (&[a, b, c], place) in filling.zip(&mut places) {
+                        *place = [number(a), number(b), number(c)];
+                    }
+                }
+            }
+        });
     Surface::new(positions, triangles)
 }
 
-fn find_crossings(lattice: &Lattice, inside: &[BrickMask]) -> Crossings {
-    let mut cells = vec![[0; BRICK_SIDE]; lattice.brick_count()];
+/// Cuts a whole into pieces of these lengths, one after another.
+fn shares<'a, T>(mut whole: &'a mut [T], lengths: &[usize]) -> Vec<&'a mut [T]> {
+    let cut = |&length: &usize| whole.split_off_mut(..length).expect("lengths add up to it");
+    lengths.iter().map(cut).collect()
+}
+
+fn find_crossings(lattice: &Lattice, inside: &[BrickMask], bricks: &[usize]) -> Crossings {
     let mut cases = Vec::new();
-    for brick in lattice.bricks_in_order() {
+    let of_brick = |&brick: &usize| {
         let of_level = lattice.cells_of(brick);
         if of_level == [0; BRICK_SIDE] {
-            continue;
+            return of_level;
         }
         let corners = Corners::of(inside, &lattice.behind(brick));
         let divided = corners.divided();
-        cells[brick] = std::array::from_fn(|z| of_level[z] & divided[z]);
-        cases.extend(slots(brick, cells[brick]).map(|cell| corners.of_cell(cell)));
-    }
+        let cells = std::array::from_fn(|z| of_level[z] & divided[z]);
+        cases.extend(slots(brick, cells).map(|cell| corners.of_cell(cell)));
+        cells
+    };
+    let cells = bricks.iter().map(of_brick).collect();
     Crossings { cells, cases }
+}
+
+/// The edges that start in a brick, pass the surface and belong to a cell of those that it passes, by axis.
+fn crossed_edges(
+    lattice: &Lattice,
+    inside: &[BrickMask],
+    cells: &[BrickMask],
+    brick: usize,
+) -> [BrickMask; 3] {
+    let around = edges_of_cells(cells, &lattice.before(brick));
+    if around == BrickEdges::NONE.crossed {
+        return around;
+    }
+    let divided = Corners::of(inside, &lattice.behind(brick)).divided_edges();
+    std::array::from_fn(|axis| std::array::from_fn(|z| around[axis][z] & divided[axis][z]))
+}
+
+fn ones(crossed: &[[BrickMask; 3]]) -> usize {
+    let words = crossed.as_flattened().as_flattened().iter();
+    words.map(|word| word.count_ones() as usize).sum()
 }
 
 /// The numbers of the vertices on the edges that start in a brick or behind it.
@@ -183,23 +253,45 @@ struct Grid<'a> {
     iso: f32,
 }
 
+/// Where the vertices of some bricks go.
+struct Vertices<'a> {
+    /// Those that are still to be placed.
+    positions: &'a mut [[f32; 3]],
+    /// The number of the first of them.
+    first: usize,
+}
+
+impl Vertices<'_> {
+    fn place(&mut self, point: [f32; 3]) {
+        let place = self.positions.split_off_first_mut();
+        *place.expect("there is a place for each crossed edge") = point;
+        self.first += 1;
+    }
+}
+
 impl Grid<'_> {
     /// Numbers the crossed edges of a brick and places a vertex on each.
     fn place_vertices(
         &self,
         brick: usize,
-        behind: &[Option<usize>; 8],
-        edges: &mut BrickEdges,
-        positions: &mut Vec<[f32; 3]>,
-    ) {
-        let BrickEdges { crossed, first } = edges;
+        crossed: [BrickMask; 3],
+        vertices: &mut Vertices<'_>,
+    ) -> BrickEdges {
+        let mut edges = BrickEdges {
+            crossed,
+            ..BrickEdges::NONE
+        };
+        if crossed == BrickEdges::NONE.crossed {
+            return edges;
+        }
+        let behind = self.lattice.behind(brick);
         let coordinates = self.lattice.coordinates(brick, self.axis);
         let values = self.lattice.values(brick);
         for along in 0..3 {
             let next = behind[1 << along].map(|brick| self.lattice.values(brick));
             let stride = [1, BRICK_SIDE, BRICK_SIDE * BRICK_SIDE][along];
             for (z, &word) in crossed[along].iter().enumerate() {
-                first[along][z] = positions.len() as u32;
+                edges.first[along][z] = vertices.first as u32;
                 for bit in bits(word) {
                     let offset = bit + BRICK_SIDE * BRICK_SIDE * z;
                     let start = [bit % BRICK_SIDE, bit / BRICK_SIDE, z];
@@ -214,10 +306,11 @@ impl Grid<'_> {
                     let near = f64::from(point[along]);
                     let far = f64::from(coordinates[along][start[along] + 1]);
                     point[along] = (near + share * (far - near)) as f32;
-                    positions.push(point);
+                    vertices.place(point);
                 }
             }
         }
+        edges
     }
 
     /// Where the surface crosses an edge with these values at its ends, as a share of its length.

@@ -6,6 +6,7 @@ use image::{
     ExtendedColorType, ImageEncoder,
     codecs::png::{CompressionType, FilterType, PngEncoder},
 };
+use rayon::prelude::*;
 
 use super::{
     Mesh, WriteError,
@@ -85,20 +86,20 @@ fn drawn(shader: &Shader, side_px: u32) -> Vec<u8> {
     let side = side_px as usize;
     let canvas = Canvas::drawn(side, shader.vertices, shader.mesh.triangles());
     let mut pixels = vec![0; 4 * side * side];
-    for (index, (bytes, pixel)) in pixels
-        .as_chunks_mut::<4>()
-        .0
-        .iter_mut()
-        .zip(canvas.pixels())
-        .enumerate()
-    {
-        let (x, y) = ((index % side) as f32 + 0.5, (index / side) as f32 + 0.5);
-        *bytes = match pixel {
-            Pixel::Middle(NO_TRIANGLE) => continue,
-            Pixel::Middle(triangle) => shader.bytes(shader.color(triangle, x, y), u8::MAX),
-            Pixel::Samples(triangles) => shader.average(triangles, x, y),
-        };
-    }
+    let (bands, bytes) = canvas.bands();
+    let parts = pixels.par_chunks_mut(bytes).zip(bands);
+    parts.for_each(|(pixels, band)| {
+        let places = pixels.as_chunks_mut::<4>().0.iter_mut().enumerate();
+        for ((index, bytes), pixel) in places.zip(band.pixels()) {
+            let row = band.top() + index / side;
+            let (x, y) = ((index % side) as f32 + 0.5, row as f32 + 0.5);
+            *bytes = match pixel {
+                Pixel::Middle(NO_TRIANGLE) => continue,
+                Pixel::Middle(triangle) => shader.bytes(shader.color(triangle, x, y), u8::MAX),
+                Pixel::Samples(triangles) => shader.average(triangles, x, y),
+            };
+        }
+    });
     pixels
 }
 

@@ -212,19 +212,26 @@ async fn extract<R: Reporter>(
     let extracted = compute(move || {
         let surface = sampler.surface()?;
         let (mut surface, mut topology, cleaned) = drop_specks(surface, CleanOptions::default());
-        let thinnest_wall = sampler.thinnest_wall(&surface);
-        drop(sampler);
         let mut simplified = None;
+        let mut thinnest_wall = None;
         if let Some(target) = target_triangles {
+            // The surface is the field's for this long.
+            thinnest_wall = Some(sampler.thinnest_wall(&surface));
             let report;
             (surface, report) = simplify_surface(surface, target as usize);
             topology = Topology::of(surface.positions().len(), surface.triangles());
             // None where it had no more than that.
             simplified = Some(report).filter(|report| report.self_intersections.is_some());
         }
-        let (seen, normals) = rayon::join(
+        // Side by side where threads of the pool are free.
+        let (seen, (normals, thinnest_wall)) = rayon::join(
             || look.and_then(|look| Seen::fit(&surface, look)),
-            || vertex_normals(surface.positions(), surface.triangles()),
+            || {
+                rayon::join(
+                    || vertex_normals(surface.positions(), surface.triangles()),
+                    || thinnest_wall.unwrap_or_else(|| sampler.thinnest_wall(&surface)),
+                )
+            },
         );
         Ok::<_, PipelineError>(Extracted {
             normals,

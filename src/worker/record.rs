@@ -1,6 +1,7 @@
 //! What is written down of a conversion that has succeeded, and counted of one whose mesh was refused.
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 use sha2::{Digest, Sha256};
 use time::{Duration, OffsetDateTime};
 
@@ -23,7 +24,7 @@ pub(super) fn folder(attempt: Attempt) -> String {
     format!("conversions/{}/{}", attempt.conversion, attempt.number)
 }
 
-/// Stores what was made. The keys carry the attempt, so that a late writer overwrites nothing.
+/// Stores what was made, file beside file. The keys carry the attempt, so that a late writer overwrites nothing.
 ///
 /// # Errors
 /// [`StorageError`]: the attempt has failed then, and what it stored is to be discarded.
@@ -33,25 +34,18 @@ pub(super) async fn keep(
     attempt: Attempt,
     product: Product,
 ) -> Result<Vec<asset::Model>, StorageError> {
-    let mut assets = Vec::new();
     let folder = folder(attempt);
     let count = |value: usize| Some(i32::try_from(value).unwrap_or(i32::MAX));
+    let mut kept = Vec::new();
     for file in product.files {
         let file_name = format!("{}.{}", row.id, file.extension);
-        let mut kept = new_asset(
-            row,
-            attempt,
-            &folder,
-            file_name,
-            file.media_type,
-            &file.bytes,
-        );
-        kept.format = Some(file.format);
-        kept.triangles = count(product.triangles);
-        kept.vertices = count(product.vertices);
-        storage.put(&kept.storage_key, file.bytes).await?;
-        crash::point(Point::HalfStored);
-        assets.push(kept);
+        let asset = asset::Model {
+            format: Some(file.format),
+            triangles: count(product.triangles),
+            vertices: count(product.vertices),
+            ..new_asset(row, attempt, &folder, file_name, file.media_type)
+        };
+        kept.push(stored(storage, asset, file.bytes));
     }
     let turntable = product.turntable.map(|bytes| {
         let kind = asset::Kind::Turntable;
@@ -72,23 +66,43 @@ pub(super) async fn keep(
         product.preview,
     );
     for (kind, file_name, media_type, side, bytes) in [preview].into_iter().chain(turntable) {
-        let mut kept = new_asset(row, attempt, &folder, file_name.into(), media_type, &bytes);
-        kept.kind = kind;
-        kept.width = i32::try_from(side).ok();
-        kept.height = kept.width;
-        storage.put(&kept.storage_key, bytes).await?;
-        assets.push(kept);
+        let side = i32::try_from(side).ok();
+        let asset = asset::Model {
+            kind,
+            width: side,
+            height: side,
+            ..new_asset(row, attempt, &folder, file_name.into(), media_type)
+        };
+        kept.push(stored(storage, asset, bytes));
     }
-    Ok(assets)
+    // All of them end before an error is told: after that nothing more may come to what is discarded.
+    join_all(kept).await.into_iter().collect()
 }
 
+/// Stores an asset's bytes, and measures them meanwhile: the digest of a large file takes as long as writing it.
+async fn stored(
+    storage: &Storage,
+    mut asset: asset::Model,
+    bytes: Bytes,
+) -> Result<asset::Model, StorageError> {
+    asset.bytes = i64::try_from(bytes.len()).unwrap_or(i64::MAX);
+    let digest = {
+        let bytes = bytes.clone();
+        tokio::task::spawn_blocking(move || Sha256::digest(&bytes).to_vec())
+    };
+    storage.put(&asset.storage_key, bytes).await?;
+    crash::point(Point::HalfStored);
+    asset.sha256 = digest.await.expect("a digest has no reason to panic");
+    Ok(asset)
+}
+
+/// A mesh of an attempt that is to be stored; how much it is, is not known yet.
 fn new_asset(
     row: &Model,
     attempt: Attempt,
     folder: &str,
     file_name: String,
     media_type: &str,
-    bytes: &Bytes,
 ) -> asset::Model {
     asset::Model {
         id: AssetId::new(),
@@ -100,8 +114,8 @@ fn new_asset(
         file_name,
         media_type: media_type.to_owned(),
         format: None,
-        bytes: i64::try_from(bytes.len()).unwrap_or(i64::MAX),
-        sha256: Sha256::digest(bytes).to_vec(),
+        bytes: 0,
+        sha256: Vec::new(),
         width: None,
         height: None,
         triangles: None,

@@ -20,7 +20,7 @@ type Described = BTreeMap<Checked<Semantic>, Index<Accessor>>;
 /// What is written of each vertex.
 pub(super) struct Attributes<'a> {
     mesh: &'a Mesh,
-    corners: &'a Corners,
+    corners: &'a Corners<'a>,
     grid: Option<Grid>,
 }
 
@@ -59,7 +59,7 @@ fn unsigned(share: f64) -> u16 {
 }
 
 impl<'a> Attributes<'a> {
-    pub(super) fn of(mesh: &'a Mesh, corners: &'a Corners, quantize: bool) -> Self {
+    pub(super) fn of(mesh: &'a Mesh, corners: &'a Corners<'a>, quantize: bool) -> Self {
         Self {
             mesh,
             corners,
@@ -115,6 +115,9 @@ impl<'a> Attributes<'a> {
 
     /// The box around the vertices that are written: none that no triangle has, once vertices are split.
     fn written_bounds(&self) -> BoundingBox {
+        if self.corners.are_vertices() {
+            return self.mesh.bounding_box();
+        }
         let corners = self.corners.corners.iter();
         let positions = corners.map(|corner| self.mesh.positions()[corner.vertex as usize]);
         BoundingBox::around(&positions.collect::<Vec<_>>())

@@ -1,7 +1,5 @@
 //! The binary part of a GLB and how the document describes it.
 
-use std::borrow::Cow;
-
 use gltf_json::{
     Accessor, Index, Root,
     accessor::{ComponentType, GenericComponentType, Type},
@@ -137,28 +135,28 @@ pub(super) struct Encoding {
     pub(super) normalized: bool,
 }
 
-/// The header and the two chunks of a binary glTF.
-pub(super) fn container(json: &[u8], binary: &[u8]) -> Result<Vec<u8>, WriteError> {
+/// The header and the two chunks of a binary glTF. The binary one is moved behind the others in its own place.
+pub(super) fn container(mut json: Vec<u8>, mut binary: Vec<u8>) -> Result<Vec<u8>, WriteError> {
     const HEADER_BYTES: usize = 12;
     const CHUNK_HEADER_BYTES: usize = 8;
-    let mut json = Cow::Borrowed(json);
-    let padded = json.len().next_multiple_of(4);
-    json.to_mut().resize(padded, b' ');
-    let bytes = HEADER_BYTES + 2 * CHUNK_HEADER_BYTES + json.len() + binary.len();
+    json.resize(json.len().next_multiple_of(4), b' ');
+    let head_bytes = HEADER_BYTES + 2 * CHUNK_HEADER_BYTES + json.len();
+    let bytes = head_bytes + binary.len();
     let Ok(length) = u32::try_from(bytes) else {
         return Err(WriteError::TooLarge {
             format: "GLB",
             bytes: bytes as u64,
         });
     };
-    let mut file = Vec::with_capacity(bytes);
-    file.extend_from_slice(b"glTF");
-    file.extend_from_slice(&2u32.to_le_bytes());
-    file.extend_from_slice(&length.to_le_bytes());
-    for (kind, chunk) in [(b"JSON", &json[..]), (b"BIN\0", binary)] {
-        file.extend_from_slice(&(chunk.len() as u32).to_le_bytes());
-        file.extend_from_slice(kind);
-        file.extend_from_slice(chunk);
-    }
-    Ok(file)
+    let mut head = Vec::with_capacity(head_bytes);
+    head.extend_from_slice(b"glTF");
+    head.extend_from_slice(&2u32.to_le_bytes());
+    head.extend_from_slice(&length.to_le_bytes());
+    head.extend_from_slice(&(json.len() as u32).to_le_bytes());
+    head.extend_from_slice(b"JSON");
+    head.extend_from_slice(&json);
+    head.extend_from_slice(&(binary.len() as u32).to_le_bytes());
+    head.extend_from_slice(b"BIN\0");
+    binary.splice(..0, head);
+    Ok(binary)
 }

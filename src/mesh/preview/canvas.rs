@@ -3,6 +3,8 @@
 
 use std::ops::Range;
 
+use rayon::prelude::*;
+
 use super::super::vector::{greater, lesser};
 
 /// A vertex on the canvas.
@@ -67,9 +69,20 @@ impl Nearest {
     };
 }
 
+/// Rows that are drawn by one thread, side by side with the others: whole tiles.
+const BAND_ROWS: usize = 8 * TILE;
+
 /// What is nearest in each pixel.
 pub(super) struct Canvas {
     side: usize,
+    /// From the top, of [`BAND_ROWS`] rows each, the last of what is left.
+    bands: Vec<Band>,
+}
+
+/// What is nearest in each pixel of some rows.
+pub(super) struct Band {
+    side: usize,
+    rows: Range<usize>,
     /// At the middle of each pixel.
     middles: Vec<Middle>,
     /// For each pixel its place in `samples` plus one, if an outline passes it; else zero.
@@ -77,6 +90,15 @@ pub(super) struct Canvas {
     /// Whether there are such pixels in each tile.
     tiles: Vec<bool>,
     samples: Vec<Nearest>,
+}
+
+/// What is to be drawn in a band.
+#[derive(Default)]
+struct Part {
+    /// The ends of edges along an outline.
+    outlines: Vec<[u32; 2]>,
+    /// Triangles that face the camera, ascending.
+    front: Vec<u32>,
 }
 
 /// Triangles at these places of a pixel; [`NO_TRIANGLE`] where there is none.
@@ -197,16 +219,6 @@ impl Plane {
 impl Canvas {
     /// Draws what faces the camera, each triangle where nothing is nearer, on a canvas of `side` by `side` pixels.
     pub(super) fn drawn(side: usize, vertices: &[Projected], triangles: &[[u32; 3]]) -> Self {
-        let mut canvas = Self {
-            side,
-            middles: vec![Middle::NOTHING; side * side],
-            outlined: vec![0; side * side],
-            tiles: vec![false; side.div_ceil(TILE).pow(2)],
-            samples: Vec::new(),
-        };
-        // Vertices of triangles that don't face the camera, and the triangles that do.
-        let mut turned = vec![false; vertices.len()];
-        let mut front = Vec::with_capacity(triangles.len());
         let corners = |[a, b, c]: [u32; 3]| {
             [
                 vertices[a as usize],
@@ -214,6 +226,9 @@ impl Canvas {
                 vertices[c as usize],
             ]
         };
+        // Vertices of triangles that don't face the camera, and the triangles that do.
+        let mut turned = vec![false; vertices.len()];
+        let mut front = Vec::with_capacity(triangles.len());
         for (index, &triangle) in triangles.iter().enumerate() {
             if signed_area(corners(triangle)) > 0.0 {
                 front.push(index as u32);
@@ -223,28 +238,77 @@ impl Canvas {
                 }
             }
         }
+        let count = side.div_ceil(BAND_ROWS);
+        let mut parts: Vec<_> = (0..count).map(|_| Part::default()).collect();
         // A surface turns away from the camera along its outlines, and nowhere else does one thing begin to hide
         // another. (The border of an open mesh is not an outline; conversions make closed ones.)
-        for &index in &front {
-            let [a, b, c] = triangles[index as usize];
+        for index in front {
+            let triangle @ [a, b, c] = triangles[index as usize];
+            for band in bands_of(corners(triangle), side) {
+                parts[band].front.push(index);
+            }
             for [start, end] in [[a, b], [b, c], [c, a]] {
-                let [start, end] = [start as usize, end as usize];
                 // Both ends of an edge between front and back have both on their sides.
-                if turned[start] && turned[end] {
-                    canvas.outline(vertices[start], vertices[end]);
+                if turned[start as usize] && turned[end as usize] {
+                    let [from, to] = [start, end].map(|vertex| vertices[vertex as usize]);
+                    for band in bands_of([from, from, to], side) {
+                        parts[band].outlines.push([start, end]);
+                    }
                 }
             }
         }
-        for index in front {
-            canvas.draw(corners(triangles[index as usize]), index);
+        let drawn = |(number, part): (usize, Part)| {
+            let first = number * BAND_ROWS;
+            let mut band = Band::new(side, first..side.min(first + BAND_ROWS));
+            for ends in part.outlines {
+                let [start, end] = ends.map(|vertex| vertices[vertex as usize]);
+                band.outline(start, end);
+            }
+            for index in part.front {
+                band.draw(corners(triangles[index as usize]), index);
+            }
+            band
+        };
+        let bands = parts.into_par_iter().enumerate().map(drawn).collect();
+        Self { side, bands }
+    }
+
+    /// The bands from the top, and how many bytes of an RGBA picture each but the last has.
+    pub(super) fn bands(&self) -> (&[Band], usize) {
+        (&self.bands, 4 * self.side * BAND_ROWS)
+    }
+}
+
+/// The bands that a triangle reaches.
+fn bands_of(corners: [Projected; 3], side: usize) -> Range<usize> {
+    let [_, rows] = reach(corners, INSET, side);
+    rows.start / BAND_ROWS..rows.end.div_ceil(BAND_ROWS)
+}
+
+impl Band {
+    fn new(side: usize, rows: Range<usize>) -> Self {
+        let pixels = side * rows.len();
+        Self {
+            side,
+            middles: vec![Middle::NOTHING; pixels],
+            outlined: vec![0; pixels],
+            tiles: vec![false; side.div_ceil(TILE) * rows.len().div_ceil(TILE)],
+            samples: Vec::new(),
+            rows,
         }
-        canvas
+    }
+
+    /// The rows of the band among `rows` of the canvas, counted from the band's first.
+    fn own(&self, rows: &Range<usize>) -> Range<usize> {
+        let [start, end] =
+            [rows.start, rows.end].map(|row| row.clamp(self.rows.start, self.rows.end));
+        start - self.rows.start..end - self.rows.start
     }
 
     /// Takes samples of the pixels in reach of an edge.
     fn outline(&mut self, start: Projected, end: Projected) {
         let [columns, rows] = reach([start, start, end], INSET, self.side);
-        for row in rows {
+        for row in self.own(&rows) {
             for column in columns.clone() {
                 let place = &mut self.outlined[row * self.side + column];
                 if *place == 0 {
@@ -267,20 +331,22 @@ impl Canvas {
 
     fn draw(&mut self, corners: [Projected; 3], index: u32) {
         let [mut columns, mut rows] = reach(corners, INSET, self.side);
-        if columns.is_empty() || rows.is_empty() {
+        let mut own = self.own(&rows);
+        if columns.is_empty() || own.is_empty() {
             return;
         }
-        let is_outlined = self.is_outlined(&columns, &rows);
+        let is_outlined = self.is_outlined(&columns, &own);
         if !is_outlined {
             // Most triangles of a fine mesh are smaller than a pixel, and many reach no middle of one.
             [columns, rows] = reach(corners, MIDDLE, self.side);
-            if columns.is_empty() || rows.is_empty() {
+            own = self.own(&rows);
+            if columns.is_empty() || own.is_empty() {
                 return;
             }
         }
         let plane = Plane::new(corners, signed_area(corners), columns.start, rows.start);
-        for row in rows.clone() {
-            let down = float(row - rows.start);
+        for row in own {
+            let down = float(self.rows.start + row - rows.start);
             let pixels = row * self.side + columns.start..row * self.side + columns.end;
             let outlined = self.outlined[pixels.clone()].iter();
             for (right, (middle, &place)) in
@@ -305,6 +371,11 @@ impl Canvas {
                 0 => Pixel::Middle(middle.triangle()),
                 place => Pixel::Samples(&self.samples[place as usize - 1].triangle),
             })
+    }
+
+    /// Its first row.
+    pub(super) fn top(&self) -> usize {
+        self.rows.start
     }
 }
 

@@ -1,5 +1,7 @@
 //! The search for the camera whose silhouette agrees best with a picture's alpha.
 
+use rayon::prelude::*;
+
 use super::{
     Picture,
     camera::Pose,
@@ -53,37 +55,41 @@ pub(super) fn best(
     let coarse = covered(&halved(&coverage), COARSE_SIDE);
     let cloud = Cloud::spread(positions, triangles, POINTS);
     let thin = cloud.thinned(COARSE_SHARE);
-    let mut turned_thin = Turned::default();
 
-    let mut candidates = Vec::with_capacity(ELEVATIONS_DEG.len() * PERSPECTIVES.len());
-    for elevation in ELEVATIONS_DEG.map(f32::to_radians) {
+    // Side by side where threads are free; what comes of it is the same.
+    let of_elevation = |turned: &mut Turned, &degrees: &f32| {
+        let elevation = degrees.to_radians();
         let perspective_max = perspective_max(&thin, elevation);
-        for perspective in PERSPECTIVES {
+        PERSPECTIVES.map(|perspective| {
             let mut pose = Pose {
                 elevation,
                 perspective: perspective.min(perspective_max),
                 shift: [0.0; 2],
                 zoom: 1.0,
             };
-            thin.center(&mut pose, middle, longer, &mut turned_thin);
-            let agreement = thin
-                .silhouette(&pose, COARSE_SIDE, &mut turned_thin)
-                .iou(&coarse);
-            candidates.push((agreement, pose));
-        }
-    }
+            thin.center(&mut pose, middle, longer, turned);
+            let agreement = thin.silhouette(&pose, COARSE_SIDE, turned).iou(&coarse);
+            (agreement, pose)
+        })
+    };
+    let elevations = ELEVATIONS_DEG.par_iter();
+    let candidates: Vec<_> = elevations.map_init(Turned::default, of_elevation).collect();
+    let mut candidates = candidates.concat();
     // Stable, so that the same mesh always gets the same camera.
     candidates.sort_by(|a, b| b.0.total_cmp(&a.0));
-    let mut rough = Search {
-        cloud: &thin,
-        wanted: &coarse,
-        side: COARSE_SIDE,
-        turned: &mut turned_thin,
+    let refined = |turned: &mut Turned, pose| {
+        let mut rough = Search {
+            cloud: &thin,
+            wanted: &coarse,
+            side: COARSE_SIDE,
+            turned,
+        };
+        rough.refine(pose, STEPS, ROUGH_HALVINGS)
     };
-    let finalists = apart(&candidates).into_iter();
-    let (_, mut pose) = finalists
-        .map(|pose| rough.refine(pose, STEPS, ROUGH_HALVINGS))
-        .reduce(|best, next| if next.0 > best.0 { next } else { best })?;
+    let finalists = apart(&candidates).into_par_iter();
+    let finalists: Vec<_> = finalists.map_init(Turned::default, refined).collect();
+    let finalists = finalists.into_iter();
+    let (_, mut pose) = finalists.reduce(|best, next| if next.0 > best.0 { next } else { best })?;
     let mut turned = Turned::default();
     // Every point now, of which some reach further than the few.
     cloud.center(&mut pose, middle, longer, &mut turned);
