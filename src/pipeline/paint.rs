@@ -30,47 +30,62 @@ pub struct Paint {
     pub texture: Option<TextureMap>,
 }
 
-/// The model's field, and the picture to look up what it shows of the surface.
+/// The model's field, and the surface to be painted by it.
 pub(super) struct Painter<'a, 'r, R> {
     pub(super) stage: &'a StageGuard<'r, R>,
     pub(super) engine: &'a Engine,
     pub(super) codes: &'a Codes,
     pub(super) surface: Arc<Surface>,
-    /// Of the surface's vertices.
+}
+
+/// Where the surface's vertices face, and how the picture shows them.
+pub(super) struct Sides {
     pub(super) normals: Arc<Vec<[f32; 3]>>,
     pub(super) seen: Option<Arc<Seen>>,
 }
 
 impl<R: Reporter> Painter<'_, '_, R> {
-    /// Paints the vertices, and a texture if it is to have so many pixels a side.
-    pub(super) async fn paint(&self, texture_size: Option<u32>) -> Result<Paint, PipelineError> {
-        let colors = Some(self.vertex_colors().await?);
-        let texture = match texture_size {
-            Some(side_px) => Some(self.bake(side_px).await?),
-            None => None,
-        };
-        Ok(Paint { colors, texture })
-    }
-
-    async fn vertex_colors(&self) -> Result<Vec<[u8; 3]>, PipelineError> {
+    /// What the model says of the vertices.
+    pub(super) async fn vertex_colors(&self) -> Result<Vec<[u8; 3]>, PipelineError> {
         let surface = Arc::clone(&self.surface);
         let count = surface.positions().len();
         let some = move |engine: &Engine, some: Range<usize>| {
             engine.stage(surface.positions()[some].as_flattened())
         };
-        let mut colors = self.ask(count, some, 0.0..1.0).await?;
-        let Some(seen) = self.seen.clone() else {
-            return Ok(colors);
-        };
-        let (surface, normals) = (Arc::clone(&self.surface), Arc::clone(&self.normals));
-        compute(move || {
-            seen.overlay(surface.positions(), &normals, &mut colors);
-            colors
-        })
-        .await
+        self.ask(count, some, 0.0..1.0).await
     }
 
-    async fn bake(&self, side_px: u32) -> Result<TextureMap, PipelineError> {
+    /// Lays what the picture shows over the `colors` of the vertices, and paints a texture if it is to have so many pixels
+    /// a side.
+    pub(super) async fn paint(
+        &self,
+        mut colors: Vec<[u8; 3]>,
+        Sides { normals, seen }: Sides,
+        texture_size: Option<u32>,
+    ) -> Result<Paint, PipelineError> {
+        if let Some(seen) = seen.clone() {
+            let surface = Arc::clone(&self.surface);
+            colors = compute(move || {
+                seen.overlay(surface.positions(), &normals, &mut colors);
+                colors
+            })
+            .await?;
+        }
+        let texture = match texture_size {
+            Some(side_px) => Some(self.bake(side_px, seen).await?),
+            None => None,
+        };
+        Ok(Paint {
+            colors: Some(colors),
+            texture,
+        })
+    }
+
+    async fn bake(
+        &self,
+        side_px: u32,
+        seen: Option<Arc<Seen>>,
+    ) -> Result<TextureMap, PipelineError> {
         let _one_of_few = BAKES.acquire().await.expect("it is never closed");
         let surface = Arc::clone(&self.surface);
         let (atlas, points, normals) = compute(move || {
@@ -84,7 +99,6 @@ impl<R: Reporter> Painter<'_, '_, R> {
         let some =
             move |engine: &Engine, some: Range<usize>| engine.stage(asked[some].as_flattened());
         let mut colors = self.ask(points.len(), some, 0.3..0.8).await?;
-        let seen = self.seen.clone();
         let painted = compute(move || {
             if let Some(seen) = seen {
                 seen.overlay(&points, &normals, &mut colors);

@@ -9,7 +9,7 @@ use super::{
     draft::Draft,
     error::PipelineError,
     look::{Look, Seen},
-    paint::{Paint, Painter},
+    paint::{Paint, Painter, Sides},
     stage::{Reporter, StageGuard, Stages},
 };
 use crate::{
@@ -109,39 +109,50 @@ pub async fn shape<R: Reporter>(
         .await?;
     drop(stage);
     let stage = stages.enter(Stage::Mesh).await?;
-    let extracted = extract(&stage, sampler, look, options)
+    let extracted = extract(&stage, sampler, options.target_triangles)
         .instrument(stage.span())
         .await?;
-    drop(stage);
     let Extracted {
         surface,
-        normals,
         topology,
         simplified,
-        thinnest_wall,
         cleaned,
-        seen,
+        wall,
     } = extracted;
-    let agreement = seen.as_ref().map(Seen::agreement);
-    let (surface, normals) = (Arc::new(surface), Arc::new(normals));
-    let paint = if options.texture == TextureMode::None {
-        Paint::default()
+    let surface = Arc::new(surface);
+    let measured = measure(Arc::clone(&surface), wall, look, options.min_agreement);
+    let (measured, paint) = if options.texture == TextureMode::None {
+        let measured = measured.instrument(stage.span()).await?;
+        (measured, Paint::default())
     } else {
+        drop(stage);
         let stage = stages.enter(Stage::Texture).await?;
         let painter = Painter {
             stage: &stage,
             engine,
             codes: &codes,
             surface: Arc::clone(&surface),
-            normals: Arc::clone(&normals),
-            seen: seen.map(Arc::new),
         };
         let is_baked = options.texture == TextureMode::Baked;
-        painter
-            .paint(is_baked.then_some(options.texture_size))
-            .instrument(stage.span())
-            .await?
+        let texture_size = is_baked.then_some(options.texture_size);
+        let painted = async {
+            // The device looks colours up while the processors measure.
+            let (measured, colors) = tokio::try_join!(measured, painter.vertex_colors())?;
+            let sides = Sides {
+                normals: Arc::clone(&measured.normals),
+                seen: measured.seen.clone(),
+            };
+            let paint = painter.paint(colors, sides, texture_size).await?;
+            Ok::<_, PipelineError>((measured, paint))
+        };
+        painted.instrument(stage.span()).await?
     };
+    let Measured {
+        normals,
+        thinnest_wall,
+        seen,
+    } = measured;
+    let agreement = seen.as_deref().map(Seen::agreement);
     // The codes go here: their memory on the device is for those who wait.
     Ok(Shape {
         surface: Arc::unwrap_or_clone(surface),
@@ -181,73 +192,104 @@ async fn reconstruct<R: Reporter>(
             return Ok(returned);
         };
         stage.check()?;
-        sampler = draft.look_at(returned).await?;
         let asked = engine.ask(codes, points, Want::Logits);
-        answers = Some(stage.unless_interrupted(asked).await??);
+        let asked = stage.unless_interrupted(asked);
+        // While the device computes, there is time to show what is known.
+        let (answered, looked_at) = tokio::join!(asked, draft.look_at(returned));
+        sampler = looked_at?;
+        answers = Some(answered??);
     }
 }
 
-/// A surface, what became of it, and how the picture shows it.
+/// A surface, and what became of it.
 struct Extracted {
     surface: Surface,
-    normals: Vec<[f32; 3]>,
     topology: Topology,
     simplified: Option<SimplifyReport>,
-    thinnest_wall: f64,
     cleaned: CleanReport,
-    seen: Option<Seen>,
+    wall: Wall,
+}
+
+/// How the thinnest wall is told.
+enum Wall {
+    /// By the field, for a surface that has its vertices.
+    Of(FieldSampler),
+    /// It is known, in the surface's unit.
+    Known(f64),
 }
 
 async fn extract<R: Reporter>(
     _stage: &StageGuard<'_, R>,
     sampler: FieldSampler,
-    look: Option<Look>,
-    options: ShapeOptions,
+    target_triangles: Option<u32>,
 ) -> Result<Extracted, PipelineError> {
-    let ShapeOptions {
-        target_triangles,
-        min_agreement,
-        ..
-    } = options;
     let extracted = compute(move || {
-        let surface = sampler.surface()?;
-        let (mut surface, mut topology, cleaned) = drop_specks(surface, CleanOptions::default());
-        let mut simplified = None;
-        let mut thinnest_wall = None;
-        if let Some(target) = target_triangles {
-            // The surface is the field's for this long.
-            thinnest_wall = Some(sampler.thinnest_wall(&surface));
-            let report;
-            (surface, report) = simplify_surface(surface, target as usize);
-            topology = Topology::of(surface.positions().len(), surface.triangles());
+        let (surface, topology, cleaned) = drop_specks(sampler.surface()?, CleanOptions::default());
+        let Some(target) = target_triangles else {
+            return Ok(Extracted {
+                surface,
+                topology,
+                simplified: None,
+                cleaned,
+                wall: Wall::Of(sampler),
+            });
+        };
+        let wall = Wall::Known(sampler.thinnest_wall(&surface));
+        drop(sampler);
+        let (surface, report) = simplify_surface(surface, target as usize);
+        Ok(Extracted {
+            topology: Topology::of(surface.positions().len(), surface.triangles()),
+            surface,
             // None where it had no more than that.
-            simplified = Some(report).filter(|report| report.self_intersections.is_some());
-        }
-        // Side by side where threads of the pool are free.
+            simplified: Some(report).filter(|report| report.self_intersections.is_some()),
+            cleaned,
+            wall,
+        })
+    });
+    extracted.await?
+}
+
+/// What is known of a surface once it is looked at.
+struct Measured {
+    /// Of its vertices.
+    normals: Arc<Vec<[f32; 3]>>,
+    thinnest_wall: f64,
+    /// How the picture shows it.
+    seen: Option<Arc<Seen>>,
+}
+
+/// Looks at a surface, and refuses one that agrees with the picture's outline less than `min_agreement`.
+async fn measure(
+    surface: Arc<Surface>,
+    wall: Wall,
+    look: Option<Look>,
+    min_agreement: Option<f64>,
+) -> Result<Measured, PipelineError> {
+    let measured = compute(move || {
+        // Side by side where threads are free.
         let (seen, (normals, thinnest_wall)) = rayon::join(
             || look.and_then(|look| Seen::fit(&surface, look)),
             || {
                 rayon::join(
                     || vertex_normals(surface.positions(), surface.triangles()),
-                    || thinnest_wall.unwrap_or_else(|| sampler.thinnest_wall(&surface)),
+                    || match &wall {
+                        Wall::Of(sampler) => sampler.thinnest_wall(&surface),
+                        Wall::Known(thickness) => *thickness,
+                    },
                 )
             },
         );
-        Ok::<_, PipelineError>(Extracted {
-            normals,
-            surface,
-            topology,
-            simplified,
+        Measured {
+            normals: Arc::new(normals),
             thinnest_wall,
-            cleaned,
-            seen,
-        })
+            seen: seen.map(Arc::new),
+        }
     });
-    let extracted = extracted.await??;
-    match (min_agreement, extracted.seen.as_ref().map(Seen::agreement)) {
+    let measured = measured.await?;
+    match (min_agreement, measured.seen.as_deref().map(Seen::agreement)) {
         (Some(least), Some(agreement)) if agreement < least => {
             Err(PipelineError::Unlike { agreement, least })
         }
-        _ => Ok(extracted),
+        _ => Ok(measured),
     }
 }

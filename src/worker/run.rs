@@ -9,8 +9,11 @@ use std::{
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use futures_util::FutureExt;
 use time::OffsetDateTime;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tracing::{debug, error, info, warn};
+use tokio::{
+    sync::{Mutex as AsyncMutex, OwnedSemaphorePermit, Semaphore},
+    task::JoinHandle,
+};
+use tracing::{Instrument, debug, error, info, warn};
 
 use super::{Worker, active::Signal, progress::Progress, record, span, stages::StageWriter};
 use crate::{
@@ -135,24 +138,45 @@ struct RowReporter<'a> {
     slot: &'a Slot,
     /// Whether there are more conversions here than cores.
     is_crowded: bool,
+    /// The stage that is being written down while its work has begun.
+    entering: AsyncMutex<Option<JoinHandle<Result<Entered, DatabaseError>>>>,
+}
+
+impl RowReporter<'_> {
+    /// Waits until the stage that was entered last is written down: none begins before, and no end is written.
+    async fn recorded(&self) -> Result<(), Interrupt> {
+        let Some(entering) = self.entering.lock().await.take() else {
+            return Ok(());
+        };
+        match entering.await {
+            Ok(Ok(Entered::Yes)) => Ok(()),
+            Ok(Ok(Entered::CancelRequested)) => Err(Interrupt::Canceled),
+            Ok(Err(DatabaseError::Lost)) => Err(Interrupt::Lost),
+            Ok(Err(error)) => {
+                warn!(cause = %chain(&error), "Could not record a stage");
+                Err(Interrupt::Unrecorded)
+            }
+            Err(error) => {
+                warn!(%error, "Could not record a stage");
+                Err(Interrupt::Unrecorded)
+            }
+        }
+    }
 }
 
 impl Reporter for RowReporter<'_> {
     async fn enter(&self, stage: Stage) -> Result<(), Interrupt> {
         self.signal.check()?;
+        self.recorded().await?;
         if stage == Stage::Prepare {
             // The claim has entered it.
             return Ok(());
         }
-        match self.stages.enter(self.attempt, stage).await {
-            Ok(Entered::Yes) => Ok(()),
-            Ok(Entered::CancelRequested) => Err(Interrupt::Canceled),
-            Err(DatabaseError::Lost) => Err(Interrupt::Lost),
-            Err(error) => {
-                warn!(cause = %chain(&error), "Could not record a stage");
-                Err(Interrupt::Unrecorded)
-            }
-        }
+        let (stages, attempt) = (self.stages.clone(), self.attempt);
+        let entering =
+            tokio::spawn(async move { stages.enter(attempt, stage).await }.in_current_span());
+        *self.entering.lock().await = Some(entering);
+        Ok(())
     }
 
     fn fraction(&self, stage: Stage, value: f32) {
@@ -254,6 +278,7 @@ impl Worker {
             signal,
             slot,
             is_crowded: self.active.count() > self.cores,
+            entering: AsyncMutex::default(),
         };
         let job = Job {
             picture,
@@ -265,6 +290,8 @@ impl Worker {
         let product = pipeline::convert(&self.tools, job, &reporter)
             .await
             .inspect_err(record::measure_refused)?;
+        let recorded = reporter.recorded().await;
+        recorded.map_err(PipelineError::Interrupted)?;
         let queued = claimed_at - row.created_at;
         let timings = record::timings(&product, queued);
         let quality = record::quality(&product);
