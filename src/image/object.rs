@@ -97,12 +97,11 @@ pub(super) fn keep_object(coverage: &mut Coverage<'_>, threshold: f32) -> Option
     }
     let bounds = kept.filter_map(|cell| cell.bounds).reduce(Bounds::union)?;
 
-    for (y, row) in coverage.alpha.chunks_exact_mut(width).enumerate() {
-        for (x, value) in row.iter_mut().enumerate() {
-            let cell = &cells[y / cell_side * columns + x / cell_side];
-            if cell.group.is_some() && !is_kept(cell) {
-                *value = 0.0;
-            }
+    let specks = cells.iter().enumerate();
+    for (index, _) in specks.filter(|(_, cell)| cell.group.is_some() && !is_kept(cell)) {
+        let (left, top) = (index % columns * cell_side, index / columns * cell_side);
+        for y in top..height.min(top + cell_side) {
+            coverage.alpha[y * width..][left..width.min(left + cell_side)].fill(0.0);
         }
     }
     Some(Place {
@@ -116,13 +115,16 @@ fn survey(coverage: &Coverage<'_>, threshold: f32, cell_side: usize) -> Vec<Cell
     let mut cells = vec![Cell::default(); columns * coverage.height.div_ceil(cell_side)];
     for (y, row) in coverage.alpha.chunks_exact(coverage.width).enumerate() {
         let cells = &mut cells[y / cell_side * columns..][..columns];
-        for (x, &value) in row.iter().enumerate() {
-            let cell = &mut cells[x / cell_side];
-            cell.mass += f64::from(value);
-            if value > threshold {
-                let pixel = Bounds::of_pixel(x, y);
-                cell.bounds = Some(cell.bounds.map_or(pixel, |bounds| bounds.union(pixel)));
-            }
+        for (column, (cell, values)) in cells.iter_mut().zip(row.chunks(cell_side)).enumerate() {
+            cell.mass += values.iter().map(|&value| f64::from(value)).sum::<f64>();
+            let is_occupied = |&value: &f32| value > threshold;
+            let Some(first) = values.iter().position(is_occupied) else {
+                continue;
+            };
+            let last = values.iter().rposition(is_occupied).unwrap_or(first);
+            let left = column * cell_side;
+            let ends = Bounds::of_pixel(left + first, y).union(Bounds::of_pixel(left + last, y));
+            cell.bounds = Some(cell.bounds.map_or(ends, |bounds| bounds.union(ends)));
         }
     }
     cells

@@ -79,7 +79,7 @@ impl CleanReport {
 #[must_use]
 pub fn drop_specks(surface: Surface, options: CleanOptions) -> (Surface, Topology, CleanReport) {
     let CleanOptions { speck_share } = options;
-    let topology = Topology::of(surface.positions().len(), surface.triangles());
+    let topology = surface.topology();
     let mut report = CleanReport {
         components_kept: topology.components,
         components_dropped: 0,

@@ -83,12 +83,18 @@ pub(super) fn extract(lattice: &Lattice, axis: &[f32], iso: f32) -> Result<Surfa
         }
     }
 
-    let crossed: Vec<Vec<_>> = parts()
+    let crossed: Vec<(Vec<_>, bool)> = parts()
         .map(|bricks| {
-            let of_brick = |&brick| crossed_edges(lattice, &inside, &cells, brick);
-            bricks.iter().map(of_brick).collect()
+            let mut is_closed = true;
+            let of_brick = |&brick| {
+                let (crossed, closed) = crossed_edges(lattice, &inside, &cells, brick);
+                is_closed &= closed;
+                crossed
+            };
+            (bricks.iter().map(of_brick).collect(), is_closed)
         })
         .collect();
+    let (crossed, are_closed): (Vec<Vec<_>>, Vec<_>) = crossed.into_iter().unzip();
     let vertex_counts: Vec<usize> = crossed.iter().map(|crossed| ones(crossed)).collect();
     let mut positions = vec![[0.0; 3]; vertex_counts.iter().sum()];
     let firsts = vertex_counts.iter().scan(0, |next, count| {
@@ -135,7 +141,14 @@ pub(super) fn extract(lattice: &Lattice, axis: &[f32], iso: f32) -> Result<Surfa
                 }
             }
         });
-    Surface::new(positions, triangles)
+    let surface = Surface::new(positions, triangles)?;
+    // The table fills each cell so that it meets its neighbours; only where one is missing does the surface end.
+    let is_closed = are_closed.into_iter().all(|closed| closed);
+    Ok(if is_closed {
+        surface.known_faultless()
+    } else {
+        surface
+    })
 }
 
 /// Cuts a whole into pieces of these lengths, one after another.
@@ -161,19 +174,26 @@ fn find_crossings(lattice: &Lattice, inside: &[BrickMask], bricks: &[usize]) -> 
     Crossings { cells, cases }
 }
 
-/// The edges that start in a brick, pass the surface and belong to a cell of those that it passes, by axis.
+/// The edges that start in a brick, are crossed and belong to a cell of those that the surface passes, by axis; and whether
+/// all four cells around each of them do.
 fn crossed_edges(
     lattice: &Lattice,
     inside: &[BrickMask],
     cells: &[BrickMask],
     brick: usize,
-) -> [BrickMask; 3] {
-    let around = edges_of_cells(cells, &lattice.before(brick));
-    if around == BrickEdges::NONE.crossed {
-        return around;
+) -> ([BrickMask; 3], bool) {
+    let before = lattice.before(brick);
+    let of_any = edges_of_cells(cells, &before, |a, b| a | b);
+    if of_any == BrickEdges::NONE.crossed {
+        return (of_any, true);
     }
+    let of_all = edges_of_cells(cells, &before, |a, b| a & b);
     let divided = Corners::of(inside, &lattice.behind(brick)).divided_edges();
-    std::array::from_fn(|axis| std::array::from_fn(|z| around[axis][z] & divided[axis][z]))
+    let both = |some: [BrickMask; 3]| {
+        std::array::from_fn(|axis| std::array::from_fn(|z| some[axis][z] & divided[axis][z]))
+    };
+    let crossed = both(of_any);
+    (crossed, crossed == both(of_all))
 }
 
 fn ones(crossed: &[[BrickMask; 3]]) -> usize {

@@ -1,14 +1,23 @@
 //! A bare triangle surface: what extraction yields and clean-up works on, before normals and colours.
 
-use super::{BoundingBox, MeshError, vector};
+use super::{BoundingBox, MeshError, topology::Topology, vector};
 
 /// Positions and triangles without attributes.
 ///
 /// A value of this type has at least one triangle, finite positions, indices in range and a positive extent.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct Surface {
     positions: Vec<[f32; 3]>,
     triangles: Vec<[u32; 3]>,
+    /// Whether it is known that its triangles hang together without a fault, by how they came about.
+    is_faultless: bool,
+}
+
+impl PartialEq for Surface {
+    /// The same triangles; how much is known of them makes no difference.
+    fn eq(&self, other: &Self) -> bool {
+        (&self.positions, &self.triangles) == (&other.positions, &other.triangles)
+    }
 }
 
 impl Surface {
@@ -22,7 +31,27 @@ impl Surface {
         Ok(Self {
             positions,
             triangles,
+            is_faultless: false,
         })
+    }
+
+    /// The same, known to be closed, wound alike and two-manifold.
+    pub(super) fn known_faultless(self) -> Self {
+        Self {
+            is_faultless: true,
+            ..self
+        }
+    }
+
+    /// How its triangles hang together.
+    #[must_use]
+    pub fn topology(&self) -> Topology {
+        let of = if self.is_faultless {
+            Topology::faultless
+        } else {
+            Topology::of
+        };
+        of(self.positions.len(), &self.triangles)
     }
 
     /// One point for each vertex: where colours are to be sampled.

@@ -64,8 +64,8 @@ impl FieldSampler {
                     inside = outside;
                     outside += STEP;
                 }
-                Look::Unsampled => {
-                    inside = outside + beyond_brick(here, inward);
+                Look::Clear { side } => {
+                    inside = outside + beyond(side, here, inward);
                     outside = inside + STEP;
                 }
             }
@@ -74,7 +74,7 @@ impl FieldSampler {
             let middle = 0.5 * (inside + outside);
             match self.look(at(middle)) {
                 Look::Outside => outside = middle,
-                Look::Inside | Look::Unsampled => inside = middle,
+                Look::Inside | Look::Clear { .. } => inside = middle,
             }
         }
         let cosine = self
@@ -90,27 +90,41 @@ impl FieldSampler {
 
     /// What the samples around a point within the body and behind it say, the coordinates counted in cells.
     ///
-    /// Where a sample is missing there is no surface, so that one gets no farther than within.
+    /// Where a sample is missing there is no surface, so that one gets no farther than within; and none in a cell that is
+    /// none of the level, or has all its corners within: most cells that a ray passes are such.
     fn look(&self, point: Vector) -> Look {
-        match self.value(point) {
-            None => Look::Unsampled,
-            Some(value) if value <= f64::from(self.options.iso) => Look::Outside,
-            Some(_) => Look::Inside,
+        let iso = self.options.iso;
+        let cell = self.cell_at(point);
+        if self.lattice.slot(cell).is_none() {
+            return Look::Clear { side: BRICK_SIDE };
         }
+        let values = self
+            .lattice
+            .has_cell(cell)
+            .then(|| self.lattice.values_around(cell));
+        match values.flatten() {
+            Some(values) if values.iter().any(|&value| value <= iso) => {
+                if between(&values, cell, point) <= f64::from(iso) {
+                    Look::Outside
+                } else {
+                    Look::Inside
+                }
+            }
+            _ => Look::Clear { side: 1 },
+        }
+    }
+
+    /// The cell that a point lies in, the coordinates counted in cells.
+    fn cell_at(&self, point: Vector) -> Index3 {
+        let greatest = self.lattice.cells() - 1;
+        point.map(|along| (along as usize).min(greatest))
     }
 
     /// The field at a point, coordinates counted in cells, from the samples around; not a number where some of them are
     /// not known, none where there are none at all.
     fn value(&self, point: Vector) -> Option<f64> {
-        let greatest = self.lattice.cells() - 1;
-        let cell: Index3 = point.map(|along| (along as usize).min(greatest));
-        let values = self.lattice.values_around(cell)?;
-        let [x, y, z] = std::array::from_fn(|axis| point[axis] - cell[axis] as f64);
-        let value = |index: usize| f64::from(values[index]);
-        let between = |from: f64, to: f64, share: f64| from + share * (to - from);
-        let along_x = |first: usize| between(value(first), value(first + 1), x);
-        let along_y = |first: usize| between(along_x(first), along_x(first + 2), y);
-        let value = between(along_y(0), along_y(4), z);
+        let cell = self.cell_at(point);
+        let value = between(&self.lattice.values_around(cell)?, cell, point);
         // Samples that are not known are infinite or no numbers.
         Some(if value.is_finite() { value } else { f64::NAN })
     }
@@ -135,19 +149,31 @@ impl FieldSampler {
     }
 }
 
+/// The field at a point of a cell, from the values at its corners.
+fn between(values: &[f32; 8], cell: Index3, point: Vector) -> f64 {
+    let [x, y, z] = std::array::from_fn(|axis| point[axis] - cell[axis] as f64);
+    let value = |index: usize| f64::from(values[index]);
+    let between = |from: f64, to: f64, share: f64| from + share * (to - from);
+    let along_x = |first: usize| between(value(first), value(first + 1), x);
+    let along_y = |first: usize| between(along_x(first), along_x(first + 2), y);
+    between(along_y(0), along_y(4), z)
+}
+
 /// What is seen from within a body.
 enum Look {
     Inside,
     Outside,
-    /// The whole brick is missing: deep inside.
-    Unsampled,
+    /// No surface passes this cube of the grid, of so many cells a side.
+    Clear {
+        side: usize,
+    },
 }
 
-/// How far it is from a point to the border of its brick, in a direction of length one.
-fn beyond_brick(point: Vector, direction: Vector) -> f64 {
+/// How far it is from a point to the border of its cube of the grid, in a direction of length one.
+fn beyond(side: usize, point: Vector, direction: Vector) -> f64 {
     /// Past the border by this much, so that the next look is beyond it.
     const PAST: f64 = 1e-6;
-    let side = BRICK_SIDE as f64;
+    let side = side as f64;
     let along = |axis: usize| {
         let (within, speed) = (point[axis] % side, direction[axis]);
         match speed {

@@ -76,11 +76,12 @@ impl Corners {
     }
 }
 
-/// The edges along x, y and z, by their start in a brick, of any of the four cells around them in a mask of cells. `before`
-/// is the brick and the seven before it, as [`Lattice::before`] has them.
+/// The edges along x, y and z, by their start in a brick, around which the four cells of a mask are, `join`ed: any of them or
+/// all. `before` is the brick and the seven before it, as [`Lattice::before`] has them.
 pub(in crate::mesh) fn edges_of_cells(
     masks: &[BrickMask],
     before: &[Option<usize>; 8],
+    join: impl Fn(u64, u64) -> u64,
 ) -> [BrickMask; 3] {
     let masks = masks_at(masks, before);
     // From the layer before the brick's first.
@@ -96,10 +97,15 @@ pub(in crate::mesh) fn edges_of_cells(
         let at_y = one_y(own, y);
         [own, one_x(own, x), at_y, one_x(at_y, one_y(x, xy))]
     });
+    let joined = |[a, b, c, d]: [u64; 4]| join(join(a, b), join(c, d));
+    let beside = |z: usize, to: usize| {
+        let (here, last) = (&layers[z + 1], &layers[z]);
+        joined([here[0], here[to], last[0], last[to]])
+    };
     [
-        std::array::from_fn(|z| layers[z + 1][0] | layers[z + 1][2] | layers[z][0] | layers[z][2]),
-        std::array::from_fn(|z| layers[z + 1][0] | layers[z + 1][1] | layers[z][0] | layers[z][1]),
-        std::array::from_fn(|z| layers[z + 1].iter().fold(0, |joined, word| joined | word)),
+        std::array::from_fn(|z| beside(z, 2)),
+        std::array::from_fn(|z| beside(z, 1)),
+        std::array::from_fn(|z| joined(layers[z + 1])),
     ]
 }
 
@@ -334,16 +340,21 @@ mod tests {
                 };
                 let rim: Vec<_> = level.iter().filter(alone).copied().collect();
                 prop_assert_eq!(cells_of(&lattice, brick, lattice.rim(brick)), rim);
-                let edges = edges_of_cells(&cell_masks, &lattice.before(brick));
+                let before = lattice.before(brick);
+                let of_any = edges_of_cells(&cell_masks, &before, |a, b| a | b);
+                let of_all = edges_of_cells(&cell_masks, &before, |a, b| a & b);
                 for slot in slots(brick, [!0; BRICK_SIDE]) {
                     let start = lattice.at(slot);
-                    for (axis, edges) in edges.iter().enumerate() {
-                        let around = (0..8).filter(|back| back >> axis & 1 == 0).any(|back| {
+                    for axis in 0..3 {
+                        let around = (0..8).filter(|back| back >> axis & 1 == 0).filter(|&back| {
                             let back = corner([0; 3], back);
                             let cell = [0, 1, 2].map(|axis| start[axis].wrapping_sub(back[axis]));
                             cell.iter().all(|&along| along < 19) && lattice.has_cell(cell)
                         });
-                        prop_assert_eq!(edges[slot.offset() / 64] >> (slot.offset() % 64) & 1 == 1, around);
+                        let around = around.count();
+                        let is_in = |edges: &[BrickMask; 3]| edges[axis][slot.offset() / 64] >> (slot.offset() % 64) & 1 == 1;
+                        prop_assert_eq!(is_in(&of_any), around > 0);
+                        prop_assert_eq!(is_in(&of_all), around == 4);
                     }
                 }
             }
