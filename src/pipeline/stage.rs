@@ -40,7 +40,7 @@ pub type DraftSink = Box<dyn FnOnce(Vec<u8>) + Send>;
 
 /// Where a conversion's progress goes.
 pub trait Reporter: Sync {
-    /// Records that a stage begins.
+    /// Records that a stage begins. That may still be under way when this returns, as long as the next stage waits for it.
     ///
     /// # Errors
     /// [`Interrupt`] when the conversion is not to go on.

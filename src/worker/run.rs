@@ -2,7 +2,7 @@
 
 use std::{
     panic::AssertUnwindSafe,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
@@ -10,7 +10,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use futures_util::FutureExt;
 use time::OffsetDateTime;
 use tokio::{
-    sync::{Mutex as AsyncMutex, OwnedSemaphorePermit, Semaphore},
+    sync::{OwnedSemaphorePermit, Semaphore},
     task::JoinHandle,
 };
 use tracing::{Instrument, debug, error, info, warn};
@@ -139,13 +139,18 @@ struct RowReporter<'a> {
     /// Whether there are more conversions here than cores.
     is_crowded: bool,
     /// The stage that is being written down while its work has begun.
-    entering: AsyncMutex<Option<JoinHandle<Result<Entered, DatabaseError>>>>,
+    entering: Mutex<Option<JoinHandle<Result<Entered, DatabaseError>>>>,
 }
 
 impl RowReporter<'_> {
+    fn entering(&self) -> MutexGuard<'_, Option<JoinHandle<Result<Entered, DatabaseError>>>> {
+        self.entering.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Waits until the stage that was entered last is written down: none begins before, and no end is written.
     async fn recorded(&self) -> Result<(), Interrupt> {
-        let Some(entering) = self.entering.lock().await.take() else {
+        let entering = self.entering().take();
+        let Some(entering) = entering else {
             return Ok(());
         };
         match entering.await {
@@ -175,7 +180,7 @@ impl Reporter for RowReporter<'_> {
         let (stages, attempt) = (self.stages.clone(), self.attempt);
         let entering =
             tokio::spawn(async move { stages.enter(attempt, stage).await }.in_current_span());
-        *self.entering.lock().await = Some(entering);
+        *self.entering() = Some(entering);
         Ok(())
     }
 
@@ -278,7 +283,7 @@ impl Worker {
             signal,
             slot,
             is_crowded: self.active.count() > self.cores,
-            entering: AsyncMutex::default(),
+            entering: Mutex::default(),
         };
         let job = Job {
             picture,
@@ -287,10 +292,10 @@ impl Worker {
             rank: i64::try_from(row.rank.unix_timestamp_nanos() / 1_000).unwrap_or(i64::MAX),
             name: Some(row.id.to_string()),
         };
-        let product = pipeline::convert(&self.tools, job, &reporter)
-            .await
-            .inspect_err(record::measure_refused)?;
+        let product = pipeline::convert(&self.tools, job, &reporter).await;
+        // Also of one that has failed: how far it came is told with it.
         let recorded = reporter.recorded().await;
+        let product = product.inspect_err(record::measure_refused)?;
         recorded.map_err(PipelineError::Interrupted)?;
         let queued = claimed_at - row.created_at;
         let timings = record::timings(&product, queued);

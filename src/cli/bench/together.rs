@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{
     super::{CommandError, client::Client, output},
-    load::traffic::busy,
+    load::traffic::{busy, processor_seconds},
     median, on_server, one,
 };
 use crate::{config::Settings, inference::engine::Engine};
@@ -29,6 +29,8 @@ struct Took {
     wall: f64,
     /// The devices' own part of it.
     device: Option<f64>,
+    /// Processor time of this process, all its threads together.
+    processor: f64,
 }
 
 /// Measures on a server of its own and prints the figures.
@@ -71,7 +73,7 @@ async fn measure(
     let one_after_another = count as f64 * alone.wall;
     Ok(json!({
         "count": count,
-        "aloneMs": alone.wall, "aloneDeviceMs": alone.device,
+        "aloneMs": alone.wall, "aloneDeviceMs": alone.device, "aloneProcessorMs": alone.processor,
         "togetherMs": together.wall, "togetherDeviceMs": together.device,
         "boundMs": bound, "ofBound": bound.map(|bound| together.wall / bound),
         "oneAfterAnotherOfTogether": one_after_another / together.wall,
@@ -85,12 +87,13 @@ async fn rounds(
     rounds: usize,
     resolution: Option<u32>,
 ) -> Result<Took, CommandError> {
-    let (mut walls, mut devices) = (Vec::new(), Vec::new());
+    let (mut walls, mut devices, mut processors) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..rounds {
-        let before = busy(engine);
+        let (before, processor) = (busy(engine), processor_seconds()?);
         let options = json!({ "resolution": resolution });
         let (wall, _) = one(client, round, count, options).await?;
         walls.push(wall * 1000.0);
+        processors.push((processor_seconds()? - processor) * 1000.0);
         devices.extend(
             busy(engine)
                 .zip(before)
@@ -100,6 +103,7 @@ async fn rounds(
     Ok(Took {
         wall: median(&mut walls),
         device: (!devices.is_empty()).then(|| median(&mut devices)),
+        processor: median(&mut processors),
     })
 }
 
@@ -109,14 +113,15 @@ fn show(row: &Value, json: bool) {
     }
     let number = |key: &str, digits: usize| output::number(&row[key], digits);
     output::line(
-        "| together | alone ms | device | together ms | device | bound ms | of the bound | one after another |",
+        "| together | alone ms | device | processor | together ms | device | bound ms | of the bound | one after another |",
     );
-    output::line("|---|---|---|---|---|---|---|---|");
+    output::line("|---|---|---|---|---|---|---|---|---|");
     output::line(&format!(
-        "| {} | {} | {} | {} | {} | {} | {} | {} × |",
+        "| {} | {} | {} | {} | {} | {} | {} | {} | {} × |",
         row["count"],
         number("aloneMs", 0),
         number("aloneDeviceMs", 1),
+        number("aloneProcessorMs", 0),
         number("togetherMs", 0),
         number("togetherDeviceMs", 1),
         number("boundMs", 0),

@@ -173,12 +173,13 @@ enum Look {
 fn beyond(side: usize, point: Vector, direction: Vector) -> f64 {
     /// Past the border by this much, so that the next look is beyond it.
     const PAST: f64 = 1e-6;
-    let side = side as f64;
     let along = |axis: usize| {
-        let (within, speed) = (point[axis] % side, direction[axis]);
+        // Points lie in the grid, so what is whole of them is an index.
+        let start = point[axis] as usize / side * side;
+        let (within, speed) = (point[axis] - start as f64, direction[axis]);
         match speed {
             0.0 => f64::INFINITY,
-            0.0.. => (side - within) / speed,
+            0.0.. => (side as f64 - within) / speed,
             _ => within / -speed,
         }
     };

@@ -136,7 +136,7 @@ fn joined(
 
 /// Processor time that this process has used, all its threads together. Its children, which decode pictures and keep
 /// the database, are not in it.
-fn processor_seconds() -> Result<f64, CommandError> {
+pub(in super::super) fn processor_seconds() -> Result<f64, CommandError> {
     /// Linux counts in hundredths of a second towards programs.
     const TICKS_PER_SECOND: f64 = 100.0;
     let stat = fs::read_to_string("/proc/self/stat").map_err(|error| error.to_string())?;
