@@ -213,7 +213,7 @@ struct Extracted {
 /// How the thinnest wall is told.
 enum Wall {
     /// By the field, for a surface that has its vertices.
-    Of(FieldSampler),
+    Of(Box<FieldSampler>),
     /// It is known, in the surface's unit.
     Known(f64),
 }
@@ -231,7 +231,7 @@ async fn extract<R: Reporter>(
                 topology,
                 simplified: None,
                 cleaned,
-                wall: Wall::Of(sampler),
+                wall: Wall::Of(Box::new(sampler)),
             });
         };
         let wall = Wall::Known(sampler.thinnest_wall(&surface));
