@@ -154,7 +154,14 @@ async fn a_lost_devices_conversions_go_back_to_the_queue_and_the_next_node_takes
     let mut pictures = good();
     pictures.insert(2, picture(Fault::EncodeLost.colour(), 50));
     let pictures: Vec<&[u8]> = pictures.iter().map(Vec::as_slice).collect();
+    // All of them wait for the device when it is lost: none is to end before.
+    let coming = bench.engine.on_their_way();
     let (_, items) = alice.submit_batch(&pictures, options()).await;
+    until("all are there", PATIENCE, async || {
+        bench.engine.pending() >= 5
+    })
+    .await;
+    drop(coming);
     until("the device is lost", PATIENCE, async || {
         !bench.engine.can_compute()
     })
