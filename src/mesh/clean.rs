@@ -121,7 +121,7 @@ pub fn drop_specks(surface: Surface, options: CleanOptions) -> (Surface, Topolog
     report.largest_dropped = longest_dropped / surface.bounding_box().longest_side();
     let topology = topology
         .of_components(&is_kept)
-        .unwrap_or_else(|| Topology::of(surface.positions().len(), surface.triangles()));
+        .unwrap_or_else(|| surface.topology());
     (surface, topology, report)
 }
 

@@ -239,9 +239,12 @@ impl Lattice {
 
     /// Whether a cell belongs to this level.
     pub(super) fn has_cell(&self, cell: Index3) -> bool {
-        self.slot(cell).is_some_and(|slot| {
-            self.bricks[slot.brick()].cells[slot.offset() / 64] >> (slot.offset() % 64) & 1 == 1
-        })
+        self.slot(cell).is_some_and(|slot| self.is_cell(slot))
+    }
+
+    /// The same of the cell of a slot.
+    pub(super) fn is_cell(&self, slot: Slot) -> bool {
+        self.bricks[slot.brick()].cells[slot.offset() / 64] >> (slot.offset() % 64) & 1 == 1
     }
 
     /// The values at the corners of a cell of this level, all of which must be known.

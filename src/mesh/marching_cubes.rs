@@ -77,10 +77,9 @@ pub(super) fn extract(lattice: &Lattice, axis: &[f32], iso: f32) -> Result<Surfa
         });
     }
     let mut cells = vec![[0; BRICK_SIDE]; lattice.brick_count()];
-    for (bricks, crossings) in bricks.chunks(BRICKS_AT_ONCE).zip(&crossings) {
-        for (&brick, &mask) in bricks.iter().zip(&crossings.cells) {
-            cells[brick] = mask;
-        }
+    let masks = crossings.iter().flat_map(|crossings| &crossings.cells);
+    for (&brick, &mask) in bricks.iter().zip(masks) {
+        cells[brick] = mask;
     }
 
     let crossed: Vec<(Vec<_>, bool)> = parts()

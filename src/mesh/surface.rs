@@ -46,12 +46,13 @@ impl Surface {
     /// How its triangles hang together.
     #[must_use]
     pub fn topology(&self) -> Topology {
-        let of = if self.is_faultless {
-            Topology::faultless
-        } else {
-            Topology::of
-        };
-        of(self.positions.len(), &self.triangles)
+        let (vertices, triangles) = (self.positions.len(), &self.triangles);
+        if !self.is_faultless {
+            return Topology::of(vertices, triangles);
+        }
+        let topology = Topology::faultless(vertices, triangles);
+        debug_assert_eq!(topology, Topology::of(vertices, triangles));
+        topology
     }
 
     /// One point for each vertex: where colours are to be sampled.

@@ -40,13 +40,8 @@ impl Topology {
     /// If a triangle names a vertex out of range.
     #[must_use]
     pub fn of(vertices: usize, triangles: &[[u32; 3]]) -> Self {
-        // Side by side where threads are free: hardly ever is the second look in vain.
-        let (is_faultless, components) = rayon::join(
-            || one_fan_each(vertices, triangles),
-            || Self::components(vertices, triangles),
-        );
-        if is_faultless {
-            components
+        if one_fan_each(vertices, triangles) {
+            Self::faultless(vertices, triangles)
         } else {
             Self::examined(vertices, triangles)
         }
@@ -54,15 +49,6 @@ impl Topology {
 
     /// Of triangles that are known to form a single closed fan around each vertex.
     pub(super) fn faultless(vertices: usize, triangles: &[[u32; 3]]) -> Self {
-        debug_assert!(
-            one_fan_each(vertices, triangles),
-            "it is said to be faultless"
-        );
-        Self::components(vertices, triangles)
-    }
-
-    /// Of such triangles, without a look at whether they are.
-    fn components(vertices: usize, triangles: &[[u32; 3]]) -> Self {
         // Around a fan one gets from each triangle to the next over an edge, so a shared vertex joins as an edge does.
         let mut joined = Forest::new(vertices);
         for &triangle in triangles {

@@ -41,7 +41,6 @@ struct Threads {
     /// Of one thread each, those that nobody has now: for things that keep to one core.
     single: Mutex<Vec<Arc<ThreadPool>>>,
     places: Arc<Semaphore>,
-    cores: usize,
 }
 
 /// A place, and the threads that come with it.
@@ -138,7 +137,6 @@ impl Pool {
                 shared,
                 single: Mutex::new(single.collect()),
                 places: Arc::new(Semaphore::new(cores)),
-                cores,
             }
         })
     }
@@ -164,8 +162,9 @@ impl Threads {
     async fn place(&'static self, has_parts: bool) -> Place {
         let place = Arc::clone(&self.places).acquire_owned().await;
         let place = place.expect("it is never closed");
-        let taken = self.cores - self.places.available_permits();
-        let is_single = has_parts && 2 * taken > self.cores;
+        let cores = self.shared.current_num_threads();
+        let taken = cores - self.places.available_permits();
+        let is_single = has_parts && 2 * taken > cores;
         let threads = if is_single {
             let own = self.free().pop();
             own.expect("there is a thread for each place")

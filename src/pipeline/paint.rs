@@ -60,11 +60,11 @@ impl<R: Reporter> Painter<'_, '_, R> {
     pub(super) async fn paint(
         &self,
         mut colors: Vec<[u8; 3]>,
-        Sides { normals, seen }: Sides,
+        Sides { normals, seen }: &Sides,
         texture_size: Option<u32>,
     ) -> Result<Paint, PipelineError> {
         if let Some(seen) = seen.clone() {
-            let surface = Arc::clone(&self.surface);
+            let (surface, normals) = (Arc::clone(&self.surface), Arc::clone(normals));
             colors = compute(move || {
                 seen.overlay(surface.positions(), &normals, &mut colors);
                 colors
@@ -72,7 +72,7 @@ impl<R: Reporter> Painter<'_, '_, R> {
             .await?;
         }
         let texture = match texture_size {
-            Some(side_px) => Some(self.bake(side_px, seen).await?),
+            Some(side_px) => Some(self.bake(side_px, seen.clone()).await?),
             None => None,
         };
         Ok(Paint {

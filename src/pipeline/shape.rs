@@ -138,19 +138,14 @@ pub async fn shape<R: Reporter>(
         let painted = async {
             // The device looks colours up while the processors measure.
             let (measured, colors) = tokio::try_join!(measured, painter.vertex_colors())?;
-            let sides = Sides {
-                normals: Arc::clone(&measured.normals),
-                seen: measured.seen.clone(),
-            };
-            let paint = painter.paint(colors, sides, texture_size).await?;
+            let paint = painter.paint(colors, &measured.sides, texture_size).await?;
             Ok::<_, PipelineError>((measured, paint))
         };
         painted.instrument(stage.span()).await?
     };
     let Measured {
-        normals,
+        sides: Sides { normals, seen },
         thinnest_wall,
-        seen,
     } = measured;
     let agreement = seen.as_deref().map(Seen::agreement);
     // The codes go here: their memory on the device is for those who wait.
@@ -238,7 +233,7 @@ async fn extract<R: Reporter>(
         drop(sampler);
         let (surface, report) = simplify_surface(surface, target as usize);
         Ok(Extracted {
-            topology: Topology::of(surface.positions().len(), surface.triangles()),
+            topology: surface.topology(),
             surface,
             // None where it had no more than that.
             simplified: Some(report).filter(|report| report.self_intersections.is_some()),
@@ -251,11 +246,8 @@ async fn extract<R: Reporter>(
 
 /// What is known of a surface once it is looked at.
 struct Measured {
-    /// Of its vertices.
-    normals: Arc<Vec<[f32; 3]>>,
+    sides: Sides,
     thinnest_wall: f64,
-    /// How the picture shows it.
-    seen: Option<Arc<Seen>>,
 }
 
 /// Looks at a surface, and refuses one that agrees with the picture's outline less than `min_agreement`.
@@ -280,13 +272,18 @@ async fn measure(
             },
         );
         Measured {
-            normals: Arc::new(normals),
+            sides: Sides {
+                normals: Arc::new(normals),
+                seen: seen.map(Arc::new),
+            },
             thinnest_wall,
-            seen: seen.map(Arc::new),
         }
     });
     let measured = measured.await?;
-    match (min_agreement, measured.seen.as_deref().map(Seen::agreement)) {
+    match (
+        min_agreement,
+        measured.sides.seen.as_deref().map(Seen::agreement),
+    ) {
         (Some(least), Some(agreement)) if agreement < least => {
             Err(PipelineError::Unlike { agreement, least })
         }

@@ -95,22 +95,19 @@ impl FieldSampler {
     fn look(&self, point: Vector) -> Look {
         let iso = self.options.iso;
         let cell = self.cell_at(point);
-        if self.lattice.slot(cell).is_none() {
+        let Some(slot) = self.lattice.slot(cell) else {
             return Look::Clear { side: BRICK_SIDE };
+        };
+        if !self.lattice.is_cell(slot) {
+            return Look::Clear { side: 1 };
         }
-        let values = self
-            .lattice
-            .has_cell(cell)
-            .then(|| self.lattice.values_around(cell));
-        match values.flatten() {
-            Some(values) if values.iter().any(|&value| value <= iso) => {
-                if between(&values, cell, point) <= f64::from(iso) {
-                    Look::Outside
-                } else {
-                    Look::Inside
-                }
-            }
-            _ => Look::Clear { side: 1 },
+        let values = self.lattice.corner_values(slot);
+        if values.iter().all(|&value| value > iso) {
+            Look::Clear { side: 1 }
+        } else if between(&values, cell, point) > f64::from(iso) {
+            Look::Inside
+        } else {
+            Look::Outside
         }
     }
 

@@ -96,7 +96,7 @@ pub(super) struct Band {
 #[derive(Default)]
 struct Part {
     /// The ends of edges along an outline.
-    outlines: Vec<[u32; 2]>,
+    outlines: Vec<[Projected; 2]>,
     /// Triangles that face the camera, ascending.
     front: Vec<u32>,
 }
@@ -250,9 +250,9 @@ impl Canvas {
             for [start, end] in [[a, b], [b, c], [c, a]] {
                 // Both ends of an edge between front and back have both on their sides.
                 if turned[start as usize] && turned[end as usize] {
-                    let [from, to] = [start, end].map(|vertex| vertices[vertex as usize]);
+                    let ends @ [from, to] = [start, end].map(|vertex| vertices[vertex as usize]);
                     for band in bands_of([from, from, to], side) {
-                        parts[band].outlines.push([start, end]);
+                        parts[band].outlines.push(ends);
                     }
                 }
             }
@@ -260,8 +260,7 @@ impl Canvas {
         let drawn = |(number, part): (usize, Part)| {
             let first = number * BAND_ROWS;
             let mut band = Band::new(side, first..side.min(first + BAND_ROWS));
-            for ends in part.outlines {
-                let [start, end] = ends.map(|vertex| vertices[vertex as usize]);
+            for [start, end] in part.outlines {
                 band.outline(start, end);
             }
             for index in part.front {
