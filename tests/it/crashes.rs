@@ -31,6 +31,7 @@ mod campaign;
 mod frozen;
 pub mod leases;
 pub mod ledger;
+pub mod load;
 mod points;
 
 /// A model that answers at once: a ball as large as the object.

@@ -17,7 +17,7 @@ use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
 use crate::{
-    crashes::{Addresses, PATIENCE, RECOVERY_MAX, Site, leases::Leases, ledger::Ledger},
+    crashes::{Addresses, PATIENCE, RECOVERY_MAX, Site, leases::Leases, ledger::Ledger, load::Load},
     harness::{
         process::NodeProcess,
         proxy::Proxy,
@@ -183,13 +183,8 @@ async fn ends(database: &Database) -> Vec<String> {
         .unwrap()
 }
 
-async fn load(site: Arc<Site>, ledger: Arc<Ledger>, nodes: Addresses) {
-    loop {
-        while site.pending().await >= 24 {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        ledger.submit("alice", 4, &nodes).await;
-    }
+fn load(site: &Arc<Site>, ledger: &Arc<Ledger>, nodes: &Addresses) -> Load {
+    Load::start(site, ledger, nodes, 24, &[("alice", 4)])
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
@@ -206,7 +201,7 @@ async fn a_node_that_is_cut_off_loses_its_work_to_another_and_takes_part_again()
     let front = site.node(Role::Api).await;
     let nodes = Addresses::of(front.app.api.unwrap());
     let (cut, kept) = (machine(&site, one).await, machine(&site, other).await);
-    let loading = tokio::spawn(load(Arc::clone(&site), Arc::clone(&ledger), nodes.clone()));
+    let loading = load(&site, &ledger, &nodes);
     until("both are at work", PATIENCE, async || {
         cut.ended(&site.database).await > 0
             && kept.ended(&site.database).await > 0
@@ -216,7 +211,7 @@ async fn a_node_that_is_cut_off_loses_its_work_to_another_and_takes_part_again()
 
     cut.elsewhere.plug(false);
     let unplugged = Instant::now();
-    loading.abort();
+    loading.end().await;
     let held = cut.running(&site.database).await;
     // The other one ends what the queue has, and then what the one that was cut off held.
     site.until_all_ended().await;
@@ -231,13 +226,13 @@ async fn a_node_that_is_cut_off_loses_its_work_to_another_and_takes_part_again()
 
     cut.elsewhere.plug(true);
     let plugged = Instant::now();
-    let loading = tokio::spawn(load(Arc::clone(&site), Arc::clone(&ledger), nodes.clone()));
+    let loading = load(&site, &ledger, &nodes);
     until("it takes part again", REJOINED_MAX, async || {
         cut.ended(&site.database).await > ended
     })
     .await;
     let rejoined = plugged.elapsed();
-    loading.abort();
+    loading.end().await;
     site.until_all_ended().await;
     let after = ends(&site.database).await;
     assert!(

@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    crashes::{Addresses, PATIENCE, Site, ledger::Ledger},
+    crashes::{Addresses, PATIENCE, Site, ledger::Ledger, load::Load},
     harness::seed::until,
 };
 
@@ -18,7 +18,7 @@ mod store;
 /// Within this a node works again once its network does, without a restart.
 const HEALED_MAX: Duration = Duration::from_secs(60);
 /// Conversions that wait or run at a time.
-const LOAD: i64 = 6;
+const PENDING_MAX: i64 = 6;
 
 /// What `/readyz` says.
 async fn readiness(nodes: &Addresses) -> (u16, String) {
@@ -34,14 +34,8 @@ async fn until_ready(nodes: &Addresses) {
     .await;
 }
 
-/// Submits as long as little waits.
-async fn load(site: Arc<Site>, ledger: Arc<Ledger>, nodes: Addresses) {
-    loop {
-        while site.pending().await >= LOAD {
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
-        ledger.submit("alice", 2, &nodes).await;
-    }
+fn load(site: &Arc<Site>, ledger: &Arc<Ledger>, nodes: &Addresses) -> Load {
+    Load::start(site, ledger, nodes, PENDING_MAX, &[("alice", 2)])
 }
 
 /// Waits until a submission is accepted and one of its conversions ended; how long the two took.

@@ -7,7 +7,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicBool, AtomicUsize, Ordering},
+        atomic::{AtomicUsize, Ordering},
     },
     time::{Duration, Instant},
 };
@@ -19,12 +19,13 @@ use super::{
     Addresses, RECOVERY_MAX, Site,
     leases::Leases,
     ledger::{Figures, Ledger},
+    load::Load,
 };
 
 /// How long a node serves before it is killed, in seconds.
 const LIVES: std::ops::Range<f64> = 0.2..2.0;
 /// Conversions that wait or run at a time, for each node.
-const LOAD: i64 = 3;
+const PENDING_MAX: i64 = 3;
 
 /// What a round of kills came to.
 struct Round {
@@ -51,23 +52,6 @@ async fn kill(site: &Site, nodes: &Addresses, left: &AtomicUsize) {
     }
 }
 
-async fn load(site: &Site, ledger: &Ledger, nodes: &Addresses, bound: i64, over: &AtomicBool) {
-    let owners = ["alice", "bob", "carol"];
-    let asking = owners
-        .into_iter()
-        .zip([1, 3, 1])
-        .map(async |(owner, count)| {
-            while !over.load(Ordering::SeqCst) {
-                if nodes.pick().is_none() || site.pending().await >= bound {
-                    tokio::time::sleep(Duration::from_millis(40)).await;
-                    continue;
-                }
-                ledger.submit(owner, count, nodes).await;
-            }
-        });
-    join_all(asking).await;
-}
-
 async fn round(count: usize, kills: usize) -> Round {
     let began = Instant::now();
     let site = Arc::new(Site::new().await);
@@ -75,20 +59,15 @@ async fn round(count: usize, kills: usize) -> Round {
     site.database.migrate().await.unwrap();
     let (ledger, nodes) = (Arc::new(Ledger::new(&site)), Addresses::default());
     let leases = Leases::watch(&site.database);
-    let over = Arc::new(AtomicBool::new(false));
-    let loading = tokio::spawn({
-        let (site, ledger) = (Arc::clone(&site), Arc::clone(&ledger));
-        let (nodes, over) = (nodes.clone(), Arc::clone(&over));
-        let bound = LOAD * i64::try_from(count).unwrap();
-        async move { load(&site, &ledger, &nodes, bound, &over).await }
-    });
+    let clients = [("alice", 1), ("bob", 3), ("carol", 1)];
+    let pending_max = PENDING_MAX * i64::try_from(count).unwrap();
+    let loading = Load::start(&site, &ledger, &nodes, pending_max, &clients);
     let left = AtomicUsize::new(kills);
     join_all((0..count).map(|_| kill(&site, &nodes, &left))).await;
-    over.store(true, Ordering::SeqCst);
     // One that stays, and ends what is there.
     let heir = site.node(Role::All).await;
     nodes.add(heir.app.api.unwrap());
-    loading.await.unwrap();
+    loading.end().await;
     loop {
         site.until_all_ended().await;
         if ledger.retry_failed(&site, &nodes).await == 0 {

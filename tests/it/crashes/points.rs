@@ -9,12 +9,12 @@ use std::{
 use futures_util::{StreamExt, stream};
 use orfeas::{config::Role, crash::Point, storage::Storage};
 use rustix::process::Signal;
-use tokio::task::JoinHandle;
 
 use super::{
     Addresses, PATIENCE, RECOVERY_MAX, Site,
     leases::Leases,
     ledger::{Figures, Ledger},
+    load::Load,
 };
 use crate::harness::{
     Node,
@@ -23,7 +23,7 @@ use crate::harness::{
 };
 
 /// Conversions that wait or run at a time, at most.
-const LOAD: i64 = 8;
+const PENDING_MAX: i64 = 8;
 /// Nodes that start, compute and die side by side.
 const AT_ONCE: usize = 3;
 
@@ -61,19 +61,6 @@ const CASES: [Case; 12] = [
     case(Point::Sealing, 2, Front::Itself),
 ];
 
-/// Submits as long as little waits.
-async fn load(site: Arc<Site>, ledger: Arc<Ledger>, nodes: Addresses) {
-    loop {
-        for count in [4, 1, 1] {
-            while site.pending().await >= LOAD {
-                tokio::time::sleep(Duration::from_millis(50)).await;
-            }
-            let owner = if count == 4 { "alice" } else { "bob" };
-            ledger.submit(owner, count, &nodes).await;
-        }
-    }
-}
-
 async fn until_killed(node: &mut NodeProcess) {
     let mut status = None;
     until("it dies", PATIENCE, async || {
@@ -91,7 +78,7 @@ async fn until_dead(
     ledger: &Arc<Ledger>,
     case: &Case,
     front: Option<&Node>,
-) -> (Addresses, Option<JoinHandle<()>>) {
+) -> (Addresses, Option<Load>) {
     let order = format!("{}:{}", case.at.name(), case.passing);
     let started = site.process(&[("ORFEAS_CRASH_AT", &order)]).await;
     if case.at == Point::InMigration {
@@ -112,8 +99,8 @@ async fn until_dead(
         ledger.delete("alice", &ids[0], &nodes).await;
         None
     } else {
-        let (site, ledger) = (Arc::clone(site), Arc::clone(ledger));
-        Some(tokio::spawn(load(site, ledger, nodes.clone())))
+        let clients = [("alice", 4), ("bob", 1)];
+        Some(Load::start(site, ledger, &nodes, PENDING_MAX, &clients))
     };
     until_killed(&mut doomed).await;
     nodes.remove(doomed.api);
@@ -141,9 +128,7 @@ async fn dies(case: &Case) -> (Figures, Vec<Duration>) {
             ledger.accepted() > accepted
         })
         .await;
-        loading.abort();
-        // What was asked and not waited for is done all the same, within moments.
-        tokio::time::sleep(Duration::from_secs(2)).await;
+        loading.end().await;
     }
     ledger.submit("alice", 2, &nodes).await;
     site.release(&heir).await;

@@ -45,7 +45,7 @@ async fn lives_through(mode: Mode, length: Duration) {
     let node = node(&site, &proxy, Role::All).await;
     let nodes = Addresses::of(node.app.api.unwrap());
     until_ready(&nodes).await;
-    let loading = tokio::spawn(load(Arc::clone(&site), Arc::clone(&ledger), nodes.clone()));
+    let loading = load(&site, &ledger, &nodes);
     until("it is at work", PATIENCE, async || ledger.accepted() > 3).await;
 
     proxy.set(mode);
@@ -67,12 +67,8 @@ async fn lives_through(mode: Mode, length: Duration) {
     until_ready(&nodes).await;
     let ready = healed.elapsed();
     let (accepted, ended) = until_working(&site, &ledger, &nodes).await;
-    loading.abort();
-    // What was cut off in the middle may still be on its way.
-    until("what waits is let in", PATIENCE, async || {
-        site.pending().await == 0
-    })
-    .await;
+    loading.end().await;
+    site.until_all_ended().await;
     let storage = Storage::open_folder(&site.world.assets).unwrap();
     let figures = ledger.check(&site, &storage, &nodes).await;
     assert_eq!(figures.given_up, 0, "{mode:?}");

@@ -114,7 +114,7 @@ async fn a_store_behind_a_network_that_fails_costs_no_conversion() {
     let node = site.process_with(settings, &variables).await.unwrap();
     let nodes = Addresses::of(node.api);
     until_ready(&nodes).await;
-    let loading = tokio::spawn(load(Arc::clone(&site), Arc::clone(&ledger), nodes.clone()));
+    let loading = load(&site, &ledger, &nodes);
     for (mode, length) in [
         (Mode::Slow(Duration::from_millis(200)), 4),
         (Mode::Gone, 6),
@@ -151,7 +151,7 @@ async fn a_store_behind_a_network_that_fails_costs_no_conversion() {
             ended.as_secs_f64()
         );
     }
-    loading.abort();
+    loading.end().await;
     site.until_all_ended().await;
     assert_eq!(
         scalar(&site.database, "SELECT max(failures)::int8 FROM conversion").await,
