@@ -44,7 +44,7 @@ use crate::{
         studio::Pages,
     },
     inference::{engine::Engine, error::EngineError},
-    pipeline::Tools,
+    pipeline::{self, Tools},
     retention::{eraser::Eraser, orphans},
     storage::StorageError,
     telemetry,
@@ -161,6 +161,12 @@ impl App {
         let documents = Documents::open(settings.documents()).await?;
         let storage = open::storage(&settings)?;
         let decoder = open::decoder(&settings, program.clone())?;
+        let role = settings.orfeas_role;
+        let decoder = if role.serves() && role.computes() {
+            decoder.remembering(pipeline::DECODED_SIDE_MAX)
+        } else {
+            decoder
+        };
         let open::Opened {
             embedded, database, ..
         } = open::database(&settings, program).await?;

@@ -54,7 +54,7 @@ pub mod stage;
 
 /// Pictures are decoded to at most this many pixels a side: five times what the models look at, so that cutting the
 /// object out leaves detail enough.
-const DECODED_SIDE_MAX: u32 = 1024;
+pub const DECODED_SIDE_MAX: u32 = 1024;
 
 /// What conversions are made with; cheap to clone.
 #[derive(Debug, Clone)]
@@ -315,10 +315,11 @@ async fn framed(
 }
 
 async fn export<R: Reporter>(
-    _stage: &StageGuard<'_, R>,
+    stage: &StageGuard<'_, R>,
     shape: Shape,
     options: ConversionOptions,
     name: Option<String>,
 ) -> Result<export::Exported, PipelineError> {
-    compute(move || export::export(shape, &options, name.as_deref())).await?
+    let sink = stage.file_sink();
+    compute(move || export::export(shape, &options, name.as_deref(), sink.as_ref())).await?
 }

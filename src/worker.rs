@@ -147,7 +147,7 @@ impl Worker {
                 while runs.try_join_next().is_some() {}
                 continue;
             }
-            let slots = self.slots();
+            let slots = self.tools.engine.images_ahead();
             slots_made = if slots >= slots_made {
                 ahead.add_permits(slots - slots_made);
                 slots
@@ -209,17 +209,6 @@ impl Worker {
             metrics::counter!("orfeas_claimed_total").increment(rows.len() as u64);
         }
         Ok(rows)
-    }
-
-    /// One batch under way and one ahead, for each device.
-    fn slots(&self) -> usize {
-        let devices = self.tools.engine.devices();
-        devices
-            .iter()
-            .filter(|device| device.lost.is_none())
-            .map(|device| 2 * device.batch_images_max)
-            .sum::<usize>()
-            .max(1)
     }
 
     async fn renew(self, end: CancellationToken) {

@@ -162,6 +162,16 @@ async fn pictures_go_through_and_children_are_kept() {
 }
 
 #[tokio::test]
+async fn what_was_checked_is_not_decoded_again() {
+    let pool = pool(options(1)).remembering(30);
+    let picture = plain(300, 200, 9);
+    pool.check(&picture).await.expect("the picture is sound");
+    stop(idle(&pool)[0]).await;
+    let pixels = pool.decode(&picture, 30).await.expect("no child is asked");
+    assert_eq!((pixels.width(), pixels.height()), (30, 20));
+}
+
+#[tokio::test]
 async fn a_child_checks_the_limits_itself() {
     let mut options = options(1);
     options.limits.pixels_max = 99;

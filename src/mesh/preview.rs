@@ -54,6 +54,10 @@ impl Default for PreviewOptions {
 /// Six pixels for each cell of the coarsest grid: a larger sketch shows no more.
 const SKETCH_SIDE_PX: u32 = 192;
 
+/// With a vertex for so many pixels, of the mesh's both sides and the whole canvas, light between vertices is even: of a bumpy
+/// ball's pixels no channel differs by more than 3 of 255.
+const VERTEX_PX: usize = 8;
+
 /// A mesh without colours is drawn in this linear grey, the sRGB byte 204.
 const BARE_COLOR: [f32; 3] = [0.604; 3];
 
@@ -78,7 +82,11 @@ pub fn render(mesh: &Mesh, options: &PreviewOptions) -> Vec<u8> {
     );
     let camera = Camera::turned(f64::from(azimuth_deg), f64::from(elevation_deg));
     let vertices = camera.fill(mesh, side_px);
-    drawn(&Shader::new(mesh, &vertices, &camera), side_px)
+    let mut shader = Shader::new(mesh, &vertices, &camera);
+    if vertices.len() * VERTEX_PX >= (side_px * side_px) as usize {
+        shader = shader.with_lit_vertices();
+    }
+    drawn(&shader, side_px)
 }
 
 /// Draws a mesh with its vertices where they lie on the canvas; as [`render`].

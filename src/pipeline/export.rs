@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use bytes::Bytes;
 use rayon::prelude::*;
 
-use super::{MeshFile, error::PipelineError, paint::Paint, shape::Shape};
+use super::{MeshFile, error::PipelineError, paint::Paint, shape::Shape, stage::FileSink};
 use crate::{
     conversion::options::{ConversionOptions, MeshFormat, PRINT_SIZE_MM, SCENE_SIZE_MM},
     mesh::{
@@ -43,7 +43,7 @@ pub struct Exported {
     pub quality: Quality,
 }
 
-/// Writes a shape in all the formats that were asked for.
+/// Writes a shape in all the formats that were asked for. Each file is given to the `sink` as soon as it is there.
 ///
 /// # Errors
 /// [`PipelineError::Mesh`] and [`PipelineError::Write`].
@@ -51,6 +51,7 @@ pub fn export(
     shape: Shape,
     options: &ConversionOptions,
     name: Option<&str>,
+    sink: Option<&FileSink>,
 ) -> Result<Exported, PipelineError> {
     let Shape {
         surface,
@@ -85,7 +86,7 @@ pub fn export(
     let ((files, quality), (preview, turntable)) = rayon::join(
         || {
             rayon::join(
-                || written(&mesh, options, name),
+                || written(&mesh, options, name, sink),
                 || quality::assess_as(&mesh, known),
             )
         },
@@ -112,6 +113,7 @@ fn written(
     mesh: &Mesh,
     options: &ConversionOptions,
     name: Option<&str>,
+    sink: Option<&FileSink>,
 ) -> Result<Vec<MeshFile>, WriteError> {
     let file = |&format: &MeshFormat| {
         let bytes = Bytes::from(write(mesh, format, options, name)?);
@@ -122,12 +124,16 @@ fn written(
         } else {
             (format.extension(), format.media_type())
         };
-        Ok(MeshFile {
+        let file = MeshFile {
             format,
             extension,
             media_type,
             bytes,
-        })
+        };
+        if let Some(sink) = sink {
+            sink(file.clone());
+        }
+        Ok(file)
     };
     options.formats.par_iter().map(file).collect()
 }

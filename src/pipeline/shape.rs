@@ -22,6 +22,7 @@ use crate::{
         backend::Want,
         engine::Engine,
         handle::{Answers, Codes, Ticket},
+        staging::Staged,
     },
     mesh::{
         clean::{CleanOptions, CleanReport, drop_specks},
@@ -90,21 +91,27 @@ pub async fn shape<R: Reporter>(
     look: Option<Look>,
     options: ShapeOptions,
 ) -> Result<Shape, PipelineError> {
-    let (codes, gpu_batch_size) = {
+    let (codes, gpu_batch_size, sampling) = {
         let stage = stages.enter(Stage::Encode).await?;
-        let batch = stage.unless_interrupted(ticket.started()).await??;
-        stage.batched(&batch);
-        // Whoever is interrupted drops the ticket, and leaves the steps by that.
-        while let Some(share) = stage.unless_interrupted(ticket.stepped()).await? {
-            stage.fraction(share);
-        }
-        let codes = stage.unless_interrupted(ticket.finished()).await??;
-        stage.encoded();
+        let encoded = async {
+            let batch = stage.unless_interrupted(ticket.started()).await??;
+            stage.batched(&batch);
+            // Whoever is interrupted drops the ticket, and leaves the steps by that.
+            while let Some(share) = stage.unless_interrupted(ticket.stepped()).await? {
+                stage.fraction(share);
+            }
+            let codes = stage.unless_interrupted(ticket.finished()).await??;
+            stage.encoded();
+            Ok::<_, PipelineError>((codes, batch.images))
+        };
+        // The first points are the same whatever the picture shows.
+        let sampling = Sampling::begin(options.field, engine);
+        let ((codes, images), sampling) = tokio::try_join!(encoded, sampling)?;
         crash::point(Point::InBatch);
-        (codes, batch.images)
+        (codes, images, sampling)
     };
     let stage = stages.enter(Stage::Reconstruct).await?;
-    let sampler = reconstruct(&stage, engine, &codes, options.field)
+    let sampler = reconstruct(&stage, engine, &codes, sampling)
         .instrument(stage.span())
         .await?;
     drop(stage);
@@ -162,37 +169,64 @@ pub async fn shape<R: Reporter>(
     })
 }
 
+/// A field being sampled, and the points to ask next, laid for the device; none when it is complete.
+struct Sampling {
+    sampler: FieldSampler,
+    points: Option<Staged>,
+}
+
+impl Sampling {
+    async fn begin(field: FieldOptions, engine: &Engine) -> Result<Self, PipelineError> {
+        Self::of(engine, move || Ok(FieldSampler::new(field))).await
+    }
+
+    /// Takes the answers to the last points, and makes the next ones.
+    async fn next(
+        mut sampler: FieldSampler,
+        answers: Answers,
+        engine: &Engine,
+    ) -> Result<Self, PipelineError> {
+        let supplied = move || {
+            sampler.supply(&answers.read()?.logits)?;
+            Ok(sampler)
+        };
+        Self::of(engine, supplied).await
+    }
+
+    async fn of(
+        engine: &Engine,
+        sampler: impl FnOnce() -> Result<FieldSampler, PipelineError> + Send + 'static,
+    ) -> Result<Self, PipelineError> {
+        let engine = engine.clone();
+        let stepped = compute_soon(move || {
+            let mut sampler = sampler()?;
+            let points = sampler.request();
+            let points = points.map(|points| engine.stage(points.into_flattened()));
+            Ok(Self { sampler, points })
+        });
+        stepped.await?
+    }
+}
+
 async fn reconstruct<R: Reporter>(
     stage: &StageGuard<'_, R>,
     engine: &Engine,
     codes: &Codes,
-    field: FieldOptions,
+    mut sampling: Sampling,
 ) -> Result<FieldSampler, PipelineError> {
-    let mut sampler = FieldSampler::new(field);
     let mut draft = Draft::new(stage);
-    let mut answers: Option<Answers> = None;
     loop {
-        let own = engine.clone();
-        let supplied = compute_soon(move || {
-            if let Some(answers) = answers {
-                sampler.supply(&answers.read()?.logits)?;
-            }
-            let points = sampler.request();
-            let points = points.map(|points| own.stage(points.into_flattened()));
-            Ok::<_, PipelineError>((sampler, points))
-        });
-        let (returned, points) = supplied.await??;
-        stage.fraction(returned.fraction());
+        let Sampling { sampler, points } = sampling;
+        stage.fraction(sampler.fraction());
         let Some(points) = points else {
-            return Ok(returned);
+            return Ok(sampler);
         };
         stage.check()?;
         let asked = engine.ask(codes, points, Want::Logits);
         let asked = stage.unless_interrupted(asked);
         // While the device computes, there is time to show what is known.
-        let (answered, looked_at) = tokio::join!(asked, draft.look_at(returned));
-        sampler = looked_at?;
-        answers = Some(answered??);
+        let (answered, looked_at) = tokio::join!(asked, draft.look_at(sampler));
+        sampling = Sampling::next(looked_at?, answered??, engine).await?;
     }
 }
 

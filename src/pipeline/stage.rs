@@ -10,6 +10,7 @@ use std::{
 
 use tracing::{Span, field, info_span};
 
+use super::MeshFile;
 use crate::{conversion::Stage, inference::queue::BatchStart};
 
 /// Why a conversion is to stop where it is.
@@ -38,6 +39,9 @@ pub enum Interrupt {
 /// Takes the file of a small picture.
 pub type DraftSink = Box<dyn FnOnce(Vec<u8>) + Send>;
 
+/// Takes mesh files, from any thread.
+pub type FileSink = Box<dyn Fn(MeshFile) + Send + Sync>;
+
 /// Where a conversion's progress goes.
 pub trait Reporter: Sync {
     /// Records that a stage begins. That may still be under way when this returns, as long as the next stage waits for it.
@@ -57,6 +61,12 @@ pub trait Reporter: Sync {
 
     /// The model has encoded the picture: another one may be prepared in its place.
     fn encoded(&self) {}
+
+    /// What takes each file as soon as it is written, while others are and pictures are drawn. If the conversion fails after
+    /// that, they are not to be used.
+    fn file_sink(&self) -> Option<FileSink> {
+        None
+    }
 
     /// Whether the conversion is to stop between two steps of a stage.
     ///
@@ -184,6 +194,12 @@ impl<R: Reporter> StageGuard<'_, R> {
     /// Notes that the picture is encoded.
     pub fn encoded(&self) {
         self.stages.reporter.encoded();
+    }
+
+    /// What takes each file as soon as it is written.
+    #[must_use]
+    pub fn file_sink(&self) -> Option<FileSink> {
+        self.stages.reporter.file_sink()
     }
 
     /// Whether to stop between two steps.

@@ -1,12 +1,20 @@
 //! What is written down of a conversion that has succeeded, and counted of one whose mesh was refused.
 
+use std::{
+    collections::BTreeMap,
+    iter, mem,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
 use bytes::Bytes;
 use futures_util::future::join_all;
 use sha2::{Digest, Sha256};
 use time::{Duration, OffsetDateTime};
+use tokio::{runtime::Handle, task::JoinSet};
+use tracing::Instrument;
 
 use crate::{
-    conversion::{AssetId, Stage},
+    conversion::{AssetId, ConversionId, Stage, options::MeshFormat},
     crash::{self, Point},
     db::{
         conversions::Attempt,
@@ -15,7 +23,7 @@ use crate::{
             conversion::{Model, Quality, Timings, Warnings},
         },
     },
-    pipeline::{Product, error::PipelineError},
+    pipeline::{MeshFile, Product, error::PipelineError},
     storage::{Storage, StorageError},
 };
 
@@ -24,104 +32,152 @@ pub(super) fn folder(attempt: Attempt) -> String {
     format!("conversions/{}/{}", attempt.conversion, attempt.number)
 }
 
-/// Stores what was made, file beside file. The keys carry the attempt, so that a late writer overwrites nothing.
-///
-/// # Errors
-/// [`StorageError`]: the attempt has failed then, and what it stored is to be discarded.
-pub(super) async fn keep(
-    storage: &Storage,
-    row: &Model,
-    attempt: Attempt,
-    product: Product,
-) -> Result<Vec<asset::Model>, StorageError> {
-    let folder = folder(attempt);
-    let count = |value: usize| Some(i32::try_from(value).unwrap_or(i32::MAX));
-    let mut kept = Vec::new();
-    for file in product.files {
-        let file_name = format!("{}.{}", row.id, file.extension);
-        let asset = asset::Model {
-            format: Some(file.format),
-            triangles: count(product.triangles),
-            vertices: count(product.vertices),
-            ..new_asset(row, attempt, &folder, file_name, file.media_type)
-        };
-        kept.push(stored(storage, asset, file.bytes));
-    }
-    let turntable = product.turntable.map(|bytes| {
-        let kind = asset::Kind::Turntable;
-        (
-            kind,
-            "turntable.webp",
-            "image/webp",
-            product.turntable_side,
-            bytes,
-        )
-    });
-    let preview = asset::Kind::Preview;
-    let preview = (
-        preview,
-        "preview.png",
-        "image/png",
-        product.preview_side,
-        product.preview,
-    );
-    for (kind, file_name, media_type, side, bytes) in [preview].into_iter().chain(turntable) {
-        let side = i32::try_from(side).ok();
-        let asset = asset::Model {
-            kind,
-            width: side,
-            height: side,
-            ..new_asset(row, attempt, &folder, file_name.into(), media_type)
-        };
-        kept.push(stored(storage, asset, bytes));
-    }
-    // All of them end before an error is told: after that nothing more may come to what is discarded.
-    join_all(kept).await.into_iter().collect()
+/// What is in the store now.
+struct Stored {
+    storage_key: String,
+    bytes: i64,
+    sha256: Vec<u8>,
 }
 
-/// Stores an asset's bytes, and measures them meanwhile: the digest of a large file takes as long as writing it.
+/// Stores what an attempt makes, each file from the moment that it is there. The keys carry the attempt, so that a late
+/// writer overwrites nothing.
+pub(super) struct Keeper {
+    storage: Storage,
+    folder: String,
+    conversion: ConversionId,
+    runtime: Handle,
+    files: Mutex<JoinSet<(MeshFormat, Result<Stored, StorageError>)>>,
+}
+
+impl Keeper {
+    /// Within a runtime.
+    pub(super) fn new(storage: Storage, attempt: Attempt) -> Self {
+        Self {
+            storage,
+            folder: folder(attempt),
+            conversion: attempt.conversion,
+            runtime: Handle::current(),
+            files: Mutex::default(),
+        }
+    }
+
+    fn files(&self) -> MutexGuard<'_, JoinSet<(MeshFormat, Result<Stored, StorageError>)>> {
+        self.files.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn name_of(&self, file: &MeshFile) -> String {
+        format!("{}.{}", self.conversion, file.extension)
+    }
+
+    /// Begins to store a file; from any thread.
+    pub(super) fn file(&self, file: MeshFile) {
+        let (storage, key) = (self.storage.clone(), self.key(&self.name_of(&file)));
+        let storing = async move { (file.format, stored(&storage, key, file.bytes).await) };
+        self.files()
+            .spawn_on(storing.in_current_span(), &self.runtime);
+    }
+
+    fn key(&self, file_name: &str) -> String {
+        format!("{}/{file_name}", self.folder)
+    }
+
+    /// Waits for what is on its way, so that nothing more comes to what is discarded; whether there was anything.
+    pub(super) async fn ended(&self) -> bool {
+        let files = mem::take(&mut *self.files());
+        let is_any = !files.is_empty();
+        files.join_all().await;
+        is_any
+    }
+
+    /// Waits for the files of a product, all of which have been given to it, and stores the pictures of it.
+    ///
+    /// # Errors
+    /// [`StorageError`]: the attempt has failed then, and what it stored is to be discarded.
+    pub(super) async fn keep(
+        &self,
+        row: &Model,
+        attempt: Attempt,
+        product: Product,
+    ) -> Result<Vec<asset::Model>, StorageError> {
+        let asset = |file_name: &str, media_type: &str, stored: Stored| asset::Model {
+            id: AssetId::new(),
+            owner: row.owner.clone(),
+            kind: asset::Kind::Mesh,
+            conversion_id: Some(row.id),
+            attempt: Some(attempt.number),
+            storage_key: stored.storage_key,
+            file_name: file_name.to_owned(),
+            media_type: media_type.to_owned(),
+            format: None,
+            bytes: stored.bytes,
+            sha256: stored.sha256,
+            width: None,
+            height: None,
+            triangles: None,
+            vertices: None,
+            created_at: OffsetDateTime::now_utc(),
+        };
+        let preview = (
+            asset::Kind::Preview,
+            "preview.png",
+            "image/png",
+            product.preview_side,
+            product.preview,
+        );
+        let turntable = product.turntable.map(|bytes| {
+            let kind = asset::Kind::Turntable;
+            let side = product.turntable_side;
+            (kind, "turntable.webp", "image/webp", side, bytes)
+        });
+        let pictures = iter::once(preview).chain(turntable);
+        let pictures = pictures.map(async |(kind, file_name, media_type, side, bytes)| {
+            let side = i32::try_from(side).ok();
+            let stored = stored(&self.storage, self.key(file_name), bytes).await?;
+            Ok(asset::Model {
+                kind,
+                width: side,
+                height: side,
+                ..asset(file_name, media_type, stored)
+            })
+        });
+        let files = mem::take(&mut *self.files());
+        // All of them end before an error is told: after that nothing more may come to what is discarded.
+        let (files, pictures) = tokio::join!(files.join_all(), join_all(pictures));
+        let mut files: BTreeMap<_, _> = files.into_iter().collect();
+        let count = |value: usize| Some(i32::try_from(value).unwrap_or(i32::MAX));
+        let files = product.files.into_iter().map(|file| {
+            let stored = files.remove(&file.format);
+            let stored = stored.expect("each file was given to the keeper")?;
+            Ok(asset::Model {
+                format: Some(file.format),
+                triangles: count(product.triangles),
+                vertices: count(product.vertices),
+                ..asset(&self.name_of(&file), file.media_type, stored)
+            })
+        });
+        files.chain(pictures).collect()
+    }
+}
+
+/// Stores bytes, and measures them meanwhile: the digest of a large file takes as long as writing it.
 async fn stored(
     storage: &Storage,
-    mut asset: asset::Model,
+    storage_key: String,
     bytes: Bytes,
-) -> Result<asset::Model, StorageError> {
-    asset.bytes = i64::try_from(bytes.len()).unwrap_or(i64::MAX);
+) -> Result<Stored, StorageError> {
+    let length = i64::try_from(bytes.len()).unwrap_or(i64::MAX);
     let digest = {
         let bytes = bytes.clone();
         tokio::task::spawn_blocking(move || Sha256::digest(&bytes).to_vec())
     };
-    storage.put(&asset.storage_key, bytes).await?;
+    storage.put(&storage_key, bytes).await?;
     crash::point(Point::HalfStored);
-    asset.sha256 = digest.await.expect("a digest has no reason to panic");
-    Ok(asset)
-}
-
-/// A mesh of an attempt that is to be stored; how much it is, is not known yet.
-fn new_asset(
-    row: &Model,
-    attempt: Attempt,
-    folder: &str,
-    file_name: String,
-    media_type: &str,
-) -> asset::Model {
-    asset::Model {
-        id: AssetId::new(),
-        owner: row.owner.clone(),
-        kind: asset::Kind::Mesh,
-        conversion_id: Some(row.id),
-        attempt: Some(attempt.number),
-        storage_key: format!("{folder}/{file_name}"),
-        file_name,
-        media_type: media_type.to_owned(),
-        format: None,
-        bytes: 0,
-        sha256: Vec::new(),
-        width: None,
-        height: None,
-        triangles: None,
-        vertices: None,
-        created_at: OffsetDateTime::now_utc(),
-    }
+    let sha256 = digest.await.expect("a digest has no reason to panic");
+    Ok(Stored {
+        storage_key,
+        bytes: length,
+        sha256,
+    })
 }
 
 /// How long each stage took, after so much waiting.

@@ -30,7 +30,7 @@ use crate::{
     pipeline::{
         self, Job,
         error::PipelineError,
-        stage::{DraftSink, Interrupt, Reporter},
+        stage::{DraftSink, FileSink, Interrupt, Reporter},
     },
     storage::StorageError,
 };
@@ -136,6 +136,7 @@ struct RowReporter<'a> {
     attempt: Attempt,
     signal: &'a Signal,
     slot: &'a Slot,
+    keeper: &'a Arc<record::Keeper>,
     /// Whether there are more conversions here than cores.
     is_crowded: bool,
     /// The stage that is being written down while its work has begun.
@@ -153,16 +154,12 @@ impl RowReporter<'_> {
         let Some(entering) = entering else {
             return Ok(());
         };
-        match entering.await {
-            Ok(Ok(Entered::Yes)) => Ok(()),
-            Ok(Ok(Entered::CancelRequested)) => Err(Interrupt::Canceled),
-            Ok(Err(DatabaseError::Lost)) => Err(Interrupt::Lost),
-            Ok(Err(error)) => {
-                warn!(cause = %chain(&error), "Could not record a stage");
-                Err(Interrupt::Unrecorded)
-            }
+        match entering.await.expect("it neither panics nor is called off") {
+            Ok(Entered::Yes) => Ok(()),
+            Ok(Entered::CancelRequested) => Err(Interrupt::Canceled),
+            Err(DatabaseError::Lost) => Err(Interrupt::Lost),
             Err(error) => {
-                warn!(%error, "Could not record a stage");
+                warn!(cause = %chain(&error), "Could not record a stage");
                 Err(Interrupt::Unrecorded)
             }
         }
@@ -224,6 +221,11 @@ impl Reporter for RowReporter<'_> {
         self.slot.encoded();
     }
 
+    fn file_sink(&self) -> Option<FileSink> {
+        let keeper = Arc::clone(self.keeper);
+        Some(Box::new(move |file| keeper.file(file)))
+    }
+
     fn check(&self) -> Result<(), Interrupt> {
         self.signal.check()
     }
@@ -275,6 +277,7 @@ impl Worker {
             .await?
             .ok_or(RunError::NoSource)?;
         let picture = self.storage.get(&source.storage_key).await?;
+        let keeper = Arc::new(record::Keeper::new(self.storage.clone(), attempt));
         let reporter = RowReporter {
             stages: &self.stages,
             progress: &self.progress,
@@ -282,6 +285,7 @@ impl Worker {
             attempt,
             signal,
             slot,
+            keeper: &keeper,
             is_crowded: self.active.count() > self.cores,
             entering: Mutex::default(),
         };
@@ -293,14 +297,23 @@ impl Worker {
             name: Some(row.id.to_string()),
         };
         let product = pipeline::convert(&self.tools, job, &reporter).await;
+        let product = product.inspect_err(record::measure_refused);
         // Also of one that has failed: how far it came is told with it.
         let recorded = reporter.recorded().await;
-        let product = product.inspect_err(record::measure_refused)?;
-        recorded.map_err(PipelineError::Interrupted)?;
+        let recorded = recorded.map_err(PipelineError::Interrupted);
+        let product = match product.and_then(|product| recorded.map(|()| product)) {
+            Ok(product) => product,
+            Err(error) => {
+                if keeper.ended().await {
+                    self.discard(attempt).await;
+                }
+                return Err(error.into());
+            }
+        };
         let queued = claimed_at - row.created_at;
         let timings = record::timings(&product, queued);
         let quality = record::quality(&product);
-        let kept = record::keep(&self.storage, row, attempt, product).await;
+        let kept = keeper.keep(row, attempt, product).await;
         let assets = match kept {
             Ok(assets) => assets,
             Err(error) => {

@@ -17,7 +17,9 @@ use sqlx::AssertSqlSafe;
 use uuid::Uuid;
 
 use crate::{
-    crashes::{Addresses, PATIENCE, RECOVERY_MAX, Site, leases::Leases, ledger::Ledger, load::Load},
+    crashes::{
+        Addresses, PATIENCE, RECOVERY_MAX, Site, leases::Leases, ledger::Ledger, load::Load,
+    },
     harness::{
         process::NodeProcess,
         proxy::Proxy,

@@ -1,10 +1,15 @@
 //! `orfeas bench --load`: how much each layer carries, from the model alone to the whole server, in one run. What one
 //! layer carries less than the one below is the cost of what lies between.
 
-use std::{num::NonZeroUsize, process::ExitCode, sync::Arc};
+use std::{
+    num::NonZeroUsize,
+    process::ExitCode,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use clap::ValueEnum;
 use serde_json::{Value, json};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use self::traffic::{Traffic, drive};
 use super::{
@@ -18,12 +23,12 @@ use super::{
 use crate::{
     app,
     config::Settings,
-    conversion::options::ConversionOptions,
+    conversion::{Stage, options::ConversionOptions},
     inference::{batcher::BatchLimits, engine::Engine, limits::KernelWatch},
     pipeline::{
         self, Job,
         shape::{ShapeOptions, shape},
-        stage::{Silent, Stages},
+        stage::{Interrupt, Reporter, Silent, Stages},
     },
 };
 
@@ -185,10 +190,12 @@ async fn on_engine(
         runs.under_load("engine", one).await?;
     }
     if options.levels.contains(&Level::Pipeline) {
+        let ahead = Arc::new(Semaphore::new(engine.images_ahead()));
         let one = |picture: usize| {
-            let (tools, job) = (Arc::clone(&tools), job(picture));
+            let (tools, job, ahead) = (Arc::clone(&tools), job(picture), Arc::clone(&ahead));
             async move {
-                let product = pipeline::convert(&tools, job, &Silent).await?;
+                let reporter = Ahead::wait(ahead).await;
+                let product = pipeline::convert(&tools, job, &reporter).await?;
                 let mut timings = json!({ "gpuBatchSize": product.gpu_batch_size });
                 for (stage, time) in product.timings {
                     timings[format!("{}Ms", stage.as_str())] = json!(time.as_secs_f64() * 1000.0);
@@ -214,6 +221,28 @@ async fn on_engine(
         carried?;
     }
     Ok(runs.rows)
+}
+
+/// A conversion whose picture isn't encoded yet: there are no more of them than a worker claims.
+struct Ahead(Mutex<Option<OwnedSemaphorePermit>>);
+
+impl Ahead {
+    async fn wait(permits: Arc<Semaphore>) -> Self {
+        let permit = permits.acquire_owned().await;
+        Self(Mutex::new(Some(permit.expect("it is never closed"))))
+    }
+}
+
+impl Reporter for Ahead {
+    async fn enter(&self, _stage: Stage) -> Result<(), Interrupt> {
+        Ok(())
+    }
+
+    fn fraction(&self, _stage: Stage, _value: f32) {}
+
+    fn encoded(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+    }
 }
 
 /// The runs on one engine and what they carried.

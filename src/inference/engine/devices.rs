@@ -53,4 +53,15 @@ impl Engine {
         }
         devices
     }
+
+    /// Conversions that are worth preparing at a time: one batch under way and one ahead, for each device that is left.
+    #[must_use]
+    pub fn images_ahead(&self) -> usize {
+        self.devices()
+            .iter()
+            .filter(|device| device.lost.is_none())
+            .map(|device| 2 * device.batch_images_max)
+            .sum::<usize>()
+            .max(1)
+    }
 }

@@ -130,7 +130,7 @@ impl Sight {
             if nearness < nearest - (BEHIND_PX + slope) * per_pixel {
                 return None;
             }
-            let weight = smoothstep(FACING, facing) * bilinear(&trust, side, share);
+            let weight = smoothstep(FACING, facing) * Between::pixels(side, share).mean(&trust);
             (weight > 0.0).then(|| Glimpse {
                 index,
                 weight,
@@ -149,24 +149,47 @@ impl Picture<'_> {
     /// sRGB at shares of the side from the left and the top, between the pixels.
     fn color_at(&self, share: [f32; 2]) -> [f32; 3] {
         let plane = self.side * self.side;
-        let channel = |at: usize| bilinear(&self.rgb[at * plane..][..plane], self.side, share);
+        let between = Between::pixels(self.side, share);
+        let channel = |at: usize| between.mean(&self.rgb[at * plane..][..plane]);
         [channel(0), channel(1), channel(2)]
     }
 }
 
-/// A value of a square plane at shares of its side from the left and the top.
-#[inline]
-fn bilinear(plane: &[f32], side: usize, share: [f32; 2]) -> f32 {
-    let place = |along: f32| {
-        let at = (along * side as f32 - 0.5).clamp(0.0, (side - 1) as f32);
-        let whole = at as i32;
-        (whole as usize, at - whole as f32)
-    };
-    let ((left, right), (above, below)) = (place(share[0]), place(share[1]));
-    let (next, under) = ((left + 1).min(side - 1), (above + 1).min(side - 1));
-    let mix =
-        |row: usize| plane[row * side + left] * (1.0 - right) + plane[row * side + next] * right;
-    mix(above) * (1.0 - below) + mix(under) * below
+/// A place between the middles of four pixels of a square.
+struct Between {
+    /// The left and the right one of the upper row, then of the lower.
+    pixels: [usize; 4],
+    /// How far it lies to the right and down, 0..=1.
+    right: f32,
+    down: f32,
+}
+
+impl Between {
+    /// At shares of the side from the left and the top.
+    #[inline]
+    fn pixels(side: usize, share: [f32; 2]) -> Self {
+        let place = |along: f32| {
+            let at = (along * side as f32 - 0.5).clamp(0.0, (side - 1) as f32);
+            let whole = at as i32;
+            (whole as usize, at - whole as f32)
+        };
+        let ((left, right), (above, down)) = (place(share[0]), place(share[1]));
+        let (next, below) = ((left + 1).min(side - 1), (above + 1).min(side - 1));
+        let [above, below] = [above * side, below * side];
+        Self {
+            pixels: [above + left, above + next, below + left, below + next],
+            right,
+            down,
+        }
+    }
+
+    /// The value there, from those of the pixels.
+    #[inline]
+    fn mean(&self, plane: &[f32]) -> f32 {
+        let [left_above, right_above, left_below, right_below] = self.pixels.map(|at| plane[at]);
+        let mix = |left: f32, right: f32| left * (1.0 - self.right) + right * self.right;
+        mix(left_above, right_above) * (1.0 - self.down) + mix(left_below, right_below) * self.down
+    }
 }
 
 /// Luminance (ITU-R BT.709) of linear light, or as much of sRGB values.

@@ -96,7 +96,7 @@ async fn until_dead(
         let ids = ledger.submit("alice", 1, &nodes).await;
         site.until_all_ended().await;
         ledger.until_quiet(site).await;
-        ledger.delete("alice", &ids[0], &nodes).await;
+        ledger.delete("alice", &ids[0], doomed.api).await;
         None
     } else {
         let clients = [("alice", 4), ("bob", 1)];
