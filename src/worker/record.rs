@@ -14,7 +14,7 @@ use tokio::{runtime::Handle, task::JoinSet};
 use tracing::Instrument;
 
 use crate::{
-    conversion::{AssetId, ConversionId, Stage, options::MeshFormat},
+    conversion::{AssetId, Stage, options::MeshFormat},
     crash::{self, Point},
     db::{
         conversions::Attempt,
@@ -43,8 +43,7 @@ struct Stored {
 /// writer overwrites nothing.
 pub(super) struct Keeper {
     storage: Storage,
-    folder: String,
-    conversion: ConversionId,
+    attempt: Attempt,
     runtime: Handle,
     files: Mutex<JoinSet<(MeshFormat, Result<Stored, StorageError>)>>,
 }
@@ -54,8 +53,7 @@ impl Keeper {
     pub(super) fn new(storage: Storage, attempt: Attempt) -> Self {
         Self {
             storage,
-            folder: folder(attempt),
-            conversion: attempt.conversion,
+            attempt,
             runtime: Handle::current(),
             files: Mutex::default(),
         }
@@ -66,7 +64,7 @@ impl Keeper {
     }
 
     fn name_of(&self, file: &MeshFile) -> String {
-        format!("{}.{}", self.conversion, file.extension)
+        format!("{}.{}", self.attempt.conversion, file.extension)
     }
 
     /// Begins to store a file; from any thread.
@@ -78,7 +76,7 @@ impl Keeper {
     }
 
     fn key(&self, file_name: &str) -> String {
-        format!("{}/{file_name}", self.folder)
+        format!("{}/{file_name}", folder(self.attempt))
     }
 
     /// Waits for what is on its way, so that nothing more comes to what is discarded; whether there was anything.
@@ -96,7 +94,6 @@ impl Keeper {
     pub(super) async fn keep(
         &self,
         row: &Model,
-        attempt: Attempt,
         product: Product,
     ) -> Result<Vec<asset::Model>, StorageError> {
         let asset = |file_name: &str, media_type: &str, stored: Stored| asset::Model {
@@ -104,7 +101,7 @@ impl Keeper {
             owner: row.owner.clone(),
             kind: asset::Kind::Mesh,
             conversion_id: Some(row.id),
-            attempt: Some(attempt.number),
+            attempt: Some(self.attempt.number),
             storage_key: stored.storage_key,
             file_name: file_name.to_owned(),
             media_type: media_type.to_owned(),

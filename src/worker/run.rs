@@ -313,7 +313,7 @@ impl Worker {
         let queued = claimed_at - row.created_at;
         let timings = record::timings(&product, queued);
         let quality = record::quality(&product);
-        let kept = keeper.keep(row, attempt, product).await;
+        let kept = keeper.keep(row, product).await;
         let assets = match kept {
             Ok(assets) => assets,
             Err(error) => {
