@@ -134,11 +134,12 @@ pub fn frame(
     };
     let crop = square(bounds, fill);
     let colour = |index: usize| {
-        let [r, g, b, a] = pixels.rgba().as_chunks::<4>().0[index];
-        let rgb = [r, g, b].map(|value| f32::from(value) / 255.0);
+        let pixel = pixels.rgba().as_chunks::<4>().0[index];
+        let [r, g, b, a] = pixel.map(|value| f32::from(value) / 255.0);
+        let rgb = [r, g, b];
         match alpha {
             // What shines through the object is the background, for nothing else is known of it.
-            AlphaSource::Whole => over(rgb, f32::from(a) / 255.0, background),
+            AlphaSource::Whole => over(rgb, a, background),
             AlphaSource::Picture | AlphaSource::Matte(_) => rgb,
         }
     };
@@ -210,14 +211,18 @@ impl Canvas {
         // One pixel for the fraction at either end.
         let side = crop.side.ceil() as usize + 2;
         let mut pixels = vec![F32x4::new([0.0; 4]); side * side];
-        for (row, y) in pixels.chunks_exact_mut(side).zip(top..) {
-            let Some(y) = usize::try_from(y).ok().filter(|&y| y < height) else {
-                continue;
-            };
-            for (target, x) in row.iter_mut().zip(left..) {
-                if let Some(x) = usize::try_from(x).ok().filter(|&x| x < width) {
-                    *target = pixel(y * width + x);
-                }
+        // The columns and rows of the canvas that lie in the picture.
+        let within = |from: i64, of: usize| {
+            let place = |along: i64| usize::try_from(along).map_or(0, |along| along.min(side));
+            place(-from)..place(of as i64 - from)
+        };
+        let (columns, rows) = (within(left, width), within(top, height));
+        for row in rows {
+            let target = &mut pixels[row * side..][columns.clone()];
+            let first =
+                (top + row as i64) as usize * width + (left + columns.start as i64) as usize;
+            for (target, index) in target.iter_mut().zip(first..) {
+                *target = pixel(index);
             }
         }
         Self {
@@ -246,14 +251,15 @@ impl Canvas {
         let plane = target.pixels().len();
         let mut rgb = vec![0.0; 3 * plane];
         let mut alpha = Vec::with_capacity(plane);
-        for (index, pixel) in target.pixels().iter().enumerate() {
-            let [r, g, b, covered] = pixel.0;
-            let covered = covered.clamp(0.0, 1.0);
-            for (channel, value) in [r, g, b].into_iter().enumerate() {
-                let value = value + background[channel] * (1.0 - covered);
-                rgb[channel * plane + index] = value.clamp(0.0, 1.0);
+        for pixel in target.pixels() {
+            alpha.push(pixel.0[3].clamp(0.0, 1.0));
+        }
+        for (channel, plane) in rgb.chunks_exact_mut(plane).enumerate() {
+            let background = background[channel];
+            for ((value, pixel), covered) in plane.iter_mut().zip(target.pixels()).zip(&alpha) {
+                let over = pixel.0[channel] + background * (1.0 - covered);
+                *value = over.clamp(0.0, 1.0);
             }
-            alpha.push(covered);
         }
         (rgb, alpha)
     }

@@ -1,5 +1,7 @@
 //! Where in a picture the object is, by its alpha, without being fooled by specks.
 
+use std::ops::Range;
+
 /// The picture is looked at in at most this many cells along its longest side: specks are told from parts by
 /// connection, and a gap of less than a cell (four pixels in a thousand) doesn't disconnect a part.
 const CELLS_MAX: usize = 256;
@@ -61,11 +63,11 @@ pub(super) struct Coverage<'a> {
     pub(super) alpha: &'a mut [f32],
 }
 
-#[derive(Clone, Copy, Default)]
-struct Cell {
-    /// Of the pixels above the threshold.
-    bounds: Option<Bounds>,
-    /// Sum of the coverage of all its pixels.
+/// Cells side by side in a row of them, each with pixels above the threshold.
+struct Run {
+    row: usize,
+    columns: Range<usize>,
+    /// Sum of the coverage of all their pixels.
     mass: f64,
     /// Index of its connected group.
     group: Option<usize>,
@@ -81,27 +83,38 @@ pub(super) fn keep_object(coverage: &mut Coverage<'_>, threshold: f32) -> Option
         "one value covers each pixel"
     );
     let cell_side = width.max(height).div_ceil(CELLS_MAX).max(1);
-    let columns = width.div_ceil(cell_side);
-    let mut cells = survey(coverage, threshold, cell_side);
-    let masses = group(&mut cells, columns);
+    let mut runs = survey(coverage, threshold, cell_side);
+    let masses = group(&mut runs, height.div_ceil(cell_side));
 
     let largest = masses.iter().copied().fold(0.0, f64::max);
-    let is_kept = |cell: &Cell| {
-        cell.group
+    let is_kept = |run: &&Run| {
+        run.group
             .is_some_and(|group| masses[group] >= SPECK_SHARE * largest)
     };
-    let kept = cells.iter().filter(|cell| is_kept(cell));
-    let mass: f64 = kept.clone().map(|cell| cell.mass).sum();
+    let (kept, specks): (Vec<&Run>, Vec<&Run>) = runs.iter().partition(is_kept);
+    let mass: f64 = kept.iter().map(|run| run.mass).sum();
     if mass < NOTHING_SHARE * (width * height) as f64 {
         return None;
     }
-    let bounds = kept.filter_map(|cell| cell.bounds).reduce(Bounds::union)?;
-
-    let specks = cells.iter().enumerate();
-    for (index, _) in specks.filter(|(_, cell)| cell.group.is_some() && !is_kept(cell)) {
-        let (left, top) = (index % columns * cell_side, index / columns * cell_side);
-        for y in top..height.min(top + cell_side) {
-            coverage.alpha[y * width..][left..width.min(left + cell_side)].fill(0.0);
+    let rows = |run: &Run| run.row * cell_side..height.min((run.row + 1) * cell_side);
+    let columns = |run: &Run| run.columns.start * cell_side..width.min(run.columns.end * cell_side);
+    let bounds = kept.into_iter().filter_map(|run| {
+        let rows = rows(run).filter_map(|y| {
+            let values = &coverage.alpha[y * width..][columns(run)];
+            let is_occupied = |&value: &f32| value > threshold;
+            let (first, last) = (
+                values.iter().position(is_occupied)?,
+                values.iter().rposition(is_occupied)?,
+            );
+            let left = columns(run).start;
+            Some(Bounds::of_pixel(left + first, y).union(Bounds::of_pixel(left + last, y)))
+        });
+        rows.reduce(Bounds::union)
+    });
+    let bounds = bounds.reduce(Bounds::union)?;
+    for run in specks {
+        for y in rows(run) {
+            coverage.alpha[y * width..][columns(run)].fill(0.0);
         }
     }
     Some(Place {
@@ -110,47 +123,68 @@ pub(super) fn keep_object(coverage: &mut Coverage<'_>, threshold: f32) -> Option
     })
 }
 
-fn survey(coverage: &Coverage<'_>, threshold: f32, cell_side: usize) -> Vec<Cell> {
-    let columns = coverage.width.div_ceil(cell_side);
-    let mut cells = vec![Cell::default(); columns * coverage.height.div_ceil(cell_side)];
-    for (y, row) in coverage.alpha.chunks_exact(coverage.width).enumerate() {
-        let cells = &mut cells[y / cell_side * columns..][..columns];
-        for (column, (cell, values)) in cells.iter_mut().zip(row.chunks(cell_side)).enumerate() {
-            cell.mass += values.iter().map(|&value| f64::from(value)).sum::<f64>();
-            let is_occupied = |&value: &f32| value > threshold;
-            let Some(first) = values.iter().position(is_occupied) else {
-                continue;
-            };
-            let last = values.iter().rposition(is_occupied).unwrap_or(first);
-            let left = column * cell_side;
-            let ends = Bounds::of_pixel(left + first, y).union(Bounds::of_pixel(left + last, y));
-            cell.bounds = Some(cell.bounds.map_or(ends, |bounds| bounds.union(ends)));
+/// The runs of occupied cells, row by row.
+fn survey(coverage: &Coverage<'_>, threshold: f32, cell_side: usize) -> Vec<Run> {
+    let width = coverage.width;
+    let mut runs = Vec::new();
+    // Of each column of a row of cells.
+    let (mut sums, mut greatest) = (vec![0.0_f32; width], vec![0.0_f32; width]);
+    for (row, lines) in coverage.alpha.chunks(width * cell_side).enumerate() {
+        sums.fill(0.0);
+        greatest.fill(0.0);
+        for line in lines.chunks_exact(width) {
+            let columns = sums.iter_mut().zip(&mut greatest).zip(line);
+            columns.for_each(|((sum, greatest), &value)| {
+                *sum += value;
+                *greatest = if value > *greatest { value } else { *greatest };
+            });
         }
+        let mut open: Option<Run> = None;
+        let cells = sums.chunks(cell_side).zip(greatest.chunks(cell_side));
+        for (column, (sums, greatest)) in cells.enumerate() {
+            if greatest.iter().any(|&value| value > threshold) {
+                let run = open.get_or_insert_with(|| Run {
+                    row,
+                    columns: column..column,
+                    mass: 0.0,
+                    group: None,
+                });
+                run.columns.end = column + 1;
+                run.mass += sums.iter().map(|&sum| f64::from(sum)).sum::<f64>();
+            } else {
+                runs.extend(open.take());
+            }
+        }
+        runs.extend(open);
     }
-    cells
+    runs
 }
 
-/// Gives each occupied cell the group it is connected with (corners count) and returns the groups' masses.
-fn group(cells: &mut [Cell], columns: usize) -> Vec<f64> {
-    let rows = cells.len() / columns;
+/// Gives each run the group it is connected with (corners count) and returns the groups' masses.
+fn group(runs: &mut [Run], rows: usize) -> Vec<f64> {
+    let starts: Vec<usize> = (0..=rows)
+        .map(|row| runs.partition_point(|run| run.row < row))
+        .collect();
     let mut masses = Vec::new();
     let mut open = Vec::new();
-    for start in 0..cells.len() {
-        if cells[start].bounds.is_none() || cells[start].group.is_some() {
+    for start in 0..runs.len() {
+        if runs[start].group.is_some() {
             continue;
         }
         let group = masses.len();
         let mut mass = 0.0;
-        cells[start].group = Some(group);
+        runs[start].group = Some(group);
         open.push(start);
         while let Some(at) = open.pop() {
-            mass += cells[at].mass;
-            let (column, row) = (at % columns, at / columns);
+            mass += runs[at].mass;
+            let (row, columns) = (runs[at].row, runs[at].columns.clone());
             for row in row.saturating_sub(1)..=(row + 1).min(rows - 1) {
-                for column in column.saturating_sub(1)..=(column + 1).min(columns - 1) {
-                    let next = row * columns + column;
-                    if cells[next].bounds.is_some() && cells[next].group.is_none() {
-                        cells[next].group = Some(group);
+                for next in starts[row]..starts[row + 1] {
+                    let other = &mut runs[next];
+                    let is_near =
+                        other.columns.start <= columns.end && columns.start <= other.columns.end;
+                    if is_near && other.group.is_none() {
+                        other.group = Some(group);
                         open.push(next);
                     }
                 }
@@ -241,6 +275,33 @@ mod tests {
             "the speck is gone"
         );
         assert!(alpha[200 * 512 + 400] > 0.9, "the ball is still there");
+    }
+
+    #[test]
+    fn what_touches_at_corners_is_one_and_what_does_not_is_not() {
+        // 60 pixels on their own are specks beside a block of 100 x 100, in a row they are not.
+        let mut alpha = vec![0.0; 256 * 256];
+        for y in 0..100 {
+            alpha[y * 256..][..100].fill(1.0);
+        }
+        for step in 0..60 {
+            alpha[(120 + step) * 256 + 120 + step] = 1.0;
+            alpha[(120 + step) * 256 + 240 - step] = 1.0;
+            alpha[250 * 256 + 2 * step] = 1.0;
+        }
+        let place = place(&mut alpha, 256).expect("there is an object");
+        assert_eq!(
+            place.bounds,
+            Bounds {
+                left: 0,
+                top: 0,
+                right: 241,
+                bottom: 180
+            }
+        );
+        let is_covered = |x: usize, y: usize| alpha[y * 256 + x] > 0.0;
+        assert!(is_covered(179, 179) && is_covered(181, 179));
+        assert!((0..256).all(|x| !is_covered(x, 250)));
     }
 
     #[test]

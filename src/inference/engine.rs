@@ -1,7 +1,6 @@
 //! The handle through which conversions reach the devices.
 
 use std::{
-    borrow::Cow,
     collections::VecDeque,
     fmt,
     path::PathBuf,
@@ -265,8 +264,14 @@ impl Engine {
     /// Lays the values of a picture or of points where the devices read them best. It copies them, so call it where there is
     /// time for that; values that are not laid so are taken all the same.
     #[must_use]
-    pub fn stage<'a>(&self, values: impl Into<Cow<'a, [f32]>>) -> Staged {
-        self.inner.staging.stage(values.into())
+    pub fn stage(&self, values: &[f32]) -> Staged {
+        self.stage_written(values.len(), |place| place.copy_from_slice(values))
+    }
+
+    /// The same for `count` values that `write` puts there.
+    #[must_use]
+    pub fn stage_written(&self, count: usize, mut write: impl FnMut(&mut [f32])) -> Staged {
+        self.inner.staging.stage(count, &mut write)
     }
 
     /// The field's values at `points`, each coordinate in [-1, 1]: [`Engine::ask`], and the answer read at once.

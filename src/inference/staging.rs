@@ -3,24 +3,27 @@
 //! A GPU reads pinned memory by itself while its thread does other things. So whoever makes points or a picture lays them
 //! there, on a thread of its own; the device's thread copies nothing. A CPU reads any memory.
 
-use std::{borrow::Cow, fmt, ops::Deref, sync::Arc};
+use std::{fmt, ops::Deref, sync::Arc};
 
 /// Where to lay values for the devices of an engine.
 pub trait Stage: fmt::Debug + Send + Sync {
-    /// Lays values where the devices read them best.
-    fn stage(&self, values: Cow<'_, [f32]>) -> Staged;
+    /// Lays `count` values where the devices read them best. `write` is called once and puts them there, whatever is in the
+    /// place before.
+    fn stage(&self, count: usize, write: &mut dyn FnMut(&mut [f32])) -> Staged;
 }
 
 /// A way to lay values for devices that all of an engine's callers share.
 pub type Staging = Arc<dyn Stage>;
 
-/// For devices that read any memory: values stay where they are.
+/// For devices that read any memory.
 #[derive(Debug, Clone, Copy)]
 pub struct InPlace;
 
 impl Stage for InPlace {
-    fn stage(&self, values: Cow<'_, [f32]>) -> Staged {
-        values.into_owned().into()
+    fn stage(&self, count: usize, write: &mut dyn FnMut(&mut [f32])) -> Staged {
+        let mut values = vec![0.0; count];
+        write(&mut values);
+        values.into()
     }
 }
 
@@ -73,7 +76,12 @@ mod tests {
 
     #[test]
     fn points_are_values_one_behind_the_other() {
-        let staged = InPlace.stage(Cow::Borrowed(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]));
+        let count_up = &mut |place: &mut [f32]| {
+            (1_u8..)
+                .zip(place)
+                .for_each(|(number, value)| *value = number.into());
+        };
+        let staged = InPlace.stage(6, count_up);
         assert_eq!(staged.as_points(), [[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]);
         assert_eq!(*Staged::from(vec![[1.0, 2.0, 3.0]]), [1.0, 2.0, 3.0]);
     }

@@ -1,8 +1,8 @@
 //! Drops specks: pieces of the surface that enclose next to nothing beside the largest one.
 
 use super::{
-    parts::parts,
-    surface::{Surface, compact},
+    parts::{longest_sides, volumes},
+    surface::Surface,
     topology::Topology,
 };
 
@@ -90,58 +90,38 @@ pub fn drop_specks(surface: Surface, options: CleanOptions) -> (Surface, Topolog
     if topology.components == 1 {
         return (surface, topology, report);
     }
-    let parts = parts(surface.positions(), surface.triangles(), &topology);
-    let largest = parts
+    let (positions, triangles) = (surface.positions(), surface.triangles());
+    let volumes = volumes(positions, triangles, &topology);
+    let largest = volumes.iter().copied().map(f64::abs).fold(0.0, f64::max);
+    let is_kept: Vec<bool> = volumes
         .iter()
-        .map(|part| part.volume.abs())
-        .fold(0.0, f64::max);
-    let (mut bodies, mut dropped, mut longest_dropped) = (0.0, 0.0, 0.0f64);
-    let mut is_kept = Vec::with_capacity(parts.len());
-    for part in &parts {
-        let stays = part.volume.abs() >= speck_share * largest;
-        is_kept.push(stays);
-        bodies += part.volume.max(0.0);
-        match (stays, part.volume < 0.0) {
-            (true, _) => {}
-            (false, true) => report.hollows_filled += 1,
-            (false, false) => {
-                report.components_dropped += 1;
-                dropped += part.volume;
-                longest_dropped = longest_dropped.max(part.longest_side);
-            }
-        }
-    }
-    report.components_kept -= report.components_dropped + report.hollows_filled;
-    if report.components_kept == topology.components {
+        .map(|volume| volume.abs() >= speck_share * largest)
+        .collect();
+    if is_kept.iter().all(|&is_kept| is_kept) {
         return (surface, topology, report);
     }
-    let surface = with_components(surface, &topology, &is_kept);
+    let is_dropped = |component: usize| !is_kept[component] && volumes[component] >= 0.0;
+    let longest = longest_sides(positions, triangles, &topology, is_dropped);
+    let mut dropped = 0.0;
+    for (component, volume) in volumes.iter().enumerate() {
+        if is_dropped(component) {
+            report.components_dropped += 1;
+            dropped += volume;
+        }
+    }
+    let bodies: f64 = volumes.iter().map(|volume| volume.max(0.0)).sum();
+    report.components_kept = is_kept.iter().filter(|&&is_kept| is_kept).count();
+    report.hollows_filled =
+        topology.components - report.components_kept - report.components_dropped;
+    let surface = surface.with_components(|triangle| is_kept[topology.component_of(triangle)]);
     report.volume_share_dropped = if bodies > 0.0 { dropped / bodies } else { 0.0 };
     // A surface always has an extent.
-    report.largest_dropped = longest_dropped / surface.bounding_box().longest_side();
+    let longest = longest.into_iter().fold(0.0, f64::max);
+    report.largest_dropped = longest / surface.bounding_box().longest_side();
     let topology = topology
         .of_components(&is_kept)
         .unwrap_or_else(|| surface.topology());
     (surface, topology, report)
-}
-
-/// The components that are kept, the largest one among them.
-fn with_components(surface: Surface, topology: &Topology, is_kept: &[bool]) -> Surface {
-    let (positions, triangles) = surface.into_parts();
-    let triangles: Vec<_> = triangles
-        .into_iter()
-        .enumerate()
-        .filter(|&(index, _)| is_kept[topology.component_of(index)])
-        .map(|(_, triangle)| triangle)
-        .collect();
-    let compacted = compact(positions.len(), &triangles);
-    let positions = compacted
-        .kept
-        .iter()
-        .map(|&vertex| positions[vertex as usize])
-        .collect();
-    Surface::new(positions, compacted.triangles)
-        .expect("the largest component of a surface is a surface")
 }
 
 #[cfg(test)]

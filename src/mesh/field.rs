@@ -171,19 +171,34 @@ impl FieldSampler {
 
     /// The points to evaluate next, or none when the surface is complete. Asking again without supplying gives the
     /// same points.
-    pub fn request(&mut self) -> Option<Vec<[f32; 3]>> {
-        if matches!(self.phase, Phase::Done) {
-            return None;
-        }
-        let mut points = Vec::with_capacity(self.pending.len());
+    #[must_use]
+    pub fn request(&self) -> Option<Vec<[f32; 3]>> {
+        let mut points = vec![[0.0; 3]; self.requested()?];
+        self.write_request(&mut points);
+        Some(points)
+    }
+
+    /// How many points [`Self::request`] has.
+    #[must_use]
+    pub fn requested(&self) -> Option<usize> {
+        (!matches!(self.phase, Phase::Done)).then_some(self.pending.len())
+    }
+
+    /// Writes the points of [`Self::request`] to where they are wanted.
+    ///
+    /// # Panics
+    /// If there is not room for as many as [`Self::requested`] says.
+    pub fn write_request(&self, points: &mut [[f32; 3]]) {
+        assert_eq!(points.len(), self.pending.len(), "room for each point");
+        let mut rest = points;
         for of_brick in self.pending.chunk_by(|a, b| a.brick() == b.brick()) {
             let along = self.lattice.coordinates(of_brick[0].brick(), &self.axis);
-            points.extend(of_brick.iter().map(|slot| {
+            let points = rest.split_off_mut(..of_brick.len()).expect("one for each");
+            for (point, slot) in points.iter_mut().zip(of_brick) {
                 let [x, y, z] = slot.in_brick();
-                [along[0][x], along[1][y], along[2][z]]
-            }));
+                *point = [along[0][x], along[1][y], along[2][z]];
+            }
         }
-        Some(points)
     }
 
     /// Takes the logits of the points of the last [`Self::request`], in its order.

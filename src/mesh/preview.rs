@@ -58,6 +58,9 @@ const SKETCH_SIDE_PX: u32 = 192;
 /// ball's pixels no channel differs by more than 3 of 255.
 const VERTEX_PX: usize = 8;
 
+/// Vertices that one thread lights or places, at least.
+const PART: usize = 1 << 13;
+
 /// A mesh without colours is drawn in this linear grey, the sRGB byte 204.
 const BARE_COLOR: [f32; 3] = [0.604; 3];
 
@@ -215,7 +218,7 @@ impl<'a> Shader<'a> {
         if self.mesh.corner_normals().is_some() {
             return self;
         }
-        let normals = self.mesh.normals().iter();
+        let normals = self.mesh.normals().par_iter().with_min_len(PART);
         let lit = normals.enumerate().map(|(vertex, &normal)| {
             let light = self.light.on(normal);
             self.color_of_vertex(vertex)

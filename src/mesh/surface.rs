@@ -43,6 +43,24 @@ impl Surface {
         }
     }
 
+    /// Its components of which `is_kept` says so by the numbers of their triangles; one with an extent must be among them.
+    pub(super) fn with_components(self, is_kept: impl Fn(usize) -> bool) -> Self {
+        let triangles = self.triangles.into_iter().enumerate();
+        let triangles = triangles.filter(|&(number, _)| is_kept(number));
+        let triangles: Vec<_> = triangles.map(|(_, triangle)| triangle).collect();
+        let Compaction { kept, triangles } = compact(self.positions.len(), &triangles);
+        let kept = kept
+            .into_iter()
+            .map(|vertex| self.positions[vertex as usize]);
+        let positions: Vec<_> = kept.collect();
+        debug_assert!(check(&positions, &triangles).is_ok(), "it was checked");
+        Self {
+            positions,
+            triangles,
+            is_faultless: self.is_faultless,
+        }
+    }
+
     /// How its triangles hang together.
     #[must_use]
     pub fn topology(&self) -> Topology {

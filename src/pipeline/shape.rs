@@ -199,9 +199,13 @@ impl Sampling {
     ) -> Result<Self, PipelineError> {
         let engine = engine.clone();
         let stepped = compute_soon(move || {
-            let mut sampler = sampler()?;
-            let points = sampler.request();
-            let points = points.map(|points| engine.stage(points.into_flattened()));
+            let sampler = sampler()?;
+            let points = sampler.requested().map(|points| {
+                // Where the device reads them: of a fine grid there are a million.
+                engine.stage_written(3 * points, |place| {
+                    sampler.write_request(place.as_chunks_mut().0);
+                })
+            });
             Ok(Self { sampler, points })
         });
         stepped.await?

@@ -1,7 +1,6 @@
 //! Memory of the processor that the device reads and writes by itself, while the processor does other things.
 
 use std::{
-    borrow::Cow,
     collections::BTreeMap,
     ffi::c_void,
     fmt,
@@ -11,7 +10,7 @@ use std::{
 use tracing::debug;
 
 use super::{
-    super::staging::{Stage, Staged},
+    super::staging::{InPlace, Stage, Staged},
     event::Runtime,
 };
 
@@ -57,16 +56,13 @@ impl Pinned {
         })
     }
 
-    /// Puts values there, as many as have room at most.
+    /// Has values written there, as many as have room at most.
     #[expect(unsafe_code, reason = "the memory is the CUDA runtime's")]
-    fn fill(&mut self, values: &[f32]) {
-        assert!(values.len() <= self.room, "they have room");
-        // SAFETY: so many have room there, and nobody else has the memory.
-        unsafe {
-            self.values
-                .copy_from_nonoverlapping(values.as_ptr(), values.len())
-        };
-        self.len = values.len();
+    fn fill(&mut self, count: usize, write: &mut dyn FnMut(&mut [f32])) {
+        assert!(count <= self.room, "they have room");
+        // SAFETY: so many have room there, nobody else has the memory, and whatever is in the runtime's pages are values.
+        write(unsafe { std::slice::from_raw_parts_mut(self.values, count) });
+        self.len = count;
     }
 
     #[expect(unsafe_code, reason = "the memory is the CUDA runtime's")]
@@ -116,10 +112,10 @@ impl Pool {
 }
 
 impl Stage for Arc<Pool> {
-    fn stage(&self, values: Cow<'_, [f32]>) -> Staged {
-        match self.take(values.len()) {
+    fn stage(&self, count: usize, write: &mut dyn FnMut(&mut [f32])) -> Staged {
+        match self.take(count) {
             Ok(mut pinned) => {
-                pinned.fill(&values);
+                pinned.fill(count, write);
                 Staged::new(Loan {
                     pinned: Some(pinned),
                     pool: Arc::clone(self),
@@ -127,8 +123,8 @@ impl Stage for Arc<Pool> {
             }
             // The device reads any memory, only not by itself.
             Err(error) => {
-                debug!(%error, "No pinned memory for {} values", values.len());
-                values.into_owned().into()
+                debug!(%error, "No pinned memory for {count} values");
+                InPlace.stage(count, write)
             }
         }
     }

@@ -1,5 +1,7 @@
 //! How thin the walls of a body are, told by the samples it was drawn from: far cheaper than by its triangles.
 
+use rayon::prelude::*;
+
 use super::FieldSampler;
 use crate::mesh::{
     lattice::{BRICK_SIDE, Index3},
@@ -13,6 +15,9 @@ mod tests;
 
 /// Places at which the wall is measured.
 const PLACES: usize = 2_000;
+
+/// Places that one thread looks at, at least.
+const PART: usize = 64;
 
 /// How far each look along a ray lies behind the last, in cells.
 const STEP: f64 = 0.5;
@@ -36,12 +41,14 @@ impl FieldSampler {
         let positions = surface.positions();
         let places = PLACES.min(positions.len());
         let step = positions.len() as f64 / places as f64;
-        let chosen = (0..places).map(|place| {
+        let wall_at_place = |place: usize| {
             let place = place as f64;
             let vertex = (place + (GOLDEN * place).fract()) * step;
-            positions[(vertex as usize).min(positions.len() - 1)]
-        });
-        let measured: Vec<_> = chosen.filter_map(|point| self.wall_at(point)).collect();
+            self.wall_at(positions[(vertex as usize).min(positions.len() - 1)])
+        };
+        // Side by side where threads are free.
+        let chosen = (0..places).into_par_iter().with_min_len(PART);
+        let measured: Vec<_> = chosen.filter_map(wall_at_place).collect();
         let cell = 2.0 / f64::from(self.options.resolution.samples() - 1);
         wall::of_measured(measured, places) * cell
     }

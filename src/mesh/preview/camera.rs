@@ -1,6 +1,8 @@
 //! Where a mesh is seen from, and where its vertices then lie on the canvas.
 
-use super::canvas::Projected;
+use rayon::prelude::*;
+
+use super::{PART, canvas::Projected};
 use crate::mesh::{
     Mesh,
     vector::{self, Vector, dot},
@@ -72,7 +74,8 @@ impl Lens {
     pub(super) fn see(&self, camera: &Camera, positions: &[[f32; 3]]) -> Vec<Projected> {
         let [right, up, back] = [camera.right, camera.up, camera.back].map(vector::narrow);
         let distance = self.distance;
-        let projected = positions.iter().map(|&position| {
+        let positions = positions.par_iter().with_min_len(PART);
+        let projected = positions.map(|&position| {
             let from_center = vector::sub(position, self.center);
             let nearness = distance / (distance - dot(from_center, back));
             Projected {

@@ -1,7 +1,10 @@
 //! The z-buffer of a preview: which triangle is nearest at the middle of each pixel and, where an outline passes, at
 //! several samples of the pixel.
 
-use std::ops::Range;
+use std::{
+    ops::Range,
+    sync::atomic::{AtomicBool, Ordering::Relaxed},
+};
 
 use rayon::prelude::*;
 
@@ -72,6 +75,9 @@ impl Nearest {
 /// Rows that are drawn by one thread, side by side with the others: whole tiles.
 const BAND_ROWS: usize = 8 * TILE;
 
+/// Triangles that one thread sorts.
+pub(super) const PART: usize = 1 << 14;
+
 /// What is nearest in each pixel.
 pub(super) struct Canvas {
     side: usize,
@@ -92,7 +98,7 @@ pub(super) struct Band {
     samples: Vec<Nearest>,
 }
 
-/// What is to be drawn in a band.
+/// What is to be drawn in a band, of some triangles.
 #[derive(Default)]
 struct Part {
     /// The ends of edges along an outline.
@@ -219,56 +225,64 @@ impl Plane {
 impl Canvas {
     /// Draws what faces the camera, each triangle where nothing is nearer, on a canvas of `side` by `side` pixels.
     pub(super) fn drawn(side: usize, vertices: &[Projected], triangles: &[[u32; 3]]) -> Self {
-        let corners = |[a, b, c]: [u32; 3]| {
-            [
-                vertices[a as usize],
-                vertices[b as usize],
-                vertices[c as usize],
-            ]
-        };
-        // Vertices of triangles that don't face the camera, and the triangles that do.
-        let mut turned = vec![false; vertices.len()];
-        let mut front = Vec::with_capacity(triangles.len());
-        for (index, &triangle) in triangles.iter().enumerate() {
-            if signed_area(corners(triangle)) > 0.0 {
-                front.push(index as u32);
-            } else {
-                for vertex in triangle {
-                    turned[vertex as usize] = true;
-                }
-            }
-        }
-        let count = side.div_ceil(BAND_ROWS);
-        let mut parts: Vec<_> = (0..count).map(|_| Part::default()).collect();
-        // A surface turns away from the camera along its outlines, and nowhere else does one thing begin to hide
-        // another. (The border of an open mesh is not an outline; conversions make closed ones.)
-        for index in front {
-            let triangle @ [a, b, c] = triangles[index as usize];
-            for band in bands_of(corners(triangle), side) {
-                parts[band].front.push(index);
-            }
-            for [start, end] in [[a, b], [b, c], [c, a]] {
-                // Both ends of an edge between front and back have both on their sides.
-                if turned[start as usize] && turned[end as usize] {
-                    let ends @ [from, to] = [start, end].map(|vertex| vertices[vertex as usize]);
-                    for band in bands_of([from, from, to], side) {
-                        parts[band].outlines.push(ends);
+        let at = |vertex: u32| vertices[vertex as usize];
+        let corners = |[a, b, c]: [u32; 3]| [at(a), at(b), at(c)];
+        // Side by side where threads are free: which triangles face the camera, and the vertices of those that don't.
+        let turned: Vec<_> = vertices.iter().map(|_| AtomicBool::new(false)).collect();
+        let facing = |(number, some): (usize, &[[u32; 3]])| {
+            let mut front = Vec::with_capacity(some.len());
+            for (index, &triangle) in (number * PART..).zip(some) {
+                if signed_area(corners(triangle)) > 0.0 {
+                    front.push(index as u32);
+                } else {
+                    for vertex in triangle {
+                        turned[vertex as usize].store(true, Relaxed);
                     }
                 }
             }
-        }
-        let drawn = |(number, part): (usize, Part)| {
+            front
+        };
+        let parts = triangles.par_chunks(PART).enumerate();
+        let fronts: Vec<_> = parts.map(facing).collect();
+        let is_turned = |vertex: u32| turned[vertex as usize].load(Relaxed);
+        let count = side.div_ceil(BAND_ROWS);
+        // A surface turns away from the camera along its outlines, and nowhere else does one thing begin to hide
+        // another. (The border of an open mesh is not an outline; conversions make closed ones.)
+        let shared_out = |front: Vec<u32>| {
+            let mut parts: Vec<_> = (0..count).map(|_| Part::default()).collect();
+            for index in front {
+                let triangle @ [a, b, c] = triangles[index as usize];
+                for band in bands_of(corners(triangle), side) {
+                    parts[band].front.push(index);
+                }
+                for [start, end] in [[a, b], [b, c], [c, a]] {
+                    // Both ends of an edge between front and back have both on their sides.
+                    if is_turned(start) && is_turned(end) {
+                        let ends @ [from, to] = [at(start), at(end)];
+                        for band in bands_of([from, from, to], side) {
+                            parts[band].outlines.push(ends);
+                        }
+                    }
+                }
+            }
+            parts
+        };
+        let shares: Vec<_> = fronts.into_par_iter().map(shared_out).collect();
+        let drawn = |number: usize| {
             let first = number * BAND_ROWS;
             let mut band = Band::new(side, first..side.min(first + BAND_ROWS));
-            for [start, end] in part.outlines {
+            let parts = || shares.iter().map(|parts| &parts[number]);
+            for &[start, end] in parts().flat_map(|part| &part.outlines) {
                 band.outline(start, end);
             }
-            for index in part.front {
-                band.draw(corners(triangles[index as usize]), index);
+            for part in parts() {
+                for &index in &part.front {
+                    band.draw(corners(triangles[index as usize]), index);
+                }
             }
             band
         };
-        let bands = parts.into_par_iter().enumerate().map(drawn).collect();
+        let bands = (0..count).into_par_iter().map(drawn).collect();
         Self { side, bands }
     }
 

@@ -206,3 +206,19 @@ fn a_sketch_is_the_small_grey_preview() {
 fn a_side_out_of_range_is_a_programming_error() {
     let _ = render(&fixtures::cube(), &front(4096));
 }
+
+#[test]
+fn a_picture_is_the_same_however_many_threads_draw_it() {
+    let bumpy = |p: [f32; 3]| fixtures::sphere(0.6 + 0.05 * (20.0 * p[0]).sin())(p);
+    let mesh = fixtures::colored(128, bumpy);
+    assert!(mesh.triangles().len() > 2 * canvas::PART);
+    let options = PreviewOptions {
+        side_px: 256,
+        ..PreviewOptions::default()
+    };
+    let drawn = |threads: usize| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build();
+        pool.unwrap().install(|| render(&mesh, &options))
+    };
+    assert!(drawn(1) == drawn(3));
+}

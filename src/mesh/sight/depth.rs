@@ -1,5 +1,7 @@
 //! What of a mesh is nearest to the camera in each pixel.
 
+use rayon::prelude::*;
+
 use super::{
     super::vector::{greater, lesser},
     camera::Camera,
@@ -14,6 +16,9 @@ pub(super) struct DepthMap {
 
 /// Triangles reach this far over their sides, in pixels, so that no middle of a pixel falls between two neighbours.
 const OVERLAP: f32 = 1e-3;
+
+/// Triangles, or positions, that one thread takes at a time.
+const PART: usize = 1 << 14;
 
 /// The whole number of pixels that a coordinate is nearest to, from 0 to `side`: the first pixel whose middle lies
 /// beyond it.
@@ -34,24 +39,38 @@ impl DepthMap {
     ) -> Self {
         let half = side as f32 / 2.0;
         let projected: Vec<[f32; 3]> = positions
-            .iter()
+            .par_iter()
+            .with_min_len(PART)
             .map(|&position| {
                 let [right, down, nearness] = camera.project(position);
                 [half + half * right, half + half * down, nearness]
             })
             .collect();
-        let mut map = Self {
+        let nothing = || Self {
             side,
             nearness: vec![0.0; side * side],
         };
-        for &[a, b, c] in triangles {
-            map.draw([
-                projected[a as usize],
-                projected[b as usize],
-                projected[c as usize],
-            ]);
+        let drawn = |mut map: Self, triangles: &[[u32; 3]]| {
+            for &[a, b, c] in triangles {
+                map.draw([
+                    projected[a as usize],
+                    projected[b as usize],
+                    projected[c as usize],
+                ]);
+            }
+            map
+        };
+        // Side by side where threads are free, each on a map of its own.
+        let maps = triangles.par_chunks(PART).fold(nothing, drawn);
+        maps.reduce_with(Self::nearest).unwrap_or_else(nothing)
+    }
+
+    /// What is nearest in either.
+    fn nearest(mut self, other: Self) -> Self {
+        for (nearness, other) in self.nearness.iter_mut().zip(other.nearness) {
+            *nearness = greater(*nearness, other);
         }
-        map
+        self
     }
 
     fn draw(&mut self, [a, b, c]: [[f32; 3]; 3]) {
@@ -170,5 +189,33 @@ mod tests {
         assert_eq!(map, drawn([[3, 4, 5], [0, 1, 2]]));
         let [_, _, front] = camera.project([0.0, 0.0, 0.5]);
         assert!((map.nearness()[8 * 16 + 8] - front).abs() < 1e-6);
+    }
+
+    #[test]
+    fn many_triangles_are_drawn_in_parts_as_they_are_one_after_another() {
+        const SIDE: u32 = 150;
+        let along = |at: u32| at as f32 / SIDE as f32 * 2.0 - 1.0;
+        let vertex = |at: u32| {
+            let [x, y] = [at % (SIDE + 1), at / (SIDE + 1)].map(along);
+            [x, y, 0.4 * (7.0 * x).sin() * (5.0 * y).cos()]
+        };
+        let positions: Vec<_> = (0..(SIDE + 1) * (SIDE + 1)).map(vertex).collect();
+        let square = |at: u32| {
+            let first = at % SIDE + at / SIDE * (SIDE + 1);
+            let above = first + SIDE + 1;
+            [[first, first + 1, above + 1], [first, above + 1, above]]
+        };
+        let triangles: Vec<_> = (0..SIDE * SIDE).flat_map(square).collect();
+        assert!(triangles.len() > 2 * PART);
+        let pose = Pose {
+            elevation: 0.7,
+            perspective: 0.4,
+            shift: [0.0; 2],
+            zoom: 0.8,
+        };
+        let camera = Camera::new(pose, &BoundingBox::around(&positions));
+        let drawn = |triangles: &[[u32; 3]]| DepthMap::drawn(&positions, triangles, &camera, 64);
+        let few = triangles.chunks(1000).map(drawn);
+        assert_eq!(Some(drawn(&triangles)), few.reduce(DepthMap::nearest));
     }
 }

@@ -7,7 +7,7 @@ use crate::mesh::{
     clean::{CleanOptions, drop_specks},
     field::{FieldOptions, FieldSampler},
     fixtures,
-    parts::parts,
+    parts::volumes,
     simplify::simplify_surface,
     surface::Surface,
     topology::Topology,
@@ -83,8 +83,8 @@ fn check_whole_when_simplified(surface: Surface, share: usize) -> Result<(), Tes
     prop_assert_eq!(report.triangles_after, surface.triangles().len());
     let simplified = check_closed(&surface)?;
     prop_assert_eq!(simplified.components, topology.components);
-    let parts = parts(surface.positions(), surface.triangles(), &simplified);
-    let volume: f64 = parts.iter().map(|part| part.volume).sum();
+    let parts = volumes(surface.positions(), surface.triangles(), &simplified);
+    let volume: f64 = parts.iter().sum();
     prop_assert!(volume > 0.0, "{} parts enclose {}", parts.len(), volume);
     Ok(())
 }
