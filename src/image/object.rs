@@ -143,7 +143,7 @@ fn survey(coverage: &Coverage<'_>, threshold: f32, cell_side: usize) -> Vec<Run>
         let cells = sums.chunks(cell_side).zip(greatest.chunks(cell_side));
         for (column, (sums, greatest)) in cells.enumerate() {
             if greatest.iter().any(|&value| value > threshold) {
-                let run = open.get_or_insert_with(|| Run {
+                let run = open.get_or_insert(Run {
                     row,
                     columns: column..column,
                     mass: 0.0,
@@ -179,8 +179,8 @@ fn group(runs: &mut [Run], rows: usize) -> Vec<f64> {
             mass += runs[at].mass;
             let (row, columns) = (runs[at].row, runs[at].columns.clone());
             for row in row.saturating_sub(1)..=(row + 1).min(rows - 1) {
-                for next in starts[row]..starts[row + 1] {
-                    let other = &mut runs[next];
+                let first = starts[row];
+                for (next, other) in (first..).zip(&mut runs[first..starts[row + 1]]) {
                     let is_near =
                         other.columns.start <= columns.end && columns.start <= other.columns.end;
                     if is_near && other.group.is_none() {
