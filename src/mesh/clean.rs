@@ -1,7 +1,7 @@
 //! Drops specks: pieces of the surface that enclose next to nothing beside the largest one.
 
 use super::{
-    parts::{longest_sides, volumes},
+    parts::{longest_side, volumes},
     surface::Surface,
     topology::Topology,
 };
@@ -101,14 +101,10 @@ pub fn drop_specks(surface: Surface, options: CleanOptions) -> (Surface, Topolog
         return (surface, topology, report);
     }
     let is_dropped = |component: usize| !is_kept[component] && volumes[component] >= 0.0;
-    let longest = longest_sides(positions, triangles, &topology, is_dropped);
-    let mut dropped = 0.0;
-    for (component, volume) in volumes.iter().enumerate() {
-        if is_dropped(component) {
-            report.components_dropped += 1;
-            dropped += volume;
-        }
-    }
+    let longest = longest_side(positions, triangles, &topology, is_dropped);
+    let dropped = || (0..topology.components).filter(|&component| is_dropped(component));
+    report.components_dropped = dropped().count();
+    let dropped: f64 = dropped().map(|component| volumes[component]).sum();
     let bodies: f64 = volumes.iter().map(|volume| volume.max(0.0)).sum();
     report.components_kept = is_kept.iter().filter(|&&is_kept| is_kept).count();
     report.hollows_filled =
@@ -116,7 +112,6 @@ pub fn drop_specks(surface: Surface, options: CleanOptions) -> (Surface, Topolog
     let surface = surface.with_components(|triangle| is_kept[topology.component_of(triangle)]);
     report.volume_share_dropped = if bodies > 0.0 { dropped / bodies } else { 0.0 };
     // A surface always has an extent.
-    let longest = longest.into_iter().fold(0.0, f64::max);
     report.largest_dropped = longest / surface.bounding_box().longest_side();
     let topology = topology
         .of_components(&is_kept)

@@ -1,6 +1,7 @@
 //! The pieces that a surface is made of, each by itself.
 
 use super::{
+    BoundingBox,
     topology::Topology,
     vector::{self, Vector, greater, lesser},
 };
@@ -48,31 +49,30 @@ pub(super) fn volumes(
     volumes.collect()
 }
 
-/// The longest side of the box around each component that is asked for, as `topology` numbers them, in the unit; of the
-/// others zero.
-pub(super) fn longest_sides(
+/// The longest side of any box around one of the components that are asked for, as `topology` numbers them, in the unit.
+pub(super) fn longest_side(
     positions: &[[f32; 3]],
     triangles: &[[u32; 3]],
     topology: &Topology,
     is_asked: impl Fn(usize) -> bool,
-) -> Vec<f64> {
-    let nothing = ([f32::INFINITY; 3], [f32::NEG_INFINITY; 3]);
+) -> f64 {
+    let nothing = BoundingBox {
+        min: [f32::INFINITY; 3],
+        max: [f32::NEG_INFINITY; 3],
+    };
     let mut boxes = vec![nothing; topology.components];
     for (index, triangle) in triangles.iter().enumerate() {
         let component = topology.component_of(index);
         if is_asked(component) {
-            let (least, greatest) = &mut boxes[component];
+            let BoundingBox { min, max } = &mut boxes[component];
             for position in triangle.map(|vertex| positions[vertex as usize]) {
                 for axis in 0..3 {
-                    least[axis] = lesser(position[axis], least[axis]);
-                    greatest[axis] = greater(position[axis], greatest[axis]);
+                    min[axis] = lesser(position[axis], min[axis]);
+                    max[axis] = greater(position[axis], max[axis]);
                 }
             }
         }
     }
-    let longest = boxes.into_iter().map(|(least, greatest)| {
-        let sides = vector::sub(vector::wide(greatest), vector::wide(least));
-        sides.into_iter().fold(0.0, f64::max)
-    });
-    longest.collect()
+    let longest = boxes.iter().map(BoundingBox::longest_side);
+    longest.fold(0.0, f64::max)
 }

@@ -70,11 +70,7 @@ pub fn simplify_surface(surface: Surface, target_triangles: usize) -> (Surface, 
     let (positions, triangles) = surface.into_parts();
     let (simplified, report) = simplify_triangles(&positions, triangles, target_triangles);
     let compacted = compact(positions.len(), &simplified);
-    let positions = compacted
-        .kept
-        .iter()
-        .map(|&vertex| positions[vertex as usize])
-        .collect();
+    let positions = compacted.of_kept(&positions);
     let surface = Surface::new(positions, compacted.triangles)
         .expect("a part of the triangles of a surface is one");
     (surface, report)

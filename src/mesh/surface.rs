@@ -48,11 +48,9 @@ impl Surface {
         let triangles = self.triangles.into_iter().enumerate();
         let triangles = triangles.filter(|&(number, _)| is_kept(number));
         let triangles: Vec<_> = triangles.map(|(_, triangle)| triangle).collect();
-        let Compaction { kept, triangles } = compact(self.positions.len(), &triangles);
-        let kept = kept
-            .into_iter()
-            .map(|vertex| self.positions[vertex as usize]);
-        let positions: Vec<_> = kept.collect();
+        let compacted = compact(self.positions.len(), &triangles);
+        let positions = compacted.of_kept(&self.positions);
+        let triangles = compacted.triangles;
         debug_assert!(check(&positions, &triangles).is_ok(), "it was checked");
         Self {
             positions,
@@ -147,6 +145,14 @@ pub(super) struct Compaction {
     pub(super) kept: Vec<u32>,
     /// Over the kept vertices.
     pub(super) triangles: Vec<[u32; 3]>,
+}
+
+impl Compaction {
+    /// The values of the kept vertices, of those of all.
+    pub(super) fn of_kept<T: Copy>(&self, values: &[T]) -> Vec<T> {
+        let kept = self.kept.iter();
+        kept.map(|&vertex| values[vertex as usize]).collect()
+    }
 }
 
 /// Drops vertices that no triangle uses.

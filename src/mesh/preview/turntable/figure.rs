@@ -32,12 +32,10 @@ pub(super) fn figure(mesh: &Mesh) -> Cow<'_, Mesh> {
     let (triangles, rest) = simplified.as_chunks::<3>();
     debug_assert!(rest.is_empty(), "the simplifier yields whole triangles");
     let compacted = compact(positions.len(), triangles);
-    let kept = || compacted.kept.iter().map(|&vertex| vertex as usize);
     let figure = Mesh::new(
-        kept().map(|vertex| positions[vertex]).collect(),
-        kept().map(|vertex| mesh.normals()[vertex]).collect(),
-        mesh.colors()
-            .map(|colors| kept().map(|vertex| colors[vertex]).collect()),
+        compacted.of_kept(positions),
+        compacted.of_kept(mesh.normals()),
+        mesh.colors().map(|colors| compacted.of_kept(colors)),
         compacted.triangles,
     );
     // A mesh of crumbs, each smaller than what becomes one vertex, leaves nothing.
