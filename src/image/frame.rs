@@ -7,6 +7,7 @@ use fast_image_resize::{
     images::{TypedImage, TypedImageRef},
     pixels::F32x4,
 };
+use rayon::prelude::*;
 
 use super::{
     object::{Bounds, Coverage, keep_object},
@@ -78,6 +79,10 @@ pub enum FrameError {
     #[error("the matte holds values that are not finite")]
     MatteNotFinite,
 }
+
+/// Rows that one thread takes at a time. What a row is resampled from reaches into the rows beside it, which bands have to
+/// themselves.
+const BAND: usize = 32;
 
 /// Composites over the background by alpha (in sRGB, as models are trained), and crops a square round the
 /// object's bounding box.
@@ -206,7 +211,11 @@ struct Canvas {
 
 impl Canvas {
     /// `pixel` gives a picture's pixel by its index.
-    fn cut(crop: &Crop, (width, height): (usize, usize), pixel: impl Fn(usize) -> F32x4) -> Self {
+    fn cut(
+        crop: &Crop,
+        (width, height): (usize, usize),
+        pixel: impl Fn(usize) -> F32x4 + Sync,
+    ) -> Self {
         let (left, top) = (crop.left.floor() as i64, crop.top.floor() as i64);
         // One pixel for the fraction at either end.
         let side = crop.side.ceil() as usize + 2;
@@ -217,14 +226,15 @@ impl Canvas {
             place(-from)..place(of as i64 - from)
         };
         let (columns, rows) = (within(left, width), within(top, height));
-        for row in rows {
-            let target = &mut pixels[row * side..][columns.clone()];
+        let lines = pixels[rows.start * side..rows.end * side].par_chunks_exact_mut(side);
+        let lines = rows.into_par_iter().zip(lines).with_min_len(BAND);
+        lines.for_each(|(row, line)| {
             let first =
                 (top + row as i64) as usize * width + (left + columns.start as i64) as usize;
-            for (target, index) in target.iter_mut().zip(first..) {
+            for (target, index) in line[columns.clone()].iter_mut().zip(first..) {
                 *target = pixel(index);
             }
-        }
+        });
         Self {
             side: u32::try_from(side).expect("a picture's side divided by its fill fits"),
             pixels,
@@ -237,31 +247,47 @@ impl Canvas {
     /// Antialiased to `side` × `side`: planar colours over the background, and coverage. Resampling is linear, so
     /// compositing after it equals compositing before it, and outside the picture it is all background.
     fn resample(&self, side: u32, background: [f32; 3]) -> (Vec<f32>, Vec<f32>) {
+        let width = side as usize;
+        let (mut rgb, mut alpha) = (vec![0.0; 3 * width * width], vec![0.0; width * width]);
+        let (red, rest) = rgb.split_at_mut(width * width);
+        let (green, blue) = rest.split_at_mut(width * width);
+        let [red, green, blue, covered] =
+            [red, green, blue, &mut alpha[..]].map(|plane| plane.par_chunks_mut(BAND * width));
+        // Side by side where threads are free.
+        let bands = (red, green, blue, covered).into_par_iter().enumerate();
+        bands.for_each(|(band, (red, green, blue, covered))| {
+            let pixels = self.band(side, band * BAND, covered.len() / width);
+            for (covered, pixel) in covered.iter_mut().zip(pixels.pixels()) {
+                *covered = pixel.0[3].clamp(0.0, 1.0);
+            }
+            for (channel, plane) in [red, green, blue].into_iter().enumerate() {
+                let background = background[channel];
+                for ((value, pixel), covered) in
+                    plane.iter_mut().zip(pixels.pixels()).zip(&*covered)
+                {
+                    let over = pixel.0[channel] + background * (1.0 - covered);
+                    *value = over.clamp(0.0, 1.0);
+                }
+            }
+        });
+        (rgb, alpha)
+    }
+
+    /// So many rows of the canvas at `side` × `side`, from the `first` on.
+    fn band(&self, side: u32, first: usize, rows: usize) -> TypedImage<'static, F32x4> {
         let source =
             TypedImageRef::new(self.side, self.side, &self.pixels).expect("the canvas is a square");
+        let row = self.crop_side / f64::from(side);
+        let (top, height) = (self.top + first as f64 * row, rows as f64 * row);
         let options = ResizeOptions::new()
             .resize_alg(ResizeAlg::Convolution(FilterType::Hamming))
             .use_alpha(false)
-            .crop(self.left, self.top, self.crop_side, self.crop_side);
-        let mut target = TypedImage::<F32x4>::new(side, side);
+            .crop(self.left, top, self.crop_side, height);
+        let mut target = TypedImage::new(side, u32::try_from(rows).expect("no more than the side"));
         Resizer::new()
             .resize_typed(&source, &mut target, &options)
             .expect("the crop lies in its canvas");
-
-        let plane = target.pixels().len();
-        let mut rgb = vec![0.0; 3 * plane];
-        let mut alpha = Vec::with_capacity(plane);
-        for pixel in target.pixels() {
-            alpha.push(pixel.0[3].clamp(0.0, 1.0));
-        }
-        for (channel, plane) in rgb.chunks_exact_mut(plane).enumerate() {
-            let background = background[channel];
-            for ((value, pixel), covered) in plane.iter_mut().zip(target.pixels()).zip(&alpha) {
-                let over = pixel.0[channel] + background * (1.0 - covered);
-                *value = over.clamp(0.0, 1.0);
-            }
-        }
-        (rgb, alpha)
+        target
     }
 }
 

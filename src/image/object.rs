@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use rayon::prelude::*;
+
 /// The picture is looked at in at most this many cells along its longest side: specks are told from parts by
 /// connection, and a gap of less than a cell (four pixels in a thousand) doesn't disconnect a part.
 const CELLS_MAX: usize = 256;
@@ -123,41 +125,58 @@ pub(super) fn keep_object(coverage: &mut Coverage<'_>, threshold: f32) -> Option
     })
 }
 
+/// Rows of cells that one thread looks at.
+const BAND: usize = 16;
+
 /// The runs of occupied cells, row by row.
 fn survey(coverage: &Coverage<'_>, threshold: f32, cell_side: usize) -> Vec<Run> {
     let width = coverage.width;
-    let mut runs = Vec::new();
-    // Of each column of a row of cells.
-    let (mut sums, mut greatest) = (vec![0.0_f32; width], vec![0.0_f32; width]);
-    for (row, lines) in coverage.alpha.chunks(width * cell_side).enumerate() {
-        sums.fill(0.0);
-        greatest.fill(0.0);
-        for line in lines.chunks_exact(width) {
-            let columns = sums.iter_mut().zip(&mut greatest).zip(line);
-            columns.for_each(|((sum, greatest), &value)| {
-                *sum += value;
-                *greatest = if value > *greatest { value } else { *greatest };
-            });
-        }
-        let mut open: Option<Run> = None;
-        let cells = sums.chunks(cell_side).zip(greatest.chunks(cell_side));
-        for (column, (sums, greatest)) in cells.enumerate() {
-            if greatest.iter().any(|&value| value > threshold) {
-                let run = open.get_or_insert(Run {
-                    row,
-                    columns: column..column,
-                    mass: 0.0,
-                    group: None,
+    let bands = coverage.alpha.par_chunks(width * cell_side * BAND);
+    let runs = bands.enumerate().map(|(band, lines)| {
+        let mut runs = Vec::new();
+        // Of each column of a row of cells.
+        let (mut sums, mut greatest) = (vec![0.0_f32; width], vec![0.0_f32; width]);
+        for (row, lines) in (band * BAND..).zip(lines.chunks(width * cell_side)) {
+            sums.fill(0.0);
+            greatest.fill(0.0);
+            for line in lines.chunks_exact(width) {
+                let columns = sums.iter_mut().zip(&mut greatest).zip(line);
+                columns.for_each(|((sum, greatest), &value)| {
+                    *sum += value;
+                    *greatest = if value > *greatest { value } else { *greatest };
                 });
-                run.columns.end = column + 1;
-                run.mass += sums.iter().map(|&sum| f64::from(sum)).sum::<f64>();
-            } else {
-                runs.extend(open.take());
             }
+            let cells = sums.chunks(cell_side).zip(greatest.chunks(cell_side));
+            survey_row(row, cells, threshold, &mut runs);
         }
-        runs.extend(open);
+        runs
+    });
+    runs.flatten_iter().collect()
+}
+
+/// Appends the runs of a row of cells, from the sums and the greatest of the coverage in the columns of each.
+fn survey_row<'a>(
+    row: usize,
+    cells: impl Iterator<Item = (&'a [f32], &'a [f32])>,
+    threshold: f32,
+    runs: &mut Vec<Run>,
+) {
+    let mut open: Option<Run> = None;
+    for (column, (sums, greatest)) in cells.enumerate() {
+        if greatest.iter().any(|&value| value > threshold) {
+            let run = open.get_or_insert(Run {
+                row,
+                columns: column..column,
+                mass: 0.0,
+                group: None,
+            });
+            run.columns.end = column + 1;
+            run.mass += sums.iter().map(|&sum| f64::from(sum)).sum::<f64>();
+        } else {
+            runs.extend(open.take());
+        }
     }
-    runs
+    runs.extend(open);
 }
 
 /// Gives each run the group it is connected with (corners count) and returns the groups' masses.

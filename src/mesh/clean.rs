@@ -109,7 +109,10 @@ pub fn drop_specks(surface: Surface, options: CleanOptions) -> (Surface, Topolog
     report.components_kept = is_kept.iter().filter(|&&is_kept| is_kept).count();
     report.hollows_filled =
         topology.components - report.components_kept - report.components_dropped;
-    let surface = surface.with_components(|triangle| is_kept[topology.component_of(triangle)]);
+    let runs = topology.runs(triangles.len()).into_iter();
+    let kept = runs.filter(|run| is_kept[run.component]);
+    let kept: Vec<_> = kept.map(|run| run.triangles).collect();
+    let surface = surface.with_components(&kept);
     report.volume_share_dropped = if bodies > 0.0 { dropped / bodies } else { 0.0 };
     // A surface always has an extent.
     report.largest_dropped = longest / surface.bounding_box().longest_side();

@@ -1,7 +1,5 @@
 //! The corners of triangles as formats want them that know vertices alone: one for each different set of attributes.
 
-use std::borrow::Cow;
-
 use super::Mesh;
 
 /// A vertex as a file has it.
@@ -15,9 +13,13 @@ pub(super) struct Corner {
 }
 
 /// The different corners of a mesh, and its triangles over them.
-pub(super) struct Corners<'a> {
-    pub(super) corners: Vec<Corner>,
-    pub(super) triangles: Cow<'a, [[u32; 3]]>,
+pub(super) enum Corners<'a> {
+    /// They are the mesh's vertices, each once and in their order.
+    Vertices(&'a Mesh),
+    Split {
+        corners: Vec<Corner>,
+        triangles: Vec<[u32; 3]>,
+    },
 }
 
 impl<'a> Corners<'a> {
@@ -26,16 +28,7 @@ impl<'a> Corners<'a> {
     pub(super) fn of(mesh: &'a Mesh) -> Self {
         let (normals, texture) = (mesh.corner_normals(), mesh.texture());
         if normals.is_none() && texture.is_none() {
-            let numbered = (0..).zip(mesh.normals());
-            let corners = numbered.map(|(vertex, &normal)| Corner {
-                vertex,
-                normal,
-                uv: [0.0; 2],
-            });
-            return Self {
-                corners: corners.collect(),
-                triangles: mesh.triangles().into(),
-            };
+            return Self::Vertices(mesh);
         }
         let mut split = Split::over(mesh.positions().len());
         let numbered = mesh.triangles().iter().enumerate();
@@ -52,16 +45,35 @@ impl<'a> Corners<'a> {
                 })
             })
         });
-        let triangles = Cow::Owned(triangles.collect());
-        Self {
+        let triangles = triangles.collect();
+        Self::Split {
             corners: split.corners,
             triangles,
         }
     }
 
-    /// Whether they are the mesh's vertices, each once and in their order.
-    pub(super) fn are_vertices(&self) -> bool {
-        matches!(self.triangles, Cow::Borrowed(_))
+    /// How many there are.
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::Vertices(mesh) => mesh.positions().len(),
+            Self::Split { corners, .. } => corners.len(),
+        }
+    }
+
+    /// The triangles over them.
+    pub(super) fn triangles(&self) -> &[[u32; 3]] {
+        match self {
+            Self::Vertices(mesh) => mesh.triangles(),
+            Self::Split { triangles, .. } => triangles,
+        }
+    }
+
+    /// The corners themselves, if they are not just the mesh's vertices.
+    pub(super) fn split(&self) -> Option<&[Corner]> {
+        match self {
+            Self::Vertices(_) => None,
+            Self::Split { corners, .. } => Some(corners),
+        }
     }
 }
 
@@ -109,16 +121,17 @@ mod tests {
     fn vertices_are_split_only_where_their_corners_differ() {
         let cube = fixtures::cube();
         let smooth = Corners::of(&cube);
-        assert_eq!(*smooth.triangles, *cube.triangles());
-        assert_eq!(smooth.corners.len(), 8);
+        assert_eq!(smooth.triangles(), cube.triangles());
+        assert_eq!((smooth.len(), smooth.split()), (8, None));
         let creased = cube.with_creases(CREASE_DEG);
-        assert_eq!(Corners::of(&creased).corners.len(), 24);
+        assert_eq!(Corners::of(&creased).len(), 24);
         let textured = creased.with_texture(fixtures::texture(12)).expect("fits");
         let corners = Corners::of(&textured);
-        assert_eq!(corners.corners.len(), 36);
-        for (split, welded) in corners.triangles.iter().zip(textured.triangles()) {
+        let split = corners.split().expect("they differ");
+        assert_eq!(split.len(), 36);
+        for (triangle, welded) in corners.triangles().iter().zip(textured.triangles()) {
             assert_eq!(
-                split.map(|corner| corners.corners[corner as usize].vertex),
+                triangle.map(|corner| split[corner as usize].vertex),
                 *welded
             );
         }

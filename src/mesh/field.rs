@@ -12,9 +12,11 @@
 //! sample is inside of and none comes near: one that is thinner than a coarse cell and joined to nothing else, in a
 //! field that rises to it more steeply than [`FieldOptions::logit_slope`].
 
+use rayon::prelude::*;
+
 use super::{
     MeshError,
-    lattice::{Index3, Lattice, Slot, block::Corners, corner, slots},
+    lattice::{Asked, BRICKS_TOGETHER, Index3, Lattice, Slot, block::Corners, corner, slots},
     marching_cubes,
     surface::Surface,
 };
@@ -122,8 +124,8 @@ pub struct FieldSampler {
     /// The level before this one.
     coarse: Option<Lattice>,
     phase: Phase,
-    /// Samples of the current level asked for, in the order asked.
-    pending: Vec<Slot>,
+    /// Samples of the current level asked for.
+    pending: Asked,
     supplied: usize,
     follow_rounds: u32,
 }
@@ -153,7 +155,7 @@ impl FieldSampler {
             lattice: Lattice::new(samples, coarse_step(samples)),
             coarse: None,
             phase: Phase::Level,
-            pending: Vec::new(),
+            pending: Asked::default(),
             supplied: 0,
             follow_rounds: 0,
         };
@@ -181,7 +183,7 @@ impl FieldSampler {
     /// How many points [`Self::request`] has.
     #[must_use]
     pub fn requested(&self) -> Option<usize> {
-        (!matches!(self.phase, Phase::Done)).then_some(self.pending.len())
+        (!matches!(self.phase, Phase::Done)).then_some(self.pending.count())
     }
 
     /// Writes the points of [`Self::request`] to where they are wanted.
@@ -189,16 +191,7 @@ impl FieldSampler {
     /// # Panics
     /// If there is not room for as many as [`Self::requested`] says.
     pub fn write_request(&self, points: &mut [[f32; 3]]) {
-        assert_eq!(points.len(), self.pending.len(), "room for each point");
-        let mut rest = points;
-        for of_brick in self.pending.chunk_by(|a, b| a.brick() == b.brick()) {
-            let along = self.lattice.coordinates(of_brick[0].brick(), &self.axis);
-            let points = rest.split_off_mut(..of_brick.len()).expect("one for each");
-            for (point, slot) in points.iter_mut().zip(of_brick) {
-                let [x, y, z] = slot.in_brick();
-                *point = [along[0][x], along[1][y], along[2][z]];
-            }
-        }
+        self.lattice.write_points(&self.pending, &self.axis, points);
     }
 
     /// Takes the logits of the points of the last [`Self::request`], in its order.
@@ -212,7 +205,7 @@ impl FieldSampler {
     pub fn supply(&mut self, logits: &[f32]) -> Result<(), MeshError> {
         assert_eq!(
             logits.len(),
-            self.pending.len(),
+            self.pending.count(),
             "one logit for each point asked for"
         );
         let has_fault = logits
@@ -223,23 +216,16 @@ impl FieldSampler {
                 index: self.supplied + index,
             });
         }
-        let mut rest = logits;
-        for of_brick in std::mem::take(&mut self.pending).chunk_by(|a, b| a.brick() == b.brick()) {
-            let brick = of_brick[0].brick();
-            let values = rest.split_off(..of_brick.len()).expect("one for each");
-            self.lattice.set_in(brick, of_brick, values);
-            // Most bricks lie within, and all their samples with them.
-            if self.lattice.touches_border(brick) {
-                for (&slot, &logit) in of_brick.iter().zip(values) {
-                    if self.lattice.on_border(self.lattice.at(slot)) {
-                        self.lattice.set(slot, self.outside(logit));
-                    }
-                }
-            }
-        }
+        let asked = std::mem::take(&mut self.pending);
+        let iso = self.options.iso;
+        self.lattice
+            .supply(&asked, logits, |logit| outside(logit, iso));
         self.supplied += logits.len();
         self.advance();
-        let (needed, allowed) = (self.supplied + self.pending.len(), self.options.samples_max);
+        let (needed, allowed) = (
+            self.supplied + self.pending.count(),
+            self.options.samples_max,
+        );
         if needed > allowed {
             return Err(MeshError::TooComplex {
                 what: "samples",
@@ -313,20 +299,9 @@ impl FieldSampler {
         marching_cubes::extract(&self.lattice, &self.axis, self.options.iso)
     }
 
-    /// A sample on the border of the volume counts as outside, so that a body that touches the border is closed there:
-    /// a logit of the inside is mirrored at the iso level.
-    fn outside(&self, logit: f32) -> f32 {
-        let iso = self.options.iso;
-        if logit > iso {
-            (2.0 * iso - logit).clamp(f32::MIN, iso)
-        } else {
-            logit
-        }
-    }
-
     /// Moves on as far as possible without further samples.
     fn advance(&mut self) {
-        while self.pending.is_empty() {
+        while self.pending.count() == 0 {
             match std::mem::replace(&mut self.phase, Phase::Done) {
                 Phase::Level if self.lattice.step() > 1 => {
                     self.refine();
@@ -346,33 +321,39 @@ impl FieldSampler {
     fn may_lead_on(&self) -> Vec<Slot> {
         let iso = self.options.iso;
         let inside = self.lattice.samples(|value| value > iso);
-        let mut cells = Vec::new();
-        for brick in self.lattice.bricks_in_order() {
+        let leads_on = |brick: usize| {
             let rim = self.lattice.rim(brick);
-            if rim.iter().all(|&word| word == 0) {
-                continue;
-            }
-            let crossed = Corners::of(&inside, &self.lattice.behind(brick)).divided();
-            cells.extend(slots(brick, std::array::from_fn(|z| rim[z] & crossed[z])));
-        }
-        cells
+            let cells = if rim.iter().all(|&word| word == 0) {
+                rim
+            } else {
+                let crossed = Corners::of(&inside, &self.lattice.behind(brick)).divided();
+                std::array::from_fn(|z| rim[z] & crossed[z])
+            };
+            slots(brick, cells)
+        };
+        let bricks: Vec<usize> = self.lattice.bricks_in_order().collect();
+        let bricks = bricks.into_par_iter().with_min_len(BRICKS_TOGETHER);
+        bricks.flat_map_iter(leads_on).collect()
     }
 
     /// Adds the neighbours into which the surface leaves `cells`, until they need samples that are not known.
     fn follow(&mut self, mut cells: Vec<Slot>) {
         self.follow_rounds += 1;
-        while !cells.is_empty() && self.pending.is_empty() {
+        let mut asked = Vec::new();
+        while !cells.is_empty() && asked.is_empty() {
             let mut next = Vec::new();
             for cell in cells {
                 let values = self.lattice.corner_values(cell);
                 if crosses(&values, self.options.iso) {
                     for face in 0..6 {
-                        self.follow_face(self.lattice.at(cell), face, &values, &mut next);
+                        let at = self.lattice.at(cell);
+                        self.follow_face(at, face, &values, &mut next, &mut asked);
                     }
                 }
             }
             cells = next;
         }
+        self.pending = Asked::of_slots(asked);
         self.phase = if cells.is_empty() {
             Phase::Done
         } else {
@@ -381,7 +362,14 @@ impl FieldSampler {
     }
 
     /// Adds the block of cells behind a face through which the surface passes, if the neighbour there is missing.
-    fn follow_face(&mut self, cell: Index3, face: usize, values: &[f32; 8], added: &mut Vec<Slot>) {
+    fn follow_face(
+        &mut self,
+        cell: Index3,
+        face: usize,
+        values: &[f32; 8],
+        added: &mut Vec<Slot>,
+        asked: &mut Vec<Slot>,
+    ) {
         let (axis, side) = (face / 2, face % 2);
         let on_face = (0..8).filter(|index| index >> axis & 1 == side);
         if !crosses_any(on_face.map(|index| values[index]), self.options.iso) {
@@ -408,12 +396,18 @@ impl FieldSampler {
                 && let Some(slot) = self.lattice.add_cell(near)
             {
                 added.push(slot);
-                (0..8).for_each(|index| self.ask(corner(near, index)));
+                asked.extend((0..8).filter_map(|index| self.lattice.ask(corner(near, index))));
             }
         }
     }
+}
 
-    fn ask(&mut self, sample: Index3) {
-        self.pending.extend(self.lattice.ask(sample));
+/// A sample on the border of the volume counts as outside, so that a body that touches the border is closed there: a
+/// logit of the inside is mirrored at the iso level.
+fn outside(logit: f32, iso: f32) -> f32 {
+    if logit > iso {
+        (2.0 * iso - logit).clamp(f32::MIN, iso)
+    } else {
+        logit
     }
 }

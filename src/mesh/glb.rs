@@ -16,7 +16,7 @@ mod attributes;
 mod buffer;
 
 use attributes::Attributes;
-use buffer::{Writer, container};
+use buffer::{Binary, Writer, container};
 
 /// What the file says about itself, and how its numbers are written.
 #[derive(Debug, Clone, Copy, Default)]
@@ -47,27 +47,25 @@ pub fn write(mesh: &Mesh, options: GlbOptions<'_>) -> Result<Vec<u8>, WriteError
         conversion,
         quantize,
     } = options;
-    let mut root = Root {
-        asset: asset(conversion)?,
-        ..Root::default()
-    };
     let corners = Corners::of(mesh);
-    // At once for the whole file: growing would copy what is there again and again.
-    let mut binary = Vec::with_capacity(capacity(mesh, &corners));
     let attributes = Attributes::of(mesh, &corners, quantize);
     let mut writer = Writer {
-        root: &mut root,
-        binary: &mut binary,
+        root: Root {
+            asset: asset(conversion)?,
+            ..Root::default()
+        },
+        binary: Binary::default(),
     };
     let primitive = Primitive {
         attributes: attributes.write(&mut writer),
-        indices: Some(writer.indices(&corners.triangles, corners.corners.len())),
+        indices: Some(writer.indices(corners.triangles(), corners.len())),
         material: Some(material(mesh, &mut writer)),
         mode: Valid(Mode::Triangles),
         targets: None,
         extensions: None,
         extras: None,
     };
+    let Writer { mut root, binary } = writer;
     root.buffers.push(Buffer {
         byte_length: USize64::from(binary.len()),
         name: None,
@@ -103,15 +101,6 @@ pub fn write(mesh: &Mesh, options: GlbOptions<'_>) -> Result<Vec<u8>, WriteError
     container(root.to_vec()?, binary)
 }
 
-/// About as many bytes as the file of these corners will have, and not less if it is a usual one.
-fn capacity(mesh: &Mesh, corners: &Corners<'_>) -> usize {
-    /// Of a position, a normal and a colour or a place in the texture.
-    const CORNER: usize = 12 + 12 + 8;
-    const DOCUMENT: usize = 4096;
-    let picture = mesh.texture().map_or(0, |texture| texture.png.len());
-    CORNER * corners.corners.len() + size_of_val(&*corners.triangles) + picture + DOCUMENT
-}
-
 fn asset(conversion: Option<&str>) -> Result<Asset, WriteError> {
     let extras = match conversion {
         Some(id) => Some(serde_json::value::to_raw_value(
@@ -126,7 +115,7 @@ fn asset(conversion: Option<&str>) -> Result<Asset, WriteError> {
     })
 }
 
-fn material(mesh: &Mesh, writer: &mut Writer<'_>) -> Index<Material> {
+fn material<'a>(mesh: &'a Mesh, writer: &mut Writer<'a>) -> Index<Material> {
     let texture = mesh.texture().map(|texture| add_texture(texture, writer));
     let base_color = if texture.is_some() || mesh.colors().is_some() {
         [1.0; 4]
@@ -149,7 +138,7 @@ fn material(mesh: &Mesh, writer: &mut Writer<'_>) -> Index<Material> {
 }
 
 /// Adds the picture and how to filter it.
-fn add_texture(texture: &TextureMap, writer: &mut Writer<'_>) -> Info {
+fn add_texture<'a>(texture: &'a TextureMap, writer: &mut Writer<'a>) -> Info {
     let view = writer.file(&texture.png);
     let source = writer.root.push(Image {
         buffer_view: Some(view),

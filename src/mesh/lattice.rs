@@ -6,7 +6,14 @@ pub(super) const BRICK_SIDE: usize = 8;
 const BRICK_SAMPLES: usize = BRICK_SIDE * BRICK_SIDE * BRICK_SIDE;
 const NO_BRICK: u32 = u32::MAX;
 
+mod asked;
 pub(super) mod block;
+mod level;
+
+pub(super) use asked::Asked;
+
+/// Bricks that one thread goes through by itself: sharing out fewer costs what it gains.
+pub(super) const BRICKS_TOGETHER: usize = if cfg!(test) { 2 } else { 64 };
 
 /// A sample or a cell (named by its least corner), counted along x, y and z.
 pub(super) type Index3 = [usize; 3];
@@ -31,6 +38,9 @@ struct Brick {
 /// One bit for each sample or cell of a brick: a word for each z layer, bit `x + 8 y`.
 pub(super) type BrickMask = [u64; BRICK_SIDE];
 
+/// The samples of a brick; x runs fastest. Not a number: not known; infinite: asked for one by one and not yet known.
+type BrickValues = [f32; BRICK_SAMPLES];
+
 /// One level: every `step`-th sample of the finest grid, the last one moved onto the border of the volume.
 #[derive(Debug, Clone)]
 pub(super) struct Lattice {
@@ -40,13 +50,12 @@ pub(super) struct Lattice {
     bricks_per_axis: usize,
     table: Vec<u32>,
     bricks: Vec<Brick>,
-    /// Brick by brick, all in one piece of memory; x runs fastest. Not a number: not known; infinite: asked for one by one
-    /// and not yet known.
-    values: Vec<f32>,
+    /// By brick; none of them while the bricks of a level are being made.
+    values: Vec<BrickValues>,
 }
 
 /// Where a sample is kept, and the cell of which it is the least corner.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Slot(u32);
 
 impl Slot {
@@ -73,6 +82,25 @@ impl Slot {
     }
 }
 
+impl Brick {
+    /// The sample or cell at a slot of it.
+    fn at(&self, slot: Slot) -> Index3 {
+        let within = slot.in_brick();
+        std::array::from_fn(|axis| self.origin[axis] + within[axis])
+    }
+
+    /// Whether it has samples on the border of a volume of so many cells.
+    fn touches_border(&self, cells: usize) -> bool {
+        let mut origin = self.origin.iter();
+        origin.any(|&along| along == 0 || along + BRICK_SIDE > cells)
+    }
+}
+
+/// Whether a sample lies on the border of a volume of so many cells.
+pub(super) fn on_border(sample: Index3, cells: usize) -> bool {
+    sample.iter().any(|&along| along == 0 || along == cells)
+}
+
 impl Lattice {
     /// A level without any sample yet. `finest_samples` counts along an axis of the finest grid.
     pub(super) fn new(finest_samples: usize, step: usize) -> Self {
@@ -90,12 +118,6 @@ impl Lattice {
         }
     }
 
-    /// Makes room for this many bricks.
-    pub(super) fn reserve(&mut self, bricks: usize) {
-        self.bricks.reserve(bricks);
-        self.values.reserve(bricks * BRICK_SAMPLES);
-    }
-
     /// Distance between samples, in samples of the finest grid.
     pub(super) fn step(&self) -> usize {
         self.step
@@ -111,17 +133,9 @@ impl Lattice {
         (along * self.step).min(self.finest_last)
     }
 
-    /// Whether a sample lies on the border of the volume.
-    pub(super) fn on_border(&self, sample: Index3) -> bool {
-        sample
-            .iter()
-            .any(|&along| along == 0 || along == self.cells)
-    }
-
     /// The sample or cell at a slot.
     pub(super) fn at(&self, slot: Slot) -> Index3 {
-        let (origin, within) = (self.bricks[slot.brick()].origin, slot.in_brick());
-        std::array::from_fn(|axis| origin[axis] + within[axis])
+        self.bricks[slot.brick()].at(slot)
     }
 
     /// The least sample of a brick.
@@ -131,10 +145,7 @@ impl Lattice {
 
     /// Whether a brick has samples on the border of the volume.
     pub(super) fn touches_border(&self, brick: usize) -> bool {
-        let origin = self.bricks[brick].origin;
-        origin
-            .iter()
-            .any(|&along| along == 0 || along + BRICK_SIDE > self.cells)
+        self.bricks[brick].touches_border(self.cells)
     }
 
     fn table_index(&self, index: Index3) -> usize {
@@ -151,17 +162,23 @@ impl Lattice {
     }
 
     fn slot_made(&mut self, sample: Index3) -> Slot {
+        self.brick_made(sample);
+        self.values
+            .resize(self.bricks.len(), [f32::NAN; BRICK_SAMPLES]);
+        self.slot(sample).expect("the brick was made above")
+    }
+
+    /// The brick of a sample, whose values are still to be laid if it was made for it.
+    fn brick_made(&mut self, sample: Index3) -> usize {
         let entry = self.table_index(sample);
         if self.table[entry] == NO_BRICK {
             self.table[entry] = self.bricks.len() as u32;
-            self.values
-                .resize(self.values.len() + BRICK_SAMPLES, f32::NAN);
             self.bricks.push(Brick {
                 cells: [0; BRICK_SIDE],
                 origin: sample.map(|along| along / BRICK_SIDE * BRICK_SIDE),
             });
         }
-        self.slot(sample).expect("the brick was made above")
+        self.table[entry] as usize
     }
 
     /// The value of a sample, if it is known.
@@ -171,60 +188,29 @@ impl Lattice {
 
     /// The value of the sample at a slot, if it is known.
     pub(super) fn value_at(&self, slot: Slot) -> Option<f32> {
-        Some(self.values[slot.0 as usize]).filter(|value| value.is_finite())
+        Some(self.values[slot.brick()][slot.offset()]).filter(|value| value.is_finite())
     }
 
     /// The values of a brick, by slot.
     pub(super) fn values(&self, brick: usize) -> &[f32; BRICK_SAMPLES] {
-        self.values[brick * BRICK_SAMPLES..]
-            .first_chunk()
-            .expect("a brick has all its samples")
+        &self.values[brick]
     }
 
     /// Sets the value of a sample.
+    #[cfg(test)]
     pub(super) fn set(&mut self, slot: Slot, value: f32) {
-        self.values[slot.0 as usize] = value;
+        self.values[slot.brick()][slot.offset()] = value;
     }
 
     /// Marks a sample as asked for and tells its slot; none if it was already, or is known.
     pub(super) fn ask(&mut self, sample: Index3) -> Option<Slot> {
         let slot = self.slot_made(sample);
-        let value = &mut self.values[slot.0 as usize];
+        let value = &mut self.values[slot.brick()][slot.offset()];
         let fresh = value.is_nan();
         if fresh {
             *value = f32::INFINITY;
         }
         fresh.then_some(slot)
-    }
-
-    /// Sets values of samples of one brick.
-    pub(super) fn set_in(&mut self, brick: usize, slots: &[Slot], values: &[f32]) {
-        let known = &mut self.values[brick * BRICK_SAMPLES..][..BRICK_SAMPLES];
-        for (slot, &value) in slots.iter().zip(values) {
-            known[slot.offset()] = value;
-        }
-    }
-
-    /// The samples at the corners of the cells of this level, brick by brick.
-    pub(super) fn corners_in_order(&mut self) -> Vec<(usize, BrickMask)> {
-        // Cells reach by one sample into the bricks behind their own along each axis.
-        let mut wanted = vec![[0; BRICK_SIDE]; self.bricks.len()];
-        for own in 0..self.bricks.len() {
-            let Brick { origin, cells, .. } = self.bricks[own];
-            for (behind, mask) in reached(cells).into_iter().enumerate() {
-                if mask != [0; BRICK_SIDE] {
-                    let offset = corner([0; 3], behind).map(|along| along * BRICK_SIDE);
-                    let first = std::array::from_fn(|axis| origin[axis] + offset[axis]);
-                    let brick = self.slot_made(first).brick();
-                    wanted.resize(self.bricks.len(), [0; BRICK_SIDE]);
-                    for (wanted, word) in wanted[brick].iter_mut().zip(mask) {
-                        *wanted |= word;
-                    }
-                }
-            }
-        }
-        let order = self.bricks_in_order();
-        order.map(|brick| (brick, wanted[brick])).collect()
     }
 
     /// Adds a cell to this level and tells its slot; none if it belonged to it already.
@@ -296,28 +282,6 @@ pub(super) fn bits(mut word: u64) -> impl Iterator<Item = usize> {
     })
 }
 
-/// The samples at the corners of the cells of a brick, in the brick itself and the seven behind it (bit 0 of the
-/// position: behind along x; bit 1: y; bit 2: z).
-fn reached(cells: BrickMask) -> [BrickMask; 8] {
-    /// Bits with the greatest x.
-    const LAST_COLUMN: u64 = 0x8080_8080_8080_8080;
-    let mut reached = [[0; BRICK_SIDE]; 8];
-    // Along each axis a cell has two corners: where it is and one further, which may lie in the next brick.
-    reached[1] = cells.map(|word| (word & LAST_COLUMN) >> 7);
-    reached[0] = cells.map(|word| word | (word & !LAST_COLUMN) << 1);
-    for x in 0..2 {
-        reached[x + 2] = reached[x].map(|word| word >> 56);
-        reached[x] = reached[x].map(|word| word | word << 8);
-    }
-    for xy in 0..4 {
-        reached[xy + 4][0] = reached[xy][BRICK_SIDE - 1];
-        for layer in (1..BRICK_SIDE).rev() {
-            reached[xy][layer] |= reached[xy][layer - 1];
-        }
-    }
-    reached
-}
-
 #[cfg(test)]
 mod tests {
     use std::collections::HashSet;
@@ -330,8 +294,8 @@ mod tests {
         assert_eq!(lattice.cells(), 32);
         assert_eq!(lattice.finest(31), 124);
         assert_eq!(lattice.finest(32), 127);
-        assert!(lattice.on_border([32, 5, 5]) && lattice.on_border([5, 0, 5]));
-        assert!(!lattice.on_border([1, 31, 5]));
+        assert!(on_border([32, 5, 5], 32) && on_border([5, 0, 5], 32));
+        assert!(!on_border([1, 31, 5], 32));
     }
 
     #[test]
@@ -384,9 +348,10 @@ mod tests {
         );
         assert!(!forward.has_cell([2, 0, 0]));
         let corners = |lattice: &mut Lattice| {
-            let corners = lattice.corners_in_order().into_iter();
-            corners
-                .flat_map(|(brick, mask)| slots(brick, mask))
+            let mask = lattice.corners();
+            let order = lattice.bricks_in_order();
+            order
+                .flat_map(|brick| slots(brick, mask[brick]))
                 .map(|slot| lattice.at(slot))
                 .collect::<Vec<_>>()
         };
@@ -401,7 +366,7 @@ mod tests {
             lattice.add_cell(cell);
             expected.extend((0..8).map(|index| corner(cell, index)));
         }
-        let found = lattice.corners_in_order().into_iter();
+        let found = lattice.corners().into_iter().enumerate();
         let found: Vec<_> = found.flat_map(|(brick, mask)| slots(brick, mask)).collect();
         assert_eq!(found.len(), expected.len());
         assert_eq!(

@@ -61,9 +61,10 @@ impl<'a> Picture<'a> {
         self.side
     }
 
-    /// The column or row at the middle of the `at`-th of `of` equal parts of the side.
-    fn at_share(&self, at: usize, of: usize) -> usize {
-        (2 * at + 1) * self.side / (2 * of)
+    /// The columns or rows at the middles of so many equal parts of the side.
+    fn at_shares(&self, parts: usize) -> Vec<usize> {
+        let middle = |part| (2 * part + 1) * self.side / (2 * parts);
+        (0..parts).map(middle).collect()
     }
 
     fn alpha_at(&self, column: usize, row: usize) -> f32 {
@@ -139,13 +140,14 @@ impl Sight {
 
 /// IoU of what is drawn and what the alpha covers at the middles of the drawing's pixels.
 fn agreement(depth: &DepthMap, picture: &Picture<'_>) -> f64 {
-    let side = depth.side();
-    let nearest = |at: usize| picture.at_share(at, side);
+    let nearest = picture.at_shares(depth.side());
     let (mut both, mut either) = (0_u32, 0_u32);
-    for (at, drawn) in depth.covers().enumerate() {
-        let seen = picture.alpha_at(nearest(at % side), nearest(at / side)) >= 0.5;
-        both += u32::from(drawn && seen);
-        either += u32::from(drawn || seen);
+    for (drawn, &row) in depth.rows().zip(&nearest) {
+        for (nearness, &column) in drawn.iter().zip(&nearest) {
+            let (drawn, seen) = (*nearness > 0.0, picture.alpha_at(column, row) >= 0.5);
+            both += u32::from(drawn && seen);
+            either += u32::from(drawn || seen);
+        }
     }
     f64::from(both) / f64::from(either.max(1))
 }

@@ -1,6 +1,16 @@
 //! A bare triangle surface: what extraction yields and clean-up works on, before normals and colours.
 
+use std::ops::Range;
+
+use rayon::prelude::*;
+use retain::retain;
+
 use super::{BoundingBox, MeshError, topology::Topology, vector};
+
+mod retain;
+
+/// Positions that are looked at by one task.
+const PART: usize = 1 << 13;
 
 /// Positions and triangles without attributes.
 ///
@@ -43,20 +53,14 @@ impl Surface {
         }
     }
 
-    /// Its components of which `is_kept` says so by the numbers of their triangles; one with an extent must be among them.
-    pub(super) fn with_components(self, is_kept: impl Fn(usize) -> bool) -> Self {
-        let triangles = self.triangles.into_iter().enumerate();
-        let triangles = triangles.filter(|&(number, _)| is_kept(number));
-        let triangles: Vec<_> = triangles.map(|(_, triangle)| triangle).collect();
-        let compacted = compact(self.positions.len(), &triangles);
-        let positions = compacted.of_kept(&self.positions);
-        let triangles = compacted.triangles;
-        debug_assert!(check(&positions, &triangles).is_ok(), "it was checked");
-        Self {
-            positions,
-            triangles,
-            is_faultless: self.is_faultless,
-        }
+    /// Its triangles in `kept`, ascending ranges of them that make up whole components; one with an extent must be among them.
+    pub(super) fn with_components(mut self, kept: &[Range<usize>]) -> Self {
+        retain(&mut self.positions, &mut self.triangles, kept);
+        debug_assert!(
+            check(&self.positions, &self.triangles).is_ok(),
+            "it was checked"
+        );
+        self
     }
 
     /// How its triangles hang together.
@@ -92,7 +96,9 @@ impl Surface {
     /// The box around the positions.
     #[must_use]
     pub fn bounding_box(&self) -> BoundingBox {
-        BoundingBox::around(&self.positions)
+        let parts = self.positions.par_chunks(PART).map(BoundingBox::around);
+        let corners: Vec<_> = parts.map(|BoundingBox { min, max }| [min, max]).collect();
+        BoundingBox::around(corners.as_flattened())
     }
 }
 

@@ -4,10 +4,14 @@
 //! edge to count the faults.
 
 use fans::one_fan_each;
+use forest::roots_of_vertices;
 
+mod components;
 mod fans;
 mod forest;
+mod shares;
 
+pub(super) use components::Run;
 pub(super) use forest::Forest;
 
 /// What was found; all counts are zero for a closed, consistently wound two-manifold.
@@ -50,18 +54,16 @@ impl Topology {
     /// Of triangles that are known to form a single closed fan around each vertex.
     pub(super) fn faultless(vertices: usize, triangles: &[[u32; 3]]) -> Self {
         // Around a fan one gets from each triangle to the next over an edge, so a shared vertex joins as an edge does.
-        let mut joined = Forest::new(vertices);
-        for &triangle in triangles {
-            joined.join_three(triangle);
-        }
+        let joined = roots_of_vertices(vertices, triangles);
         let mut topology = Self::without_faults();
-        let joined = joined.into_roots();
-        if joined.iter().all(|&root| root == joined[0]) && !triangles.is_empty() {
+        // Without stopping at each root, which is done many at a time.
+        let differ = |seen: u32, root: &u32| seen | (root ^ joined[0]);
+        if joined.iter().fold(0, differ) == 0 && !triangles.is_empty() {
             topology.components = 1;
             return topology;
         }
-        let roots = triangles.iter().map(|&[a, _, _]| joined[a as usize]);
-        topology.number_components(roots, vertices);
+        let root_of = |&[a, _, _]: &[u32; 3]| joined[a as usize];
+        topology.number_components(triangles, root_of, vertices);
         topology
     }
 
@@ -110,7 +112,7 @@ impl Topology {
             .filter(|&vertex| is_faulty[vertex as usize])
             .collect();
         let roots = joined_triangles.into_roots();
-        topology.number_components(roots.iter().copied(), triangles.len());
+        topology.number_components(&roots, |&root| root, triangles.len());
         topology
     }
 
@@ -129,12 +131,15 @@ impl Topology {
         };
         let numbers: Vec<u32> = is_kept.iter().map(number).collect();
         if kept.components > 1 {
-            let of_triangles = self.component_of_triangle.iter();
-            let of_triangles = of_triangles.map(|&component| component as usize);
-            kept.component_of_triangle = of_triangles
-                .filter(|&component| is_kept[component])
-                .map(|component| numbers[component])
-                .collect();
+            let of_triangles = &mut kept.component_of_triangle;
+            let runs = self.runs(self.component_of_triangle.len()).into_iter();
+            for Run {
+                component,
+                triangles,
+            } in runs.filter(|run| is_kept[run.component])
+            {
+                of_triangles.resize(of_triangles.len() + triangles.len(), numbers[component]);
+            }
         }
         Some(kept)
     }
@@ -150,14 +155,6 @@ impl Topology {
     pub fn is_manifold(&self) -> bool {
         self.crowded_edges + self.pinched_vertices + self.collapsed_triangles + self.folded_edges
             == 0
-    }
-
-    /// The component of a triangle. They are numbered from 0 in the order of their first triangle.
-    #[must_use]
-    pub fn component_of(&self, triangle: usize) -> usize {
-        self.component_of_triangle
-            .get(triangle)
-            .map_or(0, |&component| component as usize)
     }
 
     /// Counts the faults of one edge, joins the corners of its two triangles and says how many faults there were.
@@ -187,28 +184,6 @@ impl Topology {
                 1
             }
         }
-    }
-
-    /// Numbers the components, from what names the component of each triangle: a number under `names`.
-    fn number_components(&mut self, roots: impl Iterator<Item = u32> + Clone, names: usize) {
-        const UNNUMBERED: u32 = u32::MAX;
-        let mut all = roots.clone();
-        let first = all.next();
-        if all.all(|root| Some(root) == first) {
-            self.components = usize::from(first.is_some());
-            return;
-        }
-        let mut number_of_root = vec![UNNUMBERED; names];
-        self.component_of_triangle = roots
-            .map(|root| {
-                let number = &mut number_of_root[root as usize];
-                if *number == UNNUMBERED {
-                    *number = self.components as u32;
-                    self.components += 1;
-                }
-                *number
-            })
-            .collect();
     }
 }
 

@@ -5,11 +5,10 @@
 //! What makes the next query of a model takes milliseconds and has a pool of its own, so that it doesn't stand in line
 //! behind meshes that are being written while the device has nothing to do.
 //!
-//! While at least half of the cores are free, a conversion is spread over all threads. Beyond that each has one thread for
-//! itself: a thread of rayon's that waits for a part of its work takes what is next meanwhile, a whole other conversion's among
-//! it, and goes on only when that has ended, which has taken something itself by then. With all that wait in rayon's own line,
-//! one in twenty took seconds for milliseconds of work; with a few more conversions than threads, threads stood idle under
-//! conversions that waited for each other (docs/PERFORMANCE.md).
+//! Whatever is computed has a place, of which there are as many as cores, and threads for itself: all cores while it is
+//! alone, half of them beside another one, and so on, down to one once half of the places are taken. They share no threads:
+//! one of rayon's that waits for a part of its work takes up what lies in its pool meanwhile, a whole other conversion among
+//! it, and goes on only when that has ended, which may have done the same by then (docs/PERFORMANCE.md).
 
 use std::{
     any::Any,
@@ -30,17 +29,22 @@ struct Pool {
     name: &'static str,
     /// How nice its threads are: at 5 they get a quarter of a core where a thread at 0 wants it, at 15 a thirtieth.
     niceness: i32,
-    /// Whether what it computes has parts that go side by side.
-    has_parts: bool,
 }
 
-/// As many as there are cores, and a place for each thing that is computed at a time.
+/// A place for each thing that is computed at a time, as many as there are cores, and threads for it alone: more for the
+/// first ones.
 struct Threads {
-    /// For things that are spread over all cores, and for those without parts.
-    shared: Arc<ThreadPool>,
-    /// Of one thread each, those that nobody has now: for things that keep to one core.
-    single: Mutex<Vec<Arc<ThreadPool>>>,
+    cores: usize,
     places: Arc<Semaphore>,
+    free: Mutex<Free>,
+}
+
+/// Threads that nobody has now.
+struct Free {
+    /// For the first half of the places; the most threads last.
+    several: Vec<Arc<ThreadPool>>,
+    /// For any place, one thread each.
+    single: Vec<Arc<ThreadPool>>,
 }
 
 /// A place, and the threads that come with it.
@@ -56,7 +60,6 @@ static SAMPLING: Pool = Pool {
     threads: OnceLock::new(),
     name: "sample",
     niceness: 5,
-    has_parts: false,
 };
 
 /// Everything else.
@@ -64,8 +67,10 @@ static REST: Pool = Pool {
     threads: OnceLock::new(),
     name: "compute",
     niceness: 15,
-    has_parts: true,
 };
+
+/// Threads for what nobody waits for: enough for as many conversions as are not yet a crowd, in the time that one takes.
+const BESIDE_THREADS: usize = 2;
 
 /// Computes on the pool of what takes long. What it spawns with rayon's `scope` and `join` runs there, too.
 ///
@@ -89,7 +94,9 @@ pub(super) async fn compute_soon<T: Send + 'static>(
 
 /// Starts what takes milliseconds and nobody waits for; a panic there ends as nothing.
 pub(super) fn start_soon(work: impl FnOnce() + Send + 'static) {
-    drop(start_on(&SAMPLING.threads().shared, work));
+    static BESIDE: OnceLock<Arc<ThreadPool>> = OnceLock::new();
+    let threads = BESIDE.get_or_init(|| REST.made(BESIDE_THREADS, "beside".into()));
+    drop(start_on(threads, work));
 }
 
 fn start_on<T: Send + 'static>(
@@ -111,7 +118,7 @@ async fn compute_on<T: Send + 'static>(
     pool: &'static Pool,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, PipelineError> {
-    let place = pool.threads().place(pool.has_parts).await;
+    let place = pool.threads().place().await;
     let threads = Arc::clone(&place.threads);
     let receiver = start_on(&threads, move || {
         // Given back when the work has ended, whether or not somebody waits for it still.
@@ -129,19 +136,22 @@ async fn compute_on<T: Send + 'static>(
 impl Pool {
     fn threads(&'static self) -> &'static Threads {
         self.threads.get_or_init(|| {
-            let shared = self.made(0, self.name.to_owned());
-            let cores = shared.current_num_threads();
-            let own = if self.has_parts { cores } else { 0 };
-            let single = (0..own).map(|number| self.made(1, format!("{}-own-{number}", self.name)));
+            let cores = thread::available_parallelism().map_or(1, usize::from);
+            let several =
+                widths(cores).map(|width| self.made(width, format!("{}-of-{width}", self.name)));
+            let single = (0..cores).map(|_| self.made(1, format!("{}-own", self.name)));
             Threads {
-                shared,
-                single: Mutex::new(single.collect()),
+                cores,
                 places: Arc::new(Semaphore::new(cores)),
+                free: Mutex::new(Free {
+                    several: several.collect(),
+                    single: single.collect(),
+                }),
             }
         })
     }
 
-    /// Makes so many threads; 0: as many as there are cores.
+    /// Makes so many threads.
     fn made(&'static self, count: usize, name: String) -> Arc<ThreadPool> {
         let threads = ThreadPoolBuilder::new()
             .num_threads(count)
@@ -158,37 +168,50 @@ impl Pool {
 }
 
 impl Threads {
-    /// Waits for a place, for a thing that has parts or not.
-    async fn place(&'static self, has_parts: bool) -> Place {
+    /// Waits for a place.
+    async fn place(&'static self) -> Place {
         let place = Arc::clone(&self.places).acquire_owned().await;
         let place = place.expect("it is never closed");
-        let cores = self.shared.current_num_threads();
-        let taken = cores - self.places.available_permits();
-        let is_single = has_parts && 2 * taken > cores;
-        let threads = if is_single {
-            let own = self.free().pop();
-            own.expect("there is a thread for each place")
+        let taken = self.cores - self.places.available_permits();
+        let is_single = 2 * taken > self.cores;
+        let mut free = self.free();
+        let own = if is_single {
+            free.single.pop()
         } else {
-            Arc::clone(&self.shared)
+            free.several.pop()
         };
         Place {
             of: self,
-            threads,
+            threads: own.expect("there are threads for each place"),
             is_single,
             _one_of_so_many: place,
         }
     }
 
-    fn free(&self) -> MutexGuard<'_, Vec<Arc<ThreadPool>>> {
-        self.single.lock().unwrap_or_else(PoisonError::into_inner)
+    fn free(&self) -> MutexGuard<'_, Free> {
+        self.free.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// How many threads come with each of the first half of the places, the most last: with one of them all cores, with two
+/// half of them each, with four a quarter.
+fn widths(cores: usize) -> impl Iterator<Item = usize> {
+    let places = (1..=(cores / 2).max(1)).rev();
+    places.map(move |place| cores / place.next_power_of_two())
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
+        // Before the place is free.
+        let mut free = self.of.free();
+        let threads = Arc::clone(&self.threads);
         if self.is_single {
-            // Before the place is free.
-            self.of.free().push(Arc::clone(&self.threads));
+            free.single.push(threads);
+        } else {
+            let count = threads.current_num_threads();
+            let fewer = |other: &Arc<ThreadPool>| other.current_num_threads() <= count;
+            let at = free.several.partition_point(fewer);
+            free.several.insert(at, threads);
         }
     }
 }
@@ -227,8 +250,15 @@ mod tests {
         threads: OnceLock::new(),
         name: "tried",
         niceness: 15,
-        has_parts: true,
     };
+
+    #[test]
+    fn the_first_places_have_all_cores_among_them() {
+        let widths = |cores| widths(cores).collect::<Vec<_>>();
+        assert_eq!(widths(16), [2, 2, 2, 2, 4, 4, 8, 16]);
+        assert_eq!(widths(6), [1, 3, 6]);
+        assert_eq!((widths(2), widths(1)), (vec![2], vec![1]));
+    }
 
     #[tokio::test]
     async fn alone_it_is_spread_over_all_cores_and_in_a_crowd_each_keeps_to_one() {
@@ -248,16 +278,20 @@ mod tests {
                 rayon::current_num_threads()
             })
         };
-        let mut widths = Vec::new();
+        let mut counts = Vec::new();
         for done in join_all((0..20 * cores).map(|_| one())).await {
-            widths.push(done.unwrap());
+            counts.push(done.unwrap());
         }
         let most = most.load(SeqCst);
         assert!((1..=cores).contains(&most), "{most} of {cores}");
         // All but those that came first and last.
-        let keep_to_one = widths.iter().filter(|&&width| width == 1).count();
-        assert!(keep_to_one >= 10 * cores, "{widths:?}");
-        assert_eq!(POOL.threads().free().len(), cores);
+        let keep_to_one = counts.iter().filter(|&&count| count == 1).count();
+        assert!(keep_to_one >= 10 * cores, "{counts:?}");
+        let free = POOL.threads().free();
+        assert_eq!(free.single.len(), cores);
+        let several = free.several.iter().map(|pool| pool.current_num_threads());
+        assert!(several.eq(widths(cores)), "{:?}", free.several);
+        drop(free);
         assert_eq!(POOL.threads().places.available_permits(), cores);
     }
 

@@ -15,10 +15,7 @@ use crate::{
         obj,
         placement::{Frame, Placed, Placement, place, placed},
         ply,
-        preview::{
-            self, PreviewOptions,
-            turntable::{TurntableOptions, turntable},
-        },
+        preview::turntable::{TurntableOptions, turntable},
         quality::{self, Known, Quality},
         stl, three_mf,
     },
@@ -60,6 +57,7 @@ pub fn export(
         simplified,
         thinnest_wall,
         paint: Paint { colors, texture },
+        view,
         ..
     } = shape;
     let mut mesh = Mesh::with_normals(surface, normals, colors)?;
@@ -92,7 +90,7 @@ pub fn export(
         },
         || {
             rayon::join(
-                || preview::png(&mesh, &PreviewOptions::default()),
+                || view.png(&mesh),
                 || {
                     let wanted = options.turntable.then(TurntableOptions::default);
                     wanted.map(|wanted| turntable(&mesh, &wanted)).transpose()

@@ -28,6 +28,7 @@ use crate::{
         clean::{CleanOptions, CleanReport, drop_specks},
         field::{FieldOptions, FieldSampler},
         normals::vertex_normals,
+        preview::{PreviewOptions, View},
         simplify::{SimplifyReport, simplify_surface},
         surface::Surface,
         topology::Topology,
@@ -73,6 +74,8 @@ pub struct Shape {
     /// How thick the thinnest wall is, in the surface's unit: told by the field, before there were fewer triangles.
     pub thinnest_wall: f64,
     pub paint: Paint,
+    /// What a preview shows of it.
+    pub view: View,
     pub cleaned: CleanReport,
     /// How well its outline covers the picture's, 0..=1, if that has one.
     pub agreement: Option<f64>,
@@ -153,6 +156,7 @@ pub async fn shape<R: Reporter>(
     let Measured {
         sides: Sides { normals, seen },
         thinnest_wall,
+        view,
     } = measured;
     let agreement = seen.as_deref().map(Seen::agreement);
     // The codes go here: their memory on the device is for those who wait.
@@ -163,6 +167,7 @@ pub async fn shape<R: Reporter>(
         simplified,
         thinnest_wall,
         paint,
+        view,
         cleaned,
         agreement,
         gpu_batch_size,
@@ -286,6 +291,7 @@ async fn extract<R: Reporter>(
 struct Measured {
     sides: Sides,
     thinnest_wall: f64,
+    view: View,
 }
 
 /// Looks at a surface, and refuses one that agrees with the picture's outline less than `min_agreement`.
@@ -296,18 +302,10 @@ async fn measure(
     min_agreement: Option<f64>,
 ) -> Result<Measured, PipelineError> {
     let measured = compute(move || {
-        // Side by side where threads are free.
-        let (seen, (normals, thinnest_wall)) = rayon::join(
+        // Side by side where threads are free, the longest first.
+        let (seen, (view, (normals, thinnest_wall))) = rayon::join(
             || look.and_then(|look| Seen::fit(&surface, look)),
-            || {
-                rayon::join(
-                    || vertex_normals(surface.positions(), surface.triangles()),
-                    || match &wall {
-                        Wall::Of(sampler) => sampler.thinnest_wall(&surface),
-                        Wall::Known(thickness) => *thickness,
-                    },
-                )
-            },
+            || rayon::join(|| viewed(&surface), || measured_by(&surface, &wall)),
         );
         Measured {
             sides: Sides {
@@ -315,6 +313,7 @@ async fn measure(
                 seen: seen.map(Arc::new),
             },
             thinnest_wall,
+            view,
         }
     });
     let measured = measured.await?;
@@ -327,4 +326,20 @@ async fn measure(
         }
         _ => Ok(measured),
     }
+}
+
+fn viewed(surface: &Surface) -> View {
+    let options = PreviewOptions::default();
+    View::of(surface.positions(), surface.triangles(), &options)
+}
+
+/// The normals of the vertices, and how thick the thinnest wall is.
+fn measured_by(surface: &Surface, wall: &Wall) -> (Vec<[f32; 3]>, f64) {
+    rayon::join(
+        || vertex_normals(surface.positions(), surface.triangles()),
+        || match wall {
+            Wall::Of(sampler) => sampler.thinnest_wall(surface),
+            Wall::Known(thickness) => *thickness,
+        },
+    )
 }

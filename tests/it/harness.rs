@@ -40,6 +40,9 @@ pub const PROGRAM: &str = env!("CARGO_BIN_EXE_orfeas");
 pub const MASTER_KEYS: &str =
     "test:000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f";
 
+/// What the names of the folders of runs begin with; their process follows.
+const FOLDER: &str = "orfeas-it-";
+
 struct Shared {
     embedded: Embedded,
     folder: tempfile::TempDir,
@@ -52,10 +55,11 @@ static NUMBER: AtomicU32 = AtomicU32::new(1);
 async fn shared() -> &'static Shared {
     SHARED
         .get_or_init(|| async {
+            remove_left();
             // Root's Postgres runs as another user, who must be able to pass through.
             let passable = std::os::unix::fs::PermissionsExt::from_mode(0o711);
             let folder = tempfile::Builder::new()
-                .prefix("orfeas-it-")
+                .prefix(&format!("{FOLDER}{}-", std::process::id()))
                 .permissions(passable)
                 .tempdir()
                 .unwrap();
@@ -75,6 +79,21 @@ async fn shared() -> &'static Shared {
             }
         })
         .await
+}
+
+/// Removes the folders of runs that have ended: nobody drops what is static, and a whole run leaves gigabytes.
+fn remove_left() {
+    let found = std::fs::read_dir(std::env::temp_dir()).unwrap();
+    for folder in found.map(|entry| entry.unwrap()) {
+        let name = folder.file_name();
+        let run = name.to_str().and_then(|name| name.strip_prefix(FOLDER));
+        let process = run.and_then(|run| run.split('-').next()?.parse::<u32>().ok());
+        let has_ended = |process| !Path::new(&format!("/proc/{process}")).exists();
+        if process.is_some_and(has_ended) {
+            // It may be another user's, or another run may be at it.
+            drop(std::fs::remove_dir_all(folder.path()));
+        }
+    }
 }
 
 /// A database of its own and a folder for assets, for one test; nodes are started on them.

@@ -1,11 +1,12 @@
 //! Pictures as clients hand them in: sent along, stored before, or to be fetched.
 
+use std::io::Read;
+
 use async_graphql::{Context, OneofObject, Upload, UploadValue};
 use base64::{Engine, engine::general_purpose::STANDARD};
 use bytes::Bytes;
 use futures_util::{StreamExt, stream};
 use sha2::{Digest, Sha256};
-use tokio::io::AsyncReadExt;
 
 use crate::{
     auth::principal::Principal,
@@ -203,13 +204,15 @@ async fn read_upload(
         content_type,
         content,
     } = upload.value(context).map_err(unreadable)?;
-    let mut bytes = Vec::new();
     // One byte more than allowed tells a file at the limit from one beyond it.
-    let file = tokio::fs::File::from_std(content);
-    file.take(services.image_limits.bytes_max + 1)
-        .read_to_end(&mut bytes)
-        .await
-        .map_err(unreadable)?;
+    let mut some = content.take(services.image_limits.bytes_max + 1);
+    // At once: piece by piece each would wait for a thread of its own.
+    let read = tokio::task::spawn_blocking(move || {
+        let mut bytes = Vec::new();
+        some.read_to_end(&mut bytes).map(|_| bytes)
+    });
+    let bytes = read.await.expect("reading has no reason to panic");
+    let bytes = bytes.map_err(unreadable)?;
     let declared = Declared {
         media_type: content_type.as_deref(),
         file_name: Some(&filename),

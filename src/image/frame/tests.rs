@@ -197,3 +197,32 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn bands_are_what_the_whole_is_in_one_go() {
+    let crop = Crop {
+        left: -3.4,
+        top: 2.3,
+        side: 61.7,
+    };
+    let pixel = |index: usize| {
+        let value = |step: usize| (index * step % 251) as f32 / 250.0;
+        let covered = value(7);
+        F32x4::new([
+            value(3) * covered,
+            value(11) * covered,
+            value(31) * covered,
+            covered,
+        ])
+    };
+    let canvas = Canvas::cut(&crop, (70, 55), pixel);
+    for side in [BAND - 1, BAND, 3 * BAND + 5] {
+        let side_px = u32::try_from(side).unwrap();
+        let (rgb, alpha) = canvas.resample(side_px, [0.0; 3]);
+        let whole = canvas.band(side_px, 0, side);
+        for (at, pixel) in whole.pixels().iter().enumerate() {
+            let [red, green, blue] = [0, 1, 2].map(|channel| rgb[channel * side * side + at]);
+            assert_eq!([red, green, blue, alpha[at]], pixel.0, "{at} of {side}");
+        }
+    }
+}

@@ -8,7 +8,6 @@ fn dense(options: FieldOptions, field: &dyn Fn([f32; 3]) -> f32) -> Result<Surfa
     let samples = options.resolution.samples() as usize;
     let mut sampler = FieldSampler::new(options);
     sampler.lattice = Lattice::new(samples, 1);
-    sampler.pending.clear();
     for key in 0..(samples - 1).pow(3) {
         let side = samples - 1;
         let cell = [key % side, key / side % side, key / (side * side)];

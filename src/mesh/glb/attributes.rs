@@ -11,7 +11,11 @@ use gltf_json::{
 use serde_json::json;
 
 use super::{
-    super::{BoundingBox, Mesh, color::linear_of_srgb, corners::Corners},
+    super::{
+        BoundingBox, Mesh,
+        color::linear_of_srgb,
+        corners::{Corner, Corners},
+    },
     buffer::{Encoding, Writer},
 };
 
@@ -72,8 +76,8 @@ impl<'a> Attributes<'a> {
         self.grid
     }
 
-    /// Appends all attributes.
-    pub(super) fn write(&self, writer: &mut Writer<'_>) -> Described {
+    /// Adds all attributes.
+    pub(super) fn write(&self, writer: &mut Writer<'a>) -> Described {
         let mut described = Described::new();
         described.insert(Valid(Semantic::Positions), self.positions(writer));
         described.insert(Valid(Semantic::Normals), self.normals(writer));
@@ -85,27 +89,41 @@ impl<'a> Attributes<'a> {
         described
     }
 
-    fn positions(&self, writer: &mut Writer<'_>) -> Index<Accessor> {
-        let corners = self.corners.corners.iter();
-        let positions = corners.map(|corner| self.mesh.positions()[corner.vertex as usize]);
+    /// Adds an attribute that the copies of a vertex share.
+    fn of_vertices<T: Copy + Sync, const BYTES: usize>(
+        &self,
+        values: &'a [T],
+        encode: impl Fn(T) -> [u8; BYTES] + Send + Sync + 'a,
+        encoding: Encoding,
+        writer: &mut Writer<'a>,
+    ) -> Index<Accessor> {
+        if let Some(corners) = self.corners.split() {
+            let encode = move |corner: &Corner| encode(values[corner.vertex as usize]);
+            writer.attribute(corners, encode, encoding)
+        } else {
+            writer.attribute(values, move |&value| encode(value), encoding)
+        }
+    }
+
+    fn positions(&self, writer: &mut Writer<'a>) -> Index<Accessor> {
+        let positions = self.mesh.positions();
+        let bounds = self.written_bounds();
         let (accessor, min, max) = if let Some(grid) = self.grid {
-            let bounds = self.written_bounds();
-            let quantized = positions.map(|position| {
+            let quantized = move |position| {
                 let [x, y, z] = grid.nearest(position).map(u64::from);
                 (x | y << 16 | z << 32).to_le_bytes()
-            });
+            };
             // Whole numbers as they are: some readers know no others of positions.
             let steps = Encoding {
                 normalized: false,
                 ..encoding(ComponentType::U16, Type::Vec3)
             };
-            let accessor = writer.attribute(quantized, steps);
+            let accessor = self.of_vertices(positions, quantized, steps, writer);
             let (min, max) = (grid.nearest(bounds.min), grid.nearest(bounds.max));
             (accessor, json!(min), json!(max))
         } else {
-            let floats = positions.map(little_endian::<3, 12>);
-            let accessor = writer.attribute(floats, encoding(ComponentType::F32, Type::Vec3));
-            let bounds = self.written_bounds();
+            let floats = encoding(ComponentType::F32, Type::Vec3);
+            let accessor = self.of_vertices(positions, little_endian::<3, 12>, floats, writer);
             (accessor, json!(bounds.min), json!(bounds.max))
         };
         let described = &mut writer.root.accessors[accessor.value()];
@@ -115,60 +133,74 @@ impl<'a> Attributes<'a> {
 
     /// The box around the vertices that are written: none that no triangle has, once vertices are split.
     fn written_bounds(&self) -> BoundingBox {
-        if self.corners.are_vertices() {
+        let Some(corners) = self.corners.split() else {
             return self.mesh.bounding_box();
-        }
-        let corners = self.corners.corners.iter();
-        let positions = corners.map(|corner| self.mesh.positions()[corner.vertex as usize]);
+        };
+        let positions = corners
+            .iter()
+            .map(|corner| self.mesh.positions()[corner.vertex as usize]);
         BoundingBox::around(&positions.collect::<Vec<_>>())
     }
 
-    fn normals(&self, writer: &mut Writer<'_>) -> Index<Accessor> {
-        let normals = self.corners.corners.iter().map(|corner| corner.normal);
+    fn normals(&self, writer: &mut Writer<'a>) -> Index<Accessor> {
         if self.grid.is_some() {
             let short = |along: f32| (along.clamp(-1.0, 1.0) * 127.0).round() as i8 as u8;
-            let quantized = normals.map(|[x, y, z]| [short(x), short(y), short(z), 0]);
-            writer.attribute(quantized, encoding(ComponentType::I8, Type::Vec3))
+            let quantized = move |[x, y, z]: [f32; 3]| [short(x), short(y), short(z), 0];
+            self.encoded_normals(quantized, ComponentType::I8, writer)
         } else {
-            let floats = normals.map(little_endian::<3, 12>);
-            writer.attribute(floats, encoding(ComponentType::F32, Type::Vec3))
+            self.encoded_normals(little_endian::<3, 12>, ComponentType::F32, writer)
         }
     }
 
-    fn uvs(&self, writer: &mut Writer<'_>) -> Index<Accessor> {
-        let uvs = self.corners.corners.iter().map(|corner| corner.uv);
+    fn encoded_normals<const BYTES: usize>(
+        &self,
+        encode: impl Fn([f32; 3]) -> [u8; BYTES] + Send + Sync + 'a,
+        component: ComponentType,
+        writer: &mut Writer<'a>,
+    ) -> Index<Accessor> {
+        let encoding = encoding(component, Type::Vec3);
+        if let Some(corners) = self.corners.split() {
+            writer.attribute(corners, move |corner| encode(corner.normal), encoding)
+        } else {
+            writer.attribute(self.mesh.normals(), move |&normal| encode(normal), encoding)
+        }
+    }
+
+    fn uvs(&self, writer: &mut Writer<'a>) -> Index<Accessor> {
+        let split = self.corners.split();
+        let corners = split.expect("a mesh with a texture has its corners split");
         if self.grid.is_some() {
-            let quantized = uvs.map(|uv| {
-                let [u, v] = uv.map(|along| u32::from(unsigned(f64::from(along))));
+            let quantized = |corner: &Corner| {
+                let [u, v] = corner.uv.map(|along| u32::from(unsigned(f64::from(along))));
                 (u | v << 16).to_le_bytes()
-            });
-            writer.attribute(quantized, encoding(ComponentType::U16, Type::Vec2))
+            };
+            writer.attribute(corners, quantized, encoding(ComponentType::U16, Type::Vec2))
         } else {
-            let floats = uvs.map(little_endian::<2, 8>);
-            writer.attribute(floats, encoding(ComponentType::F32, Type::Vec2))
+            let floats = |corner: &Corner| little_endian::<2, 8>(corner.uv);
+            writer.attribute(corners, floats, encoding(ComponentType::F32, Type::Vec2))
         }
     }
 
-    fn colors(&self, colors: &[[u8; 3]], writer: &mut Writer<'_>) -> Index<Accessor> {
-        let corners = self.corners.corners.iter();
-        let colors = corners.map(|corner| colors[corner.vertex as usize]);
+    fn colors(&self, colors: &'a [[u8; 3]], writer: &mut Writer<'a>) -> Index<Accessor> {
         let linear = linear_of_srgb();
         // Four channels, since three would break the alignment to four bytes.
         if self.grid.is_some() {
             let linear = linear.map(|linear| (linear * 255.0).round() as u8);
-            let quantized = colors.map(|color| {
+            let quantized = move |color: [u8; 3]| {
                 let [red, green, blue] = color.map(|channel| linear[usize::from(channel)]);
                 [red, green, blue, 255]
-            });
-            writer.attribute(quantized, encoding(ComponentType::U8, Type::Vec4))
+            };
+            let bytes = encoding(ComponentType::U8, Type::Vec4);
+            self.of_vertices(colors, quantized, bytes, writer)
         } else {
             let linear = linear.map(|linear| (linear * 65535.0).round() as u16);
-            let wide = colors.map(|color| {
+            let wide = move |color: [u8; 3]| {
                 let channels = color.map(|channel| u64::from(linear[usize::from(channel)]));
                 let [red, green, blue] = channels;
                 (red | green << 16 | blue << 32 | 0xFFFF << 48).to_le_bytes()
-            });
-            writer.attribute(wide, encoding(ComponentType::U16, Type::Vec4))
+            };
+            let shorts = encoding(ComponentType::U16, Type::Vec4);
+            self.of_vertices(colors, wide, shorts, writer)
         }
     }
 }

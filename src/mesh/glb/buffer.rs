@@ -6,24 +6,77 @@ use gltf_json::{
     buffer::{Stride, Target, View},
     validation::{Checked::Valid, USize64},
 };
+use rayon::prelude::*;
 
 use super::super::WriteError;
 
 /// Restarts a strip, so it is not an index.
 const INDEX_U16_MAX: usize = u16::MAX as usize - 1;
 
-/// Appends data to the file's one buffer and describes it.
+/// The fewest values that are worth another thread.
+const RUN: usize = 4096;
+
+/// Lays out the file's one buffer and describes it. Its parts are filled at the end, in their places in the file: these
+/// are known once the description is, which comes first.
 pub(super) struct Writer<'a> {
-    pub(super) root: &'a mut Root,
-    pub(super) binary: &'a mut Vec<u8>,
+    pub(super) root: Root,
+    pub(super) binary: Binary<'a>,
 }
 
-impl Writer<'_> {
-    /// Appends one value for each vertex, and describes them. `BYTES` is a multiple of four, as the specification wants
-    /// it; where the values themselves are shorter, the rest is padding.
-    pub(super) fn attribute<const BYTES: usize>(
+/// The parts of the buffer, each from a multiple of four bytes on.
+#[derive(Default)]
+pub(super) struct Binary<'a> {
+    parts: Vec<Part<'a>>,
+    length: usize,
+}
+
+/// A part of the buffer.
+struct Part<'a> {
+    /// In bytes.
+    length: usize,
+    fill: Fill<'a>,
+}
+
+/// Writes a part to as many bytes as it has.
+type Fill<'a> = Box<dyn FnOnce(&mut [u8]) + Send + 'a>;
+
+impl<'a> Binary<'a> {
+    /// In bytes, with the padding of the last part.
+    pub(super) fn len(&self) -> usize {
+        self.length
+    }
+
+    /// Adds a part and returns where it starts.
+    fn push(&mut self, length: usize, fill: impl FnOnce(&mut [u8]) + Send + 'a) -> usize {
+        let start = self.length;
+        self.length += length.next_multiple_of(4);
+        self.parts.push(Part {
+            length,
+            fill: Box::new(fill),
+        });
+        start
+    }
+
+    /// Writes the parts to as many bytes as there are, side by side.
+    fn fill(self, mut bytes: &mut [u8]) {
+        let places = self.parts.into_iter().map(|part| {
+            let place = bytes.split_off_mut(..part.length.next_multiple_of(4));
+            (part, place.expect("there is a place for each part"))
+        });
+        let places: Vec<_> = places.collect();
+        places
+            .into_par_iter()
+            .for_each(|(part, place)| (part.fill)(&mut place[..part.length]));
+    }
+}
+
+impl<'a> Writer<'a> {
+    /// Adds what `encode` makes of each vertex's item, and describes it. `BYTES` is a multiple of four, as the
+    /// specification wants it; where the values themselves are shorter, the rest is padding.
+    pub(super) fn attribute<T: Sync, const BYTES: usize>(
         &mut self,
-        values: impl ExactSizeIterator<Item = [u8; BYTES]>,
+        items: &'a [T],
+        encode: impl Fn(&T) -> [u8; BYTES] + Send + Sync + 'a,
         encoding: Encoding,
     ) -> Index<Accessor> {
         let Encoding {
@@ -31,46 +84,43 @@ impl Writer<'_> {
             shape,
             normalized,
         } = encoding;
-        let count = values.len();
-        let view = self.view(values, Target::ArrayBuffer);
+        let view = self.view(items, encode, Target::ArrayBuffer);
         if BYTES != component.size() * shape.multiplicity() {
             self.root.buffer_views[view.value()].byte_stride = Some(Stride(BYTES));
         }
-        let accessor = self.accessor(view, count, component, shape);
+        let accessor = self.accessor(view, items.len(), component, shape);
         self.root.accessors[accessor.value()].normalized = normalized;
         accessor
     }
 
-    /// Appends a file.
-    pub(super) fn file(&mut self, bytes: &[u8]) -> Index<View> {
-        let start = self.binary.len();
-        self.binary.extend_from_slice(bytes);
-        self.described(start, None)
+    /// Adds a file.
+    pub(super) fn file(&mut self, file: &'a [u8]) -> Index<View> {
+        let start = self
+            .binary
+            .push(file.len(), |place| place.copy_from_slice(file));
+        self.described(start, file.len(), None)
     }
 
-    /// Appends values of so many bytes each.
-    fn view<const BYTES: usize>(
+    /// Adds values of so many bytes each.
+    fn view<T: Sync, const BYTES: usize>(
         &mut self,
-        values: impl ExactSizeIterator<Item = [u8; BYTES]>,
+        items: &'a [T],
+        encode: impl Fn(&T) -> [u8; BYTES] + Send + Sync + 'a,
         target: Target,
     ) -> Index<View> {
-        let start = self.binary.len();
-        let length = BYTES * values.len();
-        // Room first, so that the values are copied without a look at the length for each.
-        self.binary.resize(start + length, 0);
-        let places = self.binary[start..].as_chunks_mut().0;
-        places
-            .iter_mut()
-            .zip(values)
-            .for_each(|(place, value)| *place = value);
-        self.described(start, Some(target))
+        let length = BYTES * items.len();
+        let start = self.binary.push(length, move |place| {
+            let places = place.as_chunks_mut().0.par_iter_mut();
+            places
+                .zip(items)
+                .with_min_len(RUN)
+                .for_each(|(place, item)| *place = encode(item));
+        });
+        self.described(start, length, Some(target))
     }
 
-    /// Describes what was appended from `start` on.
-    fn described(&mut self, start: usize, target: Option<Target>) -> Index<View> {
-        let length = self.binary.len() - start;
-        // Every view starts at a multiple of four bytes.
-        self.binary.resize(self.binary.len().next_multiple_of(4), 0);
+    /// Describes a part.
+    fn described(&mut self, start: usize, length: usize, target: Option<Target>) -> Index<View> {
         self.root.push(View {
             buffer: Index::new(0),
             byte_length: USize64::from(length),
@@ -106,21 +156,20 @@ impl Writer<'_> {
         })
     }
 
-    /// Appends the triangles over so many vertices, with as many bits as these need.
-    pub(super) fn indices(&mut self, triangles: &[[u32; 3]], vertices: usize) -> Index<Accessor> {
+    /// Adds the triangles over so many vertices, with as many bits as these need.
+    pub(super) fn indices(
+        &mut self,
+        triangles: &'a [[u32; 3]],
+        vertices: usize,
+    ) -> Index<Accessor> {
         let indices = triangles.as_flattened();
+        let target = Target::ElementArrayBuffer;
         let (view, component) = if vertices <= INDEX_U16_MAX + 1 {
-            let narrow = indices.iter().map(|&vertex| (vertex as u16).to_le_bytes());
-            (
-                self.view(narrow, Target::ElementArrayBuffer),
-                ComponentType::U16,
-            )
+            let narrow = |&vertex: &u32| (vertex as u16).to_le_bytes();
+            (self.view(indices, narrow, target), ComponentType::U16)
         } else {
-            let wide = indices.iter().map(|vertex| vertex.to_le_bytes());
-            (
-                self.view(wide, Target::ElementArrayBuffer),
-                ComponentType::U32,
-            )
+            let wide = |vertex: &u32| vertex.to_le_bytes();
+            (self.view(indices, wide, target), ComponentType::U32)
         };
         self.accessor(view, indices.len(), component, Type::Scalar)
     }
@@ -135,8 +184,8 @@ pub(super) struct Encoding {
     pub(super) normalized: bool,
 }
 
-/// The header and the two chunks of a binary glTF. The binary one is moved behind the others in its own place.
-pub(super) fn container(mut json: Vec<u8>, mut binary: Vec<u8>) -> Result<Vec<u8>, WriteError> {
+/// The header and the two chunks of a binary glTF.
+pub(super) fn container(mut json: Vec<u8>, binary: Binary<'_>) -> Result<Vec<u8>, WriteError> {
     const HEADER_BYTES: usize = 12;
     const CHUNK_HEADER_BYTES: usize = 8;
     json.resize(json.len().next_multiple_of(4), b' ');
@@ -157,6 +206,10 @@ pub(super) fn container(mut json: Vec<u8>, mut binary: Vec<u8>) -> Result<Vec<u8
     head.extend_from_slice(&json);
     head.extend_from_slice(&(binary.len() as u32).to_le_bytes());
     head.extend_from_slice(b"BIN\0");
-    binary.splice(..0, head);
-    Ok(binary)
+    // Fresh memory is zero without a write to it, so that each thread is the first to touch the pages that it fills.
+    let mut file = vec![0; bytes];
+    let (place, rest) = file.split_at_mut(head_bytes);
+    place.copy_from_slice(&head);
+    binary.fill(rest);
+    Ok(file)
 }

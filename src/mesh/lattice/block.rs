@@ -1,7 +1,11 @@
 //! A brick with the samples one further along each axis: all corners of all its cells, so that cells are looked at many
 //! at a time, by bits.
 
-use super::{BRICK_SAMPLES, BRICK_SIDE, BrickMask, Index3, Lattice, NO_BRICK, Slot, corner};
+use rayon::prelude::*;
+
+use super::{
+    BRICK_SIDE, BRICKS_TOGETHER, BrickMask, BrickValues, Index3, Lattice, NO_BRICK, Slot, corner,
+};
 
 /// Samples along an axis of a brick and behind it.
 pub(in crate::mesh) const BLOCK_SIDE: usize = BRICK_SIDE + 1;
@@ -159,8 +163,8 @@ impl Lattice {
     }
 
     /// Where the values pass a test, brick by brick.
-    pub(in crate::mesh) fn samples(&self, test: impl Fn(f32) -> bool) -> Vec<BrickMask> {
-        let of_brick = |values: &[f32]| -> BrickMask {
+    pub(in crate::mesh) fn samples(&self, test: impl Fn(f32) -> bool + Sync) -> Vec<BrickMask> {
+        let of_brick = |values: &BrickValues| -> BrickMask {
             let (rows, _) = values.as_chunks::<BRICK_SIDE>();
             std::array::from_fn(|z| {
                 let rows = &rows[BRICK_SIDE * z..BRICK_SIDE * (z + 1)];
@@ -169,10 +173,8 @@ impl Lattice {
                 })
             })
         };
-        self.values
-            .chunks_exact(BRICK_SAMPLES)
-            .map(of_brick)
-            .collect()
+        let bricks = self.values.par_iter();
+        bricks.with_min_len(BRICKS_TOGETHER).map(of_brick).collect()
     }
 
     /// The samples at the corners of any cell, infinite or not a number where they are not known; none if nothing near the
@@ -261,7 +263,7 @@ impl Lattice {
                 }) & within[layer]
             });
             if halves != [0; BRICK_SIDE] {
-                let brick = self.slot_made(first).brick();
+                let brick = self.brick_made(first);
                 for (word, halves) in self.bricks[brick].cells.iter_mut().zip(halves) {
                     *word |= halves;
                 }

@@ -4,6 +4,7 @@ use super::*;
 use crate::mesh::{
     fixtures,
     intersections::{self, Intersections},
+    lattice::on_border,
     quality,
     topology::Topology,
     triangle_grid::TriangleGrid,
@@ -20,7 +21,7 @@ fn lattice(samples: usize, iso: f32, values: impl Fn(Index3) -> f32) -> Lattice 
             key / (samples * samples),
         ];
         let value = values(sample);
-        let outside = if lattice.on_border(sample) {
+        let outside = if on_border(sample, lattice.cells()) {
             value.min(iso)
         } else {
             value

@@ -138,7 +138,7 @@ mod tests {
         let (simplified, _) = simplify_surface(sphere, 1000);
         let mesh = Mesh::from_surface(simplified, None).expect("the parts fit");
         let vertices = mesh.positions().len();
-        let corners = Corners::of(&mesh.with_creases(CREASE_DEG)).corners.len();
+        let corners = Corners::of(&mesh.with_creases(CREASE_DEG)).len();
         assert!(
             corners <= vertices + vertices / 20,
             "{vertices} vertices became {corners}"

@@ -8,6 +8,7 @@ use rayon::prelude::*;
 use super::{
     Shader,
     camera::{Camera, Frame, Lens},
+    canvas::Canvas,
     drawn,
 };
 use crate::mesh::{Mesh, WriteError, vector};
@@ -150,6 +151,7 @@ impl Stage {
         let mut vertices = self.lens.see(&camera, mesh.positions());
         self.frame.place(&mut vertices);
         let shader = Shader::new(mesh, &vertices, &camera).with_lit_vertices();
-        drawn(&shader, self.side_px)
+        let canvas = Canvas::drawn(self.side_px as usize, &vertices, mesh.triangles());
+        drawn(&shader, &canvas)
     }
 }

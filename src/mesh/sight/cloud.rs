@@ -1,5 +1,7 @@
 //! Points spread over a surface by area: its silhouette from anywhere, for less than its triangles cost.
 
+use rayon::prelude::*;
+
 use super::{
     super::{
         BoundingBox,
@@ -15,6 +17,9 @@ pub(super) struct Cloud {
     y: Vec<f32>,
     z: Vec<f32>,
 }
+
+/// Triangles that one thread takes at a time.
+const PART: usize = if cfg!(test) { 64 } else { 1 << 13 };
 
 /// Points that are looked at together.
 const LANES: usize = 8;
@@ -101,35 +106,51 @@ impl Cloud {
             let cross = vector::cross(vector::sub(b, a), vector::sub(c, a));
             vector::dot(cross, cross).sqrt()
         };
-        let areas: Vec<f32> = triangles.iter().map(|&triangle| area(triangle)).collect();
-        let step = areas.iter().map(|&area| f64::from(area)).sum::<f64>() / count as f64;
-        let mut cloud = Self {
-            x: Vec::with_capacity(count + 1),
-            y: Vec::with_capacity(count + 1),
-            z: Vec::with_capacity(count + 1),
+        // By parts, side by side where threads are free; the same ones however many there are.
+        let of_part = |triangles: &[[u32; 3]]| -> Vec<f32> {
+            triangles.iter().map(|&triangle| area(triangle)).collect()
         };
-        let mut passed = 0.0;
-        let mut next = 0.5 * step;
-        for (&triangle, area) in triangles.iter().zip(areas) {
-            passed += f64::from(area);
-            if passed <= next || step <= 0.0 {
-                continue;
-            }
-            let [a, b, c] = corners(triangle);
-            while passed > next && cloud.x.len() < count {
-                let index = cloud.x.len() as f64;
-                let [u, v, w] = weights(STEP.map(|step| (index * step).fract() as f32));
-                let along = |axis: usize| {
-                    let mixed = u * a[axis] + v * b[axis] + w * c[axis];
-                    ((f64::from(mixed) - center[axis]) * unit) as f32
-                };
-                cloud.x.push(along(0));
-                cloud.y.push(along(1));
-                cloud.z.push(along(2));
-                next += step;
-            }
+        let areas: Vec<Vec<f32>> = triangles.par_chunks(PART).map(of_part).collect();
+        let sum = |areas: &Vec<f32>| areas.iter().copied().map(f64::from).sum::<f64>();
+        let mut before: Vec<f64> = areas.par_iter().map(sum).collect();
+        let mut total = 0.0;
+        for passed in &mut before {
+            total += std::mem::replace(passed, total);
         }
-        cloud.padded()
+        let step = total / count as f64;
+        let reached_at = |index: f64| (index + 0.5) * step;
+        let points_of = |((triangles, areas), before): ((&[[u32; 3]], Vec<f32>), f64)| {
+            let mut points = Vec::new();
+            // The first point that the parts before have not passed, as they would tell it.
+            let mut index = (before / step - 0.5).floor().max(0.0);
+            while reached_at(index) < before {
+                index += 1.0;
+            }
+            let mut passed = 0.0;
+            for (&triangle, area) in triangles.iter().zip(areas) {
+                passed += f64::from(area);
+                while before + passed > reached_at(index) && index < count as f64 {
+                    let [a, b, c] = corners(triangle);
+                    let [u, v, w] = weights(STEP.map(|step| (index * step).fract() as f32));
+                    points.push([0, 1, 2].map(|axis: usize| {
+                        let mixed = u * a[axis] + v * b[axis] + w * c[axis];
+                        ((f64::from(mixed) - center[axis]) * unit) as f32
+                    }));
+                    index += 1.0;
+                }
+            }
+            points
+        };
+        let parts = triangles.par_chunks(PART).zip(areas).zip(before);
+        let points: Vec<Vec<[f32; 3]>> = parts.map(points_of).collect();
+        let points = points.as_slice().concat();
+        let along = |axis: usize| points.iter().map(|point| point[axis]).collect();
+        Self {
+            x: along(0),
+            y: along(1),
+            z: along(2),
+        }
+        .padded()
     }
 
     /// Repeats the last point until the points fill rows of lanes.
@@ -256,4 +277,44 @@ pub(super) struct Turned {
     nearness: Vec<f32>,
     places: Vec<u32>,
     bytes: Vec<u8>,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mesh::fixtures;
+
+    #[test]
+    fn parts_spread_the_points_that_one_walk_would() {
+        const COUNT: usize = 1000;
+        let surface = fixtures::surface(32, fixtures::torus());
+        let (positions, triangles) = (surface.positions(), surface.triangles());
+        assert!(triangles.len() > 8 * PART, "{} triangles", triangles.len());
+        let cloud = Cloud::spread(positions, triangles, COUNT);
+        assert_eq!(cloud.x.len(), COUNT.next_multiple_of(LANES));
+
+        let area = |&triangle: &[u32; 3]| {
+            let [a, b, c] = vector::corners(positions, triangle);
+            let cross = vector::cross(vector::sub(b, a), vector::sub(c, a));
+            vector::dot(cross, cross).sqrt()
+        };
+        let step = triangles.iter().map(area).sum::<f64>() / COUNT as f64;
+        let (mut passed, mut index) = (0.0, 0);
+        for triangle in triangles {
+            passed += area(triangle);
+            while index < COUNT && passed > (index as f64 + 0.5) * step {
+                // It lies in the plane of its triangle.
+                let point = [cloud.x[index], cloud.y[index], cloud.z[index]];
+                let bounds = surface.bounding_box();
+                let half = bounds.longest_side() / 2.0;
+                let at = vector::add(vector::scale(vector::wide(point), half), bounds.center());
+                let [a, b, c] = vector::corners(positions, *triangle);
+                let normal = vector::cross(vector::sub(b, a), vector::sub(c, a));
+                let off = vector::dot(vector::unit(normal).unwrap(), vector::sub(at, a));
+                assert!(off.abs() < 1e-5, "point {index} is {off} off its triangle");
+                index += 1;
+            }
+        }
+        assert_eq!(index, COUNT);
+    }
 }

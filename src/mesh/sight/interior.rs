@@ -1,5 +1,7 @@
 //! How far inside what it shows each pixel lies: where the picture's colours can be trusted to belong to the surface.
 
+use rayon::prelude::*;
+
 use super::{Picture, depth::DepthMap};
 
 /// Coverage from which on no background shows through.
@@ -11,6 +13,9 @@ const STEP_PX: f32 = 4.0;
 /// none to full. The mesh is seldom nearer to the truth than this.
 const RAMP_PX: [f32; 2] = [1.0, 5.0];
 const REFERENCE_SIDE: f32 = 192.0;
+
+/// Rows that one thread looks at.
+const ROWS: usize = 16;
 
 /// From 0 at `low` to 1 at `high`, without a bend at either.
 pub(super) fn smoothstep([low, high]: [f32; 2], at: f32) -> f32 {
@@ -35,14 +40,14 @@ pub(super) fn trust(depth: &DepthMap, nearness_per_pixel: f32, picture: &Picture
 fn outlines(depth: &DepthMap, step: f32, picture: &Picture<'_>) -> Vec<f32> {
     let side = depth.side();
     let nearness = depth.nearness();
+    let nearest = picture.at_shares(side);
     let is_inside = |column: usize, row: usize| {
         let at = row * side + column;
         // The picture's border may cut the object off.
         let has_neighbours = (1..side - 1).contains(&column) && (1..side - 1).contains(&row);
         has_neighbours
             && nearness[at] > 0.0
-            && picture.alpha_at(picture.at_share(column, side), picture.at_share(row, side))
-                >= OPAQUE
+            && picture.alpha_at(nearest[column], nearest[row]) >= OPAQUE
             && [at - 1, at + 1, at - side, at + side]
                 .into_iter()
                 .all(|next| (nearness[next] - nearness[at]).abs() <= step)
@@ -54,9 +59,14 @@ fn outlines(depth: &DepthMap, step: f32, picture: &Picture<'_>) -> Vec<f32> {
             0.0
         }
     };
-    (0..side)
-        .flat_map(|row| (0..side).map(move |column| distance(row, column)))
-        .collect()
+    let mut distances = vec![0.0; side * side];
+    let rows = distances.par_chunks_exact_mut(side).enumerate();
+    rows.with_min_len(ROWS).for_each(|(row, distances)| {
+        for (column, value) in distances.iter_mut().enumerate() {
+            *value = distance(row, column);
+        }
+    });
+    distances
 }
 
 /// Distances to the nearest zero, by one sweep down and one up (G. Borgefors, "Distance transformations in digital

@@ -1,5 +1,7 @@
 //! The search for the camera whose silhouette agrees best with a picture's alpha.
 
+use std::iter;
+
 use rayon::prelude::*;
 
 use super::{
@@ -50,13 +52,19 @@ pub(super) fn best(
     picture: &Picture<'_>,
 ) -> Option<Pose> {
     let (middle, longer) = outline(picture)?;
-    let coverage = coverage(picture);
-    let fine = covered(&coverage, SIDE_MAX);
-    let coarse = covered(&halved(&coverage), COARSE_SIDE);
-    let cloud = Cloud::spread(positions, triangles, POINTS);
-    let thin = cloud.thinned(COARSE_SHARE);
-
-    // Side by side where threads are free; what comes of it is the same.
+    // Side by side where threads are free, here and below; what comes of it is the same.
+    let ((cloud, thin), (fine, coarse)) = rayon::join(
+        || {
+            let cloud = Cloud::spread(positions, triangles, POINTS);
+            let thin = cloud.thinned(COARSE_SHARE);
+            (cloud, thin)
+        },
+        || {
+            let coverage = coverage(picture);
+            let fine = covered(&coverage, SIDE_MAX);
+            (fine, covered(&halved(&coverage), COARSE_SIDE))
+        },
+    );
     let of_elevation = |turned: &mut Turned, &degrees: &f32| {
         let elevation = degrees.to_radians();
         let perspective_max = perspective_max(&thin, elevation);
@@ -77,29 +85,15 @@ pub(super) fn best(
     let mut candidates = candidates.concat();
     // Stable, so that the same mesh always gets the same camera.
     candidates.sort_by(|a, b| b.0.total_cmp(&a.0));
-    let refined = |turned: &mut Turned, pose| {
-        let mut rough = Search {
-            cloud: &thin,
-            wanted: &coarse,
-            side: COARSE_SIDE,
-            turned,
-        };
-        rough.refine(pose, STEPS, ROUGH_HALVINGS)
-    };
-    let finalists = apart(&candidates).into_par_iter();
-    let finalists: Vec<_> = finalists.map_init(Turned::default, refined).collect();
+    let refined =
+        |pose| Search::new(&thin, &coarse, COARSE_SIDE).refine(pose, STEPS, ROUGH_HALVINGS);
+    let finalists: Vec<_> = apart(&candidates).into_par_iter().map(refined).collect();
     let finalists = finalists.into_iter();
     let (_, mut pose) = finalists.reduce(|best, next| if next.0 > best.0 { next } else { best })?;
-    let mut turned = Turned::default();
     // Every point now, of which some reach further than the few.
-    cloud.center(&mut pose, middle, longer, &mut turned);
-    let mut close = Search {
-        cloud: &cloud,
-        wanted: &fine,
-        side: SIDE_MAX,
-        turned: &mut turned,
-    };
+    cloud.center(&mut pose, middle, longer, &mut Turned::default());
     let steps = STEPS.map(|step| step / 2.0);
+    let mut close = Search::new(&cloud, &fine, SIDE_MAX);
     Some(close.refine(pose, steps, HALVINGS).1)
 }
 
@@ -125,35 +119,50 @@ fn unusual(pose: &Pose) -> f64 {
     f64::from(PER_DEGREE * (pose.elevation.to_degrees() - USUAL_ELEVATION_DEG).abs())
 }
 
+/// A pose, and how well what it shows agrees.
+type Judged = (f64, Pose);
+
+/// A change of one parameter, by its place in [`STEPS`].
+type Move = (usize, f32);
+
 /// A refinement at one size.
 struct Search<'a> {
     cloud: &'a Cloud,
     wanted: &'a Mask,
     side: usize,
-    turned: &'a mut Turned,
+    /// Of each move that is tried beside others.
+    turned: Vec<Turned>,
 }
 
-impl Search<'_> {
-    fn agreement(&mut self, pose: &Pose) -> f64 {
-        let seen = self.cloud.silhouette(pose, self.side, self.turned);
-        seen.iou(self.wanted) - unusual(pose)
+impl<'a> Search<'a> {
+    fn new(cloud: &'a Cloud, wanted: &'a Mask, side: usize) -> Self {
+        let beside = if rayon::current_num_threads() > 1 {
+            2 * STEPS.len()
+        } else {
+            1
+        };
+        Self {
+            cloud,
+            wanted,
+            side,
+            turned: iter::repeat_with(Turned::default).take(beside).collect(),
+        }
     }
 
     /// A pattern search: a step along one parameter at a time, kept if it helps; smaller steps once none does.
-    fn refine(&mut self, start: Pose, mut steps: [f32; 5], halvings: usize) -> (f64, Pose) {
-        let mut best = (self.agreement(&start), start);
+    fn refine(&mut self, start: Pose, mut steps: [f32; 5], halvings: usize) -> Judged {
+        let mut best = self.judged(start);
         for _ in 0..=halvings {
             for _ in 0..TURNS_MAX {
                 let before = best.0;
-                for (parameter, &step) in steps.iter().enumerate() {
-                    for step in [step, -step] {
-                        let pose = moved(best.1, parameter, step);
-                        let agreement = self.agreement(&pose);
-                        if agreement > best.0 {
-                            best = (agreement, pose);
-                            break;
-                        }
-                    }
+                let moves = steps.iter().enumerate();
+                let moves: Vec<Move> = moves
+                    .flat_map(|(parameter, &step)| [(parameter, step), (parameter, -step)])
+                    .collect();
+                let mut left = &moves[..];
+                while let Some((parameter, better)) = self.first_better(best, left) {
+                    best = better;
+                    left = &moves[2 * (parameter + 1)..];
                 }
                 if best.0 <= before {
                     break;
@@ -163,6 +172,43 @@ impl Search<'_> {
         }
         best
     }
+
+    fn judged(&mut self, pose: Pose) -> Judged {
+        judged(
+            self.cloud,
+            self.wanted,
+            self.side,
+            pose,
+            &mut self.turned[0],
+        )
+    }
+
+    /// The first of some moves that helps, by its parameter. Where threads are free, those after it are tried in vain.
+    fn first_better(&mut self, best: Judged, moves: &[Move]) -> Option<(usize, Judged)> {
+        let &mut Self {
+            cloud,
+            wanted,
+            side,
+            ref mut turned,
+        } = self;
+        let tried = |turned: &mut Turned, &(parameter, step): &Move| {
+            let pose = moved(best.1, parameter, step);
+            (parameter, judged(cloud, wanted, side, pose, turned))
+        };
+        let helps = |(_, (agreement, _)): &(usize, Judged)| *agreement > best.0;
+        if let [turned] = &mut turned[..] {
+            return moves.iter().map(|step| tried(turned, step)).find(helps);
+        }
+        let beside = turned.par_iter_mut().zip(moves);
+        beside
+            .map(|(turned, step)| tried(turned, step))
+            .find_first(helps)
+    }
+}
+
+fn judged(cloud: &Cloud, wanted: &Mask, side: usize, pose: Pose, turned: &mut Turned) -> Judged {
+    let seen = cloud.silhouette(&pose, side, turned);
+    (seen.iou(wanted) - unusual(&pose), pose)
 }
 
 fn moved(mut pose: Pose, parameter: usize, step: f32) -> Pose {
