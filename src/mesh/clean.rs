@@ -91,7 +91,8 @@ pub fn drop_specks(surface: Surface, options: CleanOptions) -> (Surface, Topolog
         return (surface, topology, report);
     }
     let (positions, triangles) = (surface.positions(), surface.triangles());
-    let volumes = volumes(positions, triangles, &topology);
+    let runs = topology.runs(triangles.len());
+    let volumes = volumes(positions, triangles, &runs);
     let largest = volumes.iter().copied().map(f64::abs).fold(0.0, f64::max);
     let is_kept: Vec<bool> = volumes
         .iter()
@@ -101,7 +102,7 @@ pub fn drop_specks(surface: Surface, options: CleanOptions) -> (Surface, Topolog
         return (surface, topology, report);
     }
     let is_dropped = |component: usize| !is_kept[component] && volumes[component] >= 0.0;
-    let longest = longest_side(positions, triangles, &topology, is_dropped);
+    let longest = longest_side(positions, triangles, &runs, is_dropped);
     let dropped = || (0..topology.components).filter(|&component| is_dropped(component));
     report.components_dropped = dropped().count();
     let dropped: f64 = dropped().map(|component| volumes[component]).sum();
@@ -109,8 +110,7 @@ pub fn drop_specks(surface: Surface, options: CleanOptions) -> (Surface, Topolog
     report.components_kept = is_kept.iter().filter(|&&is_kept| is_kept).count();
     report.hollows_filled =
         topology.components - report.components_kept - report.components_dropped;
-    let runs = topology.runs(triangles.len()).into_iter();
-    let kept = runs.filter(|run| is_kept[run.component]);
+    let kept = runs.into_iter().filter(|run| is_kept[run.component]);
     let kept: Vec<_> = kept.map(|run| run.triangles).collect();
     let surface = surface.with_components(&kept);
     report.volume_share_dropped = if bodies > 0.0 { dropped / bodies } else { 0.0 };

@@ -142,7 +142,8 @@ impl Sight {
 fn agreement(depth: &DepthMap, picture: &Picture<'_>) -> f64 {
     let nearest = picture.at_shares(depth.side());
     let (mut both, mut either) = (0_u32, 0_u32);
-    for (drawn, &row) in depth.rows().zip(&nearest) {
+    let rows = depth.nearness().chunks_exact(depth.side());
+    for (drawn, &row) in rows.zip(&nearest) {
         for (nearness, &column) in drawn.iter().zip(&nearest) {
             let (drawn, seen) = (*nearness > 0.0, picture.alpha_at(column, row) >= 0.5);
             both += u32::from(drawn && seen);

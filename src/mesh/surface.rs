@@ -3,11 +3,13 @@
 use std::ops::Range;
 
 use rayon::prelude::*;
-use retain::retain;
 
 use super::{BoundingBox, MeshError, topology::Topology, vector};
 
 mod retain;
+
+pub(super) use retain::compact;
+use retain::retain;
 
 /// Positions that are looked at by one task.
 const PART: usize = 1 << 13;
@@ -143,41 +145,4 @@ fn out_of_range(triangles: &[[u32; 3]], vertices: usize) -> MeshError {
         vertex: triangles.as_flattened()[corner],
         vertices,
     }
-}
-
-/// The vertices that `triangles` use, in their old order, and the triangles renumbered to them.
-pub(super) struct Compaction {
-    /// Old index of each kept vertex.
-    pub(super) kept: Vec<u32>,
-    /// Over the kept vertices.
-    pub(super) triangles: Vec<[u32; 3]>,
-}
-
-impl Compaction {
-    /// The values of the kept vertices, of those of all.
-    pub(super) fn of_kept<T: Copy>(&self, values: &[T]) -> Vec<T> {
-        let kept = self.kept.iter();
-        kept.map(|&vertex| values[vertex as usize]).collect()
-    }
-}
-
-/// Drops vertices that no triangle uses.
-pub(super) fn compact(vertices: usize, triangles: &[[u32; 3]]) -> Compaction {
-    const UNUSED: u32 = u32::MAX;
-    let mut new_of_old = vec![UNUSED; vertices];
-    for &vertex in triangles.iter().flatten() {
-        new_of_old[vertex as usize] = 0;
-    }
-    let mut kept = Vec::new();
-    for (old, new) in new_of_old.iter_mut().enumerate() {
-        if *new != UNUSED {
-            *new = kept.len() as u32;
-            kept.push(old as u32);
-        }
-    }
-    let triangles = triangles
-        .iter()
-        .map(|triangle| triangle.map(|vertex| new_of_old[vertex as usize]))
-        .collect();
-    Compaction { kept, triangles }
 }

@@ -89,20 +89,32 @@ impl<'a> Attributes<'a> {
         described
     }
 
-    /// Adds an attribute that the copies of a vertex share.
-    fn of_vertices<T: Copy + Sync, const BYTES: usize>(
+    /// Adds an attribute: of the vertices, or of the corners that they are split into.
+    fn attribute<T: Copy + Sync, const BYTES: usize>(
+        &self,
+        (of_vertices, of_corner): (&'a [T], impl Fn(&Corner) -> T + Send + Sync + 'a),
+        encode: impl Fn(T) -> [u8; BYTES] + Send + Sync + 'a,
+        encoding: Encoding,
+        writer: &mut Writer<'a>,
+    ) -> Index<Accessor> {
+        match self.corners.split() {
+            Some(corners) => {
+                writer.attribute(corners, move |corner| encode(of_corner(corner)), encoding)
+            }
+            None => writer.attribute(of_vertices, move |&value| encode(value), encoding),
+        }
+    }
+
+    /// The same where the copies of a vertex share it.
+    fn shared<T: Copy + Sync, const BYTES: usize>(
         &self,
         values: &'a [T],
         encode: impl Fn(T) -> [u8; BYTES] + Send + Sync + 'a,
         encoding: Encoding,
         writer: &mut Writer<'a>,
     ) -> Index<Accessor> {
-        if let Some(corners) = self.corners.split() {
-            let encode = move |corner: &Corner| encode(values[corner.vertex as usize]);
-            writer.attribute(corners, encode, encoding)
-        } else {
-            writer.attribute(values, move |&value| encode(value), encoding)
-        }
+        let of_corner = move |corner: &Corner| values[corner.vertex as usize];
+        self.attribute((values, of_corner), encode, encoding, writer)
     }
 
     fn positions(&self, writer: &mut Writer<'a>) -> Index<Accessor> {
@@ -118,12 +130,12 @@ impl<'a> Attributes<'a> {
                 normalized: false,
                 ..encoding(ComponentType::U16, Type::Vec3)
             };
-            let accessor = self.of_vertices(positions, quantized, steps, writer);
+            let accessor = self.shared(positions, quantized, steps, writer);
             let (min, max) = (grid.nearest(bounds.min), grid.nearest(bounds.max));
             (accessor, json!(min), json!(max))
         } else {
             let floats = encoding(ComponentType::F32, Type::Vec3);
-            let accessor = self.of_vertices(positions, little_endian::<3, 12>, floats, writer);
+            let accessor = self.shared(positions, little_endian::<3, 12>, floats, writer);
             (accessor, json!(bounds.min), json!(bounds.max))
         };
         let described = &mut writer.root.accessors[accessor.value()];
@@ -143,26 +155,19 @@ impl<'a> Attributes<'a> {
     }
 
     fn normals(&self, writer: &mut Writer<'a>) -> Index<Accessor> {
+        let normals = (self.mesh.normals(), |corner: &Corner| corner.normal);
         if self.grid.is_some() {
             let short = |along: f32| (along.clamp(-1.0, 1.0) * 127.0).round() as i8 as u8;
             let quantized = move |[x, y, z]: [f32; 3]| [short(x), short(y), short(z), 0];
-            self.encoded_normals(quantized, ComponentType::I8, writer)
+            self.attribute(
+                normals,
+                quantized,
+                encoding(ComponentType::I8, Type::Vec3),
+                writer,
+            )
         } else {
-            self.encoded_normals(little_endian::<3, 12>, ComponentType::F32, writer)
-        }
-    }
-
-    fn encoded_normals<const BYTES: usize>(
-        &self,
-        encode: impl Fn([f32; 3]) -> [u8; BYTES] + Send + Sync + 'a,
-        component: ComponentType,
-        writer: &mut Writer<'a>,
-    ) -> Index<Accessor> {
-        let encoding = encoding(component, Type::Vec3);
-        if let Some(corners) = self.corners.split() {
-            writer.attribute(corners, move |corner| encode(corner.normal), encoding)
-        } else {
-            writer.attribute(self.mesh.normals(), move |&normal| encode(normal), encoding)
+            let floats = encoding(ComponentType::F32, Type::Vec3);
+            self.attribute(normals, little_endian::<3, 12>, floats, writer)
         }
     }
 
@@ -191,7 +196,7 @@ impl<'a> Attributes<'a> {
                 [red, green, blue, 255]
             };
             let bytes = encoding(ComponentType::U8, Type::Vec4);
-            self.of_vertices(colors, quantized, bytes, writer)
+            self.shared(colors, quantized, bytes, writer)
         } else {
             let linear = linear.map(|linear| (linear * 65535.0).round() as u16);
             let wide = move |color: [u8; 3]| {
@@ -200,7 +205,7 @@ impl<'a> Attributes<'a> {
                 (red | green << 16 | blue << 32 | 0xFFFF << 48).to_le_bytes()
             };
             let shorts = encoding(ComponentType::U16, Type::Vec4);
-            self.of_vertices(colors, wide, shorts, writer)
+            self.shared(colors, wide, shorts, writer)
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use rayon::prelude::*;
 
-use super::{BRICKS_TOGETHER, Brick, BrickMask, Lattice, Slot, on_border, slots};
+use super::{BRICKS_TOGETHER, BrickMask, Lattice, Slot, on_border, slots};
 
 /// Samples of one brick.
 #[derive(Debug, Clone, Copy)]
@@ -37,11 +37,13 @@ impl Asked {
                 samples,
                 first: asked.count,
             };
-            asked.count += part.count();
-            asked.parts.push(part);
+            let count = part.count();
+            // None of nothing, so that they are split evenly.
+            if count > 0 {
+                asked.parts.push(part);
+                asked.count += count;
+            }
         }
-        // None of nothing, so that what is left is split evenly.
-        asked.parts.retain(|part| part.count() > 0);
         asked
     }
 
@@ -112,7 +114,7 @@ impl Lattice {
                     known[slot.offset()] = value;
                 }
                 // Most bricks lie within, and all their samples with them.
-                if Brick::touches_border(brick, cells) {
+                if brick.touches_border(cells) {
                     for slot in samples().filter(|&slot| on_border(brick.at(slot), cells)) {
                         let value = &mut known[slot.offset()];
                         *value = at_border(*value);

@@ -72,7 +72,6 @@ impl Lattice {
             }
         } else if let Some(first) = coarse.slot(self.origin(brick).map(|along| along / 2)) {
             // Within the volume the coarser level has every second sample along each axis, an eighth of one of its bricks.
-            let known = coarse.values(first.brick());
             let even = |z: usize| {
                 if z.is_multiple_of(2) {
                     wanted[z] & EVEN
@@ -82,8 +81,8 @@ impl Lattice {
             };
             for slot in slots(brick, std::array::from_fn(even)) {
                 let [x, y, z] = slot.in_brick().map(|along| along / 2);
-                let value = known[first.offset() + x + BRICK_SIDE * (y + BRICK_SIDE * z)];
-                if value.is_finite() {
+                let offset = first.offset() + x + BRICK_SIDE * (y + BRICK_SIDE * z);
+                if let Some(value) = coarse.value_at(Slot::new(first.brick(), offset)) {
                     take(slot, value);
                 }
             }

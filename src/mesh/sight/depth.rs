@@ -120,11 +120,6 @@ impl DepthMap {
         &self.nearness
     }
 
-    /// The same, each row by itself.
-    pub(super) fn rows(&self) -> impl Iterator<Item = &[f32]> {
-        self.nearness.chunks_exact(self.side)
-    }
-
     /// Whether the mesh covers the middle of each pixel.
     #[cfg(test)]
     pub(super) fn covers(&self) -> impl Iterator<Item = bool> {

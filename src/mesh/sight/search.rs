@@ -151,7 +151,8 @@ impl<'a> Search<'a> {
 
     /// A pattern search: a step along one parameter at a time, kept if it helps; smaller steps once none does.
     fn refine(&mut self, start: Pose, mut steps: [f32; 5], halvings: usize) -> Judged {
-        let mut best = self.judged(start);
+        let first = &mut self.turned[0];
+        let mut best = judged(self.cloud, self.wanted, self.side, start, first);
         for _ in 0..=halvings {
             for _ in 0..TURNS_MAX {
                 let before = best.0;
@@ -171,16 +172,6 @@ impl<'a> Search<'a> {
             steps = steps.map(|step| step / 2.0);
         }
         best
-    }
-
-    fn judged(&mut self, pose: Pose) -> Judged {
-        judged(
-            self.cloud,
-            self.wanted,
-            self.side,
-            pose,
-            &mut self.turned[0],
-        )
     }
 
     /// The first of some moves that helps, by its parameter. Where threads are free, those after it are tried in vain.

@@ -1,4 +1,4 @@
-//! Keeps some of a surface's triangles, and the vertices that they use.
+//! Keeps some of a surface's triangles, and the vertices that they use; or of all triangles just these vertices.
 
 use std::{
     ops::Range,
@@ -17,19 +17,43 @@ pub(super) fn retain(
     triangles: &mut Vec<[u32; 3]>,
     kept: &[Range<usize>],
 ) {
-    let is_used = used_vertices(positions.len(), triangles, kept);
-    let Numbering { new_of_old, used } = Numbering::of_used(&is_used);
+    let numbering = Numbering::of(positions.len(), triangles, kept);
     rayon::join(
-        || move_down(positions, &used),
+        || move_down(positions, &numbering.used),
         || {
             move_down(triangles, kept);
-            triangles.par_chunks_mut(PART).for_each(|triangles| {
-                for vertex in triangles.as_flattened_mut() {
-                    *vertex = new_of_old[*vertex as usize];
-                }
-            });
+            numbering.renumber(triangles);
         },
     );
+}
+
+/// The vertices that triangles use, in their old order, and the triangles renumbered to them.
+pub(in crate::mesh) struct Compaction {
+    /// Old index of each kept vertex.
+    pub(in crate::mesh) kept: Vec<u32>,
+    /// Over the kept vertices.
+    pub(in crate::mesh) triangles: Vec<[u32; 3]>,
+}
+
+impl Compaction {
+    /// The values of the kept vertices, of those of all.
+    pub(in crate::mesh) fn of_kept<T: Copy>(&self, values: &[T]) -> Vec<T> {
+        let kept = self.kept.iter();
+        kept.map(|&vertex| values[vertex as usize]).collect()
+    }
+}
+
+/// Drops vertices that no triangle uses.
+pub(in crate::mesh) fn compact(vertices: usize, triangles: &[[u32; 3]]) -> Compaction {
+    let all = 0..triangles.len();
+    let numbering = Numbering::of(vertices, triangles, std::slice::from_ref(&all));
+    let mut triangles = triangles.to_vec();
+    numbering.renumber(&mut triangles);
+    let kept = numbering.used.into_iter().flatten();
+    Compaction {
+        kept: kept.map(|vertex| vertex as u32).collect(),
+        triangles,
+    }
 }
 
 /// Whether a triangle in `kept` uses each vertex.
@@ -53,7 +77,9 @@ struct Numbering {
 }
 
 impl Numbering {
-    fn of_used(is_used: &[bool]) -> Self {
+    /// Of those that triangles in `kept` use.
+    fn of(vertices: usize, triangles: &[[u32; 3]], kept: &[Range<usize>]) -> Self {
+        let is_used = &used_vertices(vertices, triangles, kept)[..];
         let count = |is_used: &[bool]| is_used.iter().map(|&is_used| u32::from(is_used)).sum();
         let counts: Vec<u32> = is_used.par_chunks(PART).map(count).collect();
         let firsts = counts.iter().scan(0, |next, count| {
@@ -77,6 +103,15 @@ impl Numbering {
             new_of_old,
             used: used.concat(),
         }
+    }
+
+    /// Gives triangles the numbers of their vertices.
+    fn renumber(&self, triangles: &mut [[u32; 3]]) {
+        triangles.par_chunks_mut(PART).for_each(|triangles| {
+            for vertex in triangles.as_flattened_mut() {
+                *vertex = self.new_of_old[*vertex as usize];
+            }
+        });
     }
 }
 
