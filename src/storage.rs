@@ -1,6 +1,7 @@
 //! Asset bytes by key, in a folder or an S3-compatible bucket.
 
 use std::{
+    fs::File,
     io,
     ops::Range,
     path::{Path, PathBuf},
@@ -14,6 +15,7 @@ use object_store::{
     path::Path as Key,
 };
 use tokio::{sync::watch, time::timeout};
+use tracing::debug;
 use url::Url;
 
 pub mod erase;
@@ -180,6 +182,30 @@ impl Storage {
         put
     }
 
+    /// Makes the folder of keys that will come, and has it on the disk: who puts the first of them waits for that, and for what
+    /// others write meanwhile. Says whether there are folders; a bucket has none.
+    pub async fn make_folder(&self, key: &str) -> bool {
+        let Some(root) = self.folder.clone() else {
+            return false;
+        };
+        let folder = root.join(key);
+        let make = move || {
+            std::fs::create_dir_all(&folder)?;
+            let changed = folder
+                .ancestors()
+                .take_while(|path| path.starts_with(&root));
+            changed
+                .map(|path| File::open(path)?.sync_all())
+                .collect::<io::Result<()>>()
+        };
+        let made = timeout(OPERATION_MAX, tokio::task::spawn_blocking(make)).await;
+        if !matches!(made, Ok(Ok(Ok(())))) {
+            // What hinders it hinders the first key, too, and is told by whoever puts that.
+            debug!(?made, key, "A folder could not be made ahead");
+        }
+        true
+    }
+
     /// Counts an operation, and notes it when the store has failed.
     fn measure<T>(
         &self,
@@ -319,6 +345,21 @@ mod tests {
             Err(StorageError::Read { .. })
         ));
         storage.check().await.expect("works");
+    }
+
+    #[tokio::test]
+    async fn a_folder_is_there_before_its_first_key() {
+        let folder = tempfile::tempdir().expect("a temp folder");
+        let storage = Storage::open_folder(folder.path()).expect("opens");
+        assert!(storage.make_folder("made/x/1").await);
+        assert!(folder.path().join("made/x/1").is_dir());
+        let bytes = Bytes::from_static(b"mesh");
+        storage.put("made/x/1/m", bytes).await.expect("writes");
+        // What is in the way is told by the first key.
+        std::fs::write(folder.path().join("made/y"), b"no folder").expect("writes");
+        assert!(storage.make_folder("made/y/1").await);
+        let put = storage.put("made/y/1/m", Bytes::new()).await;
+        assert!(matches!(put, Err(StorageError::Write { .. })));
     }
 
     #[test]

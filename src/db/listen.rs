@@ -174,6 +174,16 @@ impl Hub {
         &self.0.queue
     }
 
+    /// Wakes who claims here: conversions were queued through this node, and the notice of it is yet to go through the database.
+    pub fn queued(&self) {
+        self.0.queue.notify_waiters();
+    }
+
+    /// The same for whoever waits for a conversion that has ended here.
+    pub fn ended(&self, conversion: ConversionId, batch: Option<BatchId>) {
+        self.hear_event(EventPayload { conversion, batch });
+    }
+
     /// Completes when webhooks may be due; see [`tokio::sync::Notify::notified`].
     #[must_use]
     pub fn webhooks(&self) -> &Notify {

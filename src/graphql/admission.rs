@@ -358,6 +358,7 @@ async fn admit(
         Ok(Admitted::New(rows)) => {
             crash::point(Point::Submitted);
             room.stored(rows.conversions.len());
+            services.hub.queued();
         }
         Ok(_) => keeping::discard(services, &kept).await,
         Err(error) if error.is_refusing_writes() => keeping::discard(services, &kept).await,

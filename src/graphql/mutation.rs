@@ -290,6 +290,7 @@ impl ConversionMutation {
             .map_err(ApiError::from)?;
         let rows = admission::settle(admitted)?;
         room.stored(rows.conversions.len());
+        services.hub.queued();
         let (conversion, source) = rows.into_first().expect("one was submitted");
         trail::note(context, |details| {
             details.conversion(conversion.id).retry_of(row.id)

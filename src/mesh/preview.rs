@@ -64,105 +64,38 @@ const PART: usize = 1 << 13;
 /// A mesh without colours is drawn in this linear grey, the sRGB byte 204.
 const BARE_COLOR: [f32; 3] = [0.604; 3];
 
-/// What is to be seen of a surface, before its colours and normals are known: most of the work of a picture.
-#[derive(Debug)]
-pub struct View {
-    side_px: u32,
-    camera: Camera,
-    vertices: Vec<Projected>,
-    canvas: Canvas,
-}
-
-impl View {
-    /// Looks at triangles over positions. Where they lie and how large they are makes no difference.
-    ///
-    /// # Panics
-    /// If the side is out of range or an angle is not a number.
-    #[must_use]
-    pub fn of(positions: &[[f32; 3]], triangles: &[[u32; 3]], options: &PreviewOptions) -> Self {
-        let &PreviewOptions {
-            side_px,
-            azimuth_deg,
-            elevation_deg,
-        } = options;
-        assert!(
-            (PreviewOptions::SIDE_PX_MIN..=PreviewOptions::SIDE_PX_MAX).contains(&side_px),
-            "a preview of {side_px} pixels"
-        );
-        assert!(
-            azimuth_deg.is_finite() && elevation_deg.is_finite(),
-            "angles are numbers"
-        );
-        let camera = Camera::turned(f64::from(azimuth_deg), f64::from(elevation_deg));
-        let vertices = camera.fill(positions, side_px);
-        let canvas = Canvas::drawn(side_px as usize, &vertices, triangles);
-        Self {
-            side_px,
-            camera,
-            vertices,
-            canvas,
-        }
-    }
-
-    /// Draws a mesh of these triangles: RGBA, 8 bits a channel, sRGB, straight alpha, rows from the top, `side_px² · 4` bytes.
-    ///
-    /// # Panics
-    /// If the mesh has fewer triangles or vertices than were looked at.
-    #[must_use]
-    pub fn drawn(&self, mesh: &Mesh) -> Vec<u8> {
-        let mut shader = Shader::new(mesh, &self.vertices, &self.camera);
-        if self.vertices.len() * VERTEX_PX >= (self.side_px * self.side_px) as usize {
-            shader = shader.with_lit_vertices();
-        }
-        drawn(&shader, &self.canvas)
-    }
-
-    /// The same as a PNG file.
-    ///
-    /// # Errors
-    /// [`WriteError::Png`] if encoding fails.
-    ///
-    /// # Panics
-    /// As [`Self::drawn`].
-    pub fn png(&self, mesh: &Mesh) -> Result<Vec<u8>, WriteError> {
-        let pixels = self.drawn(mesh);
-        let mut file = Cursor::new(Vec::new());
-        // Paeth's filter on all rows makes such smooth pictures smaller than the choice of one for each row, which takes longer.
-        let encoder =
-            PngEncoder::new_with_quality(&mut file, CompressionType::Fast, FilterType::Paeth);
-        encoder.write_image(
-            &pixels,
-            self.side_px,
-            self.side_px,
-            ExtendedColorType::Rgba8,
-        )?;
-        Ok(file.into_inner())
-    }
-}
-
-/// Draws a mesh, as [`View::drawn`].
+/// Draws a mesh: RGBA, 8 bits a channel, sRGB, straight alpha, rows from the top, `side_px² · 4` bytes.
 ///
 /// # Panics
-/// As [`View::of`].
+/// If the side is out of range or an angle is not a number.
 #[must_use]
 pub fn render(mesh: &Mesh, options: &PreviewOptions) -> Vec<u8> {
-    View::of(mesh.positions(), mesh.triangles(), options).drawn(mesh)
+    let &PreviewOptions {
+        side_px,
+        azimuth_deg,
+        elevation_deg,
+    } = options;
+    assert!(
+        (PreviewOptions::SIDE_PX_MIN..=PreviewOptions::SIDE_PX_MAX).contains(&side_px),
+        "a preview of {side_px} pixels"
+    );
+    assert!(
+        azimuth_deg.is_finite() && elevation_deg.is_finite(),
+        "angles are numbers"
+    );
+    let camera = Camera::turned(f64::from(azimuth_deg), f64::from(elevation_deg));
+    let vertices = camera.fill(mesh, side_px);
+    let mut shader = Shader::new(mesh, &vertices, &camera);
+    if vertices.len() * VERTEX_PX >= (side_px * side_px) as usize {
+        shader = shader.with_lit_vertices();
+    }
+    drawn(&shader, side_px)
 }
 
-/// Draws a mesh as a PNG file.
-///
-/// # Errors
-/// [`WriteError::Png`] if encoding fails.
-///
-/// # Panics
-/// As [`View::of`].
-pub fn png(mesh: &Mesh, options: &PreviewOptions) -> Result<Vec<u8>, WriteError> {
-    View::of(mesh.positions(), mesh.triangles(), options).png(mesh)
-}
-
-/// Colours what a canvas shows of a mesh.
-fn drawn(shader: &Shader<'_>, canvas: &Canvas) -> Vec<u8> {
-    let side = canvas.side;
+/// Draws a mesh with its vertices where they lie on the canvas; as [`render`].
+fn drawn(shader: &Shader, side_px: u32) -> Vec<u8> {
+    let side = side_px as usize;
+    let canvas = Canvas::drawn(side, shader.vertices, shader.mesh.triangles());
     let mut pixels = vec![0; 4 * side * side];
     let (bands, bytes) = canvas.bands();
     let parts = pixels.par_chunks_mut(bytes).zip(bands);
@@ -179,6 +112,27 @@ fn drawn(shader: &Shader<'_>, canvas: &Canvas) -> Vec<u8> {
         }
     });
     pixels
+}
+
+/// Draws a mesh as a PNG file.
+///
+/// # Errors
+/// [`WriteError::Png`] if encoding fails.
+///
+/// # Panics
+/// As [`render`].
+pub fn png(mesh: &Mesh, options: &PreviewOptions) -> Result<Vec<u8>, WriteError> {
+    let pixels = render(mesh, options);
+    let mut file = Cursor::new(Vec::new());
+    // Paeth's filter on all rows makes such smooth pictures smaller than the choice of one for each row, which takes longer.
+    let encoder = PngEncoder::new_with_quality(&mut file, CompressionType::Fast, FilterType::Paeth);
+    encoder.write_image(
+        &pixels,
+        options.side_px,
+        options.side_px,
+        ExtendedColorType::Rgba8,
+    )?;
+    Ok(file.into_inner())
 }
 
 /// Draws a surface that is still coarse as a WebP file of two or three kilobytes, in grey and from where

@@ -1,19 +1,24 @@
-//! Where conversions compute: pools with as many threads as there are cores, at a lower priority than the rest.
+//! Where conversions compute: on as many threads as there are cores, at a lower priority than the rest.
 //!
 //! With a thread for each conversion, sixty conversions at once would leave the thread that feeds a GPU a quarter of a
 //! core, and the GPU idle. Here whoever comes first is computed first, and the device's thread goes before all of them.
 //! What makes the next query of a model takes milliseconds and has a pool of its own, so that it doesn't stand in line
 //! behind meshes that are being written while the device has nothing to do.
 //!
-//! Whatever is computed has a place, of which there are as many as cores, and threads for itself: all cores while it is
-//! alone, half of them beside another one, and so on, down to one once half of the places are taken. They share no threads:
-//! one of rayon's that waits for a part of its work takes up what lies in its pool meanwhile, a whole other conversion among
-//! it, and goes on only when that has ended, which may have done the same by then (docs/PERFORMANCE.md).
+//! Whatever is computed has a place, of which there are as many as cores, and threads for itself: all cores while one
+//! conversion is computed, half of them each with two, down to one. How many those are is known by their [`Share`]s, which they
+//! hold from one thing to the next, so that all of them go on alike. They share no threads: one of rayon's that waits for a part
+//! of its work takes up what lies in its pool meanwhile, a whole other conversion among it, and goes on only when that has ended,
+//! which may have done the same by then (docs/PERFORMANCE.md).
 
 use std::{
     any::Any,
+    iter,
     panic::{AssertUnwindSafe, catch_unwind},
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
     thread,
 };
 
@@ -31,28 +36,47 @@ struct Pool {
     niceness: i32,
 }
 
-/// A place for each thing that is computed at a time, as many as there are cores, and threads for it alone: more for the
-/// first ones.
+/// A place for each thing that is computed at a time, as many as there are cores, and threads for it alone.
 struct Threads {
     cores: usize,
     places: Arc<Semaphore>,
-    free: Mutex<Free>,
-}
-
-/// Threads that nobody has now.
-struct Free {
-    /// For the first half of the places; the most threads last.
-    several: Vec<Arc<ThreadPool>>,
-    /// For any place, one thread each.
-    single: Vec<Arc<ThreadPool>>,
+    /// What nobody has now, the most threads last.
+    free: Mutex<Vec<Arc<ThreadPool>>>,
 }
 
 /// A place, and the threads that come with it.
 struct Place {
     of: &'static Threads,
     threads: Arc<ThreadPool>,
-    is_single: bool,
     _one_of_so_many: OwnedSemaphorePermit,
+}
+
+/// How many conversions are computed, or will be in a moment.
+#[derive(Debug)]
+struct Shares(AtomicUsize);
+
+static SHARES: Shares = Shares(AtomicUsize::new(0));
+
+/// Held by a conversion while it computes or waits for little: the cores are divided among all that hold one.
+#[derive(Debug)]
+#[must_use]
+pub(super) struct Share(&'static Shares);
+
+impl Share {
+    pub(super) fn take() -> Self {
+        Self::of(&SHARES)
+    }
+
+    fn of(shares: &'static Shares) -> Self {
+        shares.0.fetch_add(1, Relaxed);
+        Self(shares)
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        self.0.0.fetch_sub(1, Relaxed);
+    }
 }
 
 /// What a device waits for.
@@ -118,7 +142,7 @@ async fn compute_on<T: Send + 'static>(
     pool: &'static Pool,
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, PipelineError> {
-    let place = pool.threads().place().await;
+    let place = pool.threads().place(&SHARES).await;
     let threads = Arc::clone(&place.threads);
     let receiver = start_on(&threads, move || {
         // Given back when the work has ended, whether or not somebody waits for it still.
@@ -137,16 +161,12 @@ impl Pool {
     fn threads(&'static self) -> &'static Threads {
         self.threads.get_or_init(|| {
             let cores = thread::available_parallelism().map_or(1, usize::from);
-            let several =
+            let sets =
                 widths(cores).map(|width| self.made(width, format!("{}-of-{width}", self.name)));
-            let single = (0..cores).map(|_| self.made(1, format!("{}-own", self.name)));
             Threads {
                 cores,
                 places: Arc::new(Semaphore::new(cores)),
-                free: Mutex::new(Free {
-                    several: several.collect(),
-                    single: single.collect(),
-                }),
+                free: Mutex::new(sets.collect()),
             }
         })
     }
@@ -169,35 +189,31 @@ impl Pool {
 
 impl Threads {
     /// Waits for a place.
-    async fn place(&'static self) -> Place {
+    async fn place(&'static self, shares: &Shares) -> Place {
         let place = Arc::clone(&self.places).acquire_owned().await;
         let place = place.expect("it is never closed");
-        let taken = self.cores - self.places.available_permits();
-        let is_single = 2 * taken > self.cores;
+        let fair = self.cores / shares.0.load(Relaxed).max(1).next_power_of_two();
         let mut free = self.free();
-        let own = if is_single {
-            free.single.pop()
-        } else {
-            free.several.pop()
-        };
+        // The most that are not too many; where all of those are taken, the fewest.
+        let at = free.partition_point(|set| set.current_num_threads() <= fair);
+        let threads = free.remove(at.saturating_sub(1));
         Place {
             of: self,
-            threads: own.expect("there are threads for each place"),
-            is_single,
+            threads,
             _one_of_so_many: place,
         }
     }
 
-    fn free(&self) -> MutexGuard<'_, Free> {
+    fn free(&self) -> MutexGuard<'_, Vec<Arc<ThreadPool>>> {
         self.free.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// How many threads come with each of the first half of the places, the most last: with one of them all cores, with two
-/// half of them each, with four a quarter.
+/// How many threads the sets have, the most last: one set of all cores, two of half of them each, four of a quarter, which are
+/// at least as many sets as cores.
 fn widths(cores: usize) -> impl Iterator<Item = usize> {
-    let places = (1..=(cores / 2).max(1)).rev();
-    places.map(move |place| cores / place.next_power_of_two())
+    let halvings = (0..=cores.ilog2()).rev();
+    halvings.flat_map(move |halving| iter::repeat_n(cores >> halving, 1 << halving))
 }
 
 impl Drop for Place {
@@ -205,14 +221,9 @@ impl Drop for Place {
         // Before the place is free.
         let mut free = self.of.free();
         let threads = Arc::clone(&self.threads);
-        if self.is_single {
-            free.single.push(threads);
-        } else {
-            let count = threads.current_num_threads();
-            let fewer = |other: &Arc<ThreadPool>| other.current_num_threads() <= count;
-            let at = free.several.partition_point(fewer);
-            free.several.insert(at, threads);
-        }
+        let count = threads.current_num_threads();
+        let at = free.partition_point(|other| other.current_num_threads() <= count);
+        free.insert(at, threads);
     }
 }
 
@@ -225,13 +236,6 @@ fn words(panic: &(dyn Any + Send)) -> &str {
 
 #[cfg(test)]
 mod tests {
-    use std::{
-        sync::atomic::{AtomicUsize, Ordering::SeqCst},
-        time::Duration,
-    };
-
-    use futures_util::future::join_all;
-
     use super::*;
 
     #[tokio::test]
@@ -253,46 +257,43 @@ mod tests {
     };
 
     #[test]
-    fn the_first_places_have_all_cores_among_them() {
+    fn there_are_threads_for_each_place_however_the_cores_are_divided() {
         let widths = |cores| widths(cores).collect::<Vec<_>>();
-        assert_eq!(widths(16), [2, 2, 2, 2, 4, 4, 8, 16]);
-        assert_eq!(widths(6), [1, 3, 6]);
-        assert_eq!((widths(2), widths(1)), (vec![2], vec![1]));
+        assert_eq!(widths(8), [1, 1, 1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 4, 4, 8]);
+        assert_eq!(widths(6), [1, 1, 1, 1, 3, 3, 6]);
+        assert_eq!((widths(2), widths(1)), (vec![1, 1, 2], vec![1]));
     }
 
     #[tokio::test]
-    async fn alone_it_is_spread_over_all_cores_and_in_a_crowd_each_keeps_to_one() {
-        let cores = thread::available_parallelism().map_or(1, usize::from);
-        let alone = compute_on(&POOL, rayon::current_num_threads).await;
-        assert_eq!(alone.unwrap(), cores);
-
-        let (under_way, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-        let one = || {
-            let (under_way, most) = (Arc::clone(&under_way), Arc::clone(&most));
-            compute_on(&POOL, move || {
-                most.fetch_max(1 + under_way.fetch_add(1, SeqCst), SeqCst);
-                // Parts that another thread may take, so that this one waits and takes something else.
-                let pause = || thread::sleep(Duration::from_millis(1));
-                rayon::join(pause, pause);
-                under_way.fetch_sub(1, SeqCst);
-                rayon::current_num_threads()
-            })
+    async fn the_cores_are_divided_among_those_that_compute() {
+        static SHARES: Shares = Shares(AtomicUsize::new(0));
+        let threads = POOL.threads();
+        let cores = threads.cores;
+        let given = async || {
+            let place = threads.place(&SHARES).await;
+            let count = place.threads.current_num_threads();
+            (place, count)
         };
-        let mut counts = Vec::new();
-        for done in join_all((0..20 * cores).map(|_| one())).await {
-            counts.push(done.unwrap());
+        let first = Share::of(&SHARES);
+        assert_eq!(given().await.1, cores);
+        let second = Share::of(&SHARES);
+        assert_eq!(given().await.1, (cores / 2).max(1));
+        drop((first, second));
+        assert_eq!(given().await.1, cores);
+
+        // In a crowd each keeps to one, and nobody is left without.
+        let crowd: Vec<_> = (0..cores).map(|_| Share::of(&SHARES)).collect();
+        let mut places = Vec::new();
+        for _ in 0..cores {
+            let (place, count) = given().await;
+            assert!(count == 1 || !cores.is_power_of_two(), "{count}");
+            places.push(place);
         }
-        let most = most.load(SeqCst);
-        assert!((1..=cores).contains(&most), "{most} of {cores}");
-        // All but those that came first and last.
-        let keep_to_one = counts.iter().filter(|&&count| count == 1).count();
-        assert!(keep_to_one >= 10 * cores, "{counts:?}");
-        let free = POOL.threads().free();
-        assert_eq!(free.single.len(), cores);
-        let several = free.several.iter().map(|pool| pool.current_num_threads());
-        assert!(several.eq(widths(cores)), "{:?}", free.several);
-        drop(free);
-        assert_eq!(POOL.threads().places.available_permits(), cores);
+        assert_eq!(threads.places.available_permits(), 0);
+        drop((crowd, places));
+        let free = threads.free();
+        let free = free.iter().map(|set| set.current_num_threads());
+        assert!(free.eq(widths(cores)));
     }
 
     #[tokio::test]

@@ -15,7 +15,10 @@ use crate::{
         obj,
         placement::{Frame, Placed, Placement, place, placed},
         ply,
-        preview::turntable::{TurntableOptions, turntable},
+        preview::{
+            self, PreviewOptions,
+            turntable::{TurntableOptions, turntable},
+        },
         quality::{self, Known, Quality},
         stl, three_mf,
     },
@@ -57,7 +60,6 @@ pub fn export(
         simplified,
         thinnest_wall,
         paint: Paint { colors, texture },
-        view,
         ..
     } = shape;
     let mut mesh = Mesh::with_normals(surface, normals, colors)?;
@@ -80,7 +82,8 @@ pub fn export(
         thinnest_wall: Some(thinnest_wall * scale),
         bounding_box: Some(bounding_box),
     };
-    // Side by side where threads of the pool are free, one after another where conversions take them all.
+    // Side by side where threads of the pool are free, one after another where conversions take them all. The files come first:
+    // they are stored while the rest is drawn.
     let ((files, quality), (preview, turntable)) = rayon::join(
         || {
             rayon::join(
@@ -90,7 +93,7 @@ pub fn export(
         },
         || {
             rayon::join(
-                || view.png(&mesh),
+                || preview::png(&mesh, &PreviewOptions::default()),
                 || {
                     let wanted = options.turntable.then(TurntableOptions::default);
                     wanted.map(|wanted| turntable(&mesh, &wanted)).transpose()

@@ -28,7 +28,6 @@ use crate::{
         clean::{CleanOptions, CleanReport, drop_specks},
         field::{FieldOptions, FieldSampler},
         normals::vertex_normals,
-        preview::{PreviewOptions, View},
         simplify::{SimplifyReport, simplify_surface},
         surface::Surface,
         topology::Topology,
@@ -74,8 +73,6 @@ pub struct Shape {
     /// How thick the thinnest wall is, in the surface's unit: told by the field, before there were fewer triangles.
     pub thinnest_wall: f64,
     pub paint: Paint,
-    /// What a preview shows of it.
-    pub view: View,
     pub cleaned: CleanReport,
     /// How well its outline covers the picture's, 0..=1, if that has one.
     pub agreement: Option<f64>,
@@ -156,7 +153,6 @@ pub async fn shape<R: Reporter>(
     let Measured {
         sides: Sides { normals, seen },
         thinnest_wall,
-        view,
     } = measured;
     let agreement = seen.as_deref().map(Seen::agreement);
     // The codes go here: their memory on the device is for those who wait.
@@ -167,7 +163,6 @@ pub async fn shape<R: Reporter>(
         simplified,
         thinnest_wall,
         paint,
-        view,
         cleaned,
         agreement,
         gpu_batch_size,
@@ -291,7 +286,6 @@ async fn extract<R: Reporter>(
 struct Measured {
     sides: Sides,
     thinnest_wall: f64,
-    view: View,
 }
 
 /// Looks at a surface, and refuses one that agrees with the picture's outline less than `min_agreement`.
@@ -303,9 +297,9 @@ async fn measure(
 ) -> Result<Measured, PipelineError> {
     let measured = compute(move || {
         // Side by side where threads are free, the longest first.
-        let (seen, (view, (normals, thinnest_wall))) = rayon::join(
+        let (seen, (normals, thinnest_wall)) = rayon::join(
             || look.and_then(|look| Seen::fit(&surface, look)),
-            || rayon::join(|| viewed(&surface), || measured_by(&surface, &wall)),
+            || measured_by(&surface, &wall),
         );
         Measured {
             sides: Sides {
@@ -313,7 +307,6 @@ async fn measure(
                 seen: seen.map(Arc::new),
             },
             thinnest_wall,
-            view,
         }
     });
     let measured = measured.await?;
@@ -326,11 +319,6 @@ async fn measure(
         }
         _ => Ok(measured),
     }
-}
-
-fn viewed(surface: &Surface) -> View {
-    let options = PreviewOptions::default();
-    View::of(surface.positions(), surface.triangles(), &options)
 }
 
 /// The normals of the vertices, and how thick the thinnest wall is.

@@ -10,7 +10,7 @@ use std::{
 
 use tracing::{Span, field, info_span};
 
-use super::MeshFile;
+use super::{MeshFile, compute::Share};
 use crate::{conversion::Stage, inference::queue::BatchStart};
 
 /// Why a conversion is to stop where it is.
@@ -137,11 +137,14 @@ impl<'a, R: Reporter> Stages<'a, R> {
             otel.name = stage.as_str(),
         );
         self.reporter.enter(stage).await?;
+        // While its picture is encoded it waits for the device and for others.
+        let share = (stage != Stage::Encode).then(Share::take);
         Ok(StageGuard {
             stages: self,
             stage,
             started,
             span,
+            _share: share,
         })
     }
 
@@ -161,6 +164,7 @@ pub struct StageGuard<'a, R> {
     stage: Stage,
     started: Instant,
     span: Span,
+    _share: Option<Share>,
 }
 
 impl<R: Reporter> StageGuard<'_, R> {

@@ -10,7 +10,10 @@ use bytes::Bytes;
 use futures_util::future::join_all;
 use sha2::{Digest, Sha256};
 use time::{Duration, OffsetDateTime};
-use tokio::{runtime::Handle, task::JoinSet};
+use tokio::{
+    runtime::Handle,
+    task::{JoinHandle, JoinSet},
+};
 use tracing::Instrument;
 
 use crate::{
@@ -45,6 +48,8 @@ pub(super) struct Keeper {
     storage: Storage,
     attempt: Attempt,
     runtime: Handle,
+    /// Makes the folder, and says whether there is one.
+    folder: Mutex<Option<JoinHandle<bool>>>,
     files: Mutex<JoinSet<(MeshFormat, Result<Stored, StorageError>)>>,
 }
 
@@ -55,8 +60,20 @@ impl Keeper {
             storage,
             attempt,
             runtime: Handle::current(),
+            folder: Mutex::default(),
             files: Mutex::default(),
         }
+    }
+
+    /// Begins to make the folder that the files will be in.
+    pub(super) fn prepare(&self) {
+        let (storage, folder) = (self.storage.clone(), folder(self.attempt));
+        let making = async move { storage.make_folder(&folder).await };
+        *self.folder() = Some(self.runtime.spawn(making.in_current_span()));
+    }
+
+    fn folder(&self) -> MutexGuard<'_, Option<JoinHandle<bool>>> {
+        self.folder.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn files(&self) -> MutexGuard<'_, JoinSet<(MeshFormat, Result<Stored, StorageError>)>> {
@@ -81,8 +98,12 @@ impl Keeper {
 
     /// Waits for what is on its way, so that nothing more comes to what is discarded; whether there was anything.
     pub(super) async fn ended(&self) -> bool {
-        let files = mem::take(&mut *self.files());
-        let is_any = !files.is_empty();
+        let (folder, files) = (self.folder().take(), mem::take(&mut *self.files()));
+        let has_folder = match folder {
+            Some(making) => making.await.expect("it neither panics nor is called off"),
+            None => false,
+        };
+        let is_any = has_folder || !files.is_empty();
         files.join_all().await;
         is_any
     }

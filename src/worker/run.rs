@@ -219,6 +219,8 @@ impl Reporter for RowReporter<'_> {
 
     fn encoded(&self) {
         self.slot.encoded();
+        // Long before the first file.
+        self.keeper.prepare();
     }
 
     fn file_sink(&self) -> Option<FileSink> {
@@ -336,6 +338,7 @@ impl Worker {
         if written? == Entered::CancelRequested {
             return Err(PipelineError::Interrupted(Interrupt::Canceled).into());
         }
+        self.hub.ended(row.id, row.batch_id);
         let seconds = (OffsetDateTime::now_utc() - row.created_at).as_seconds_f64();
         metrics::histogram!("orfeas_conversion_seconds", "priority" => row.priority.as_str())
             .record(seconds);

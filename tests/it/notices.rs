@@ -1,16 +1,17 @@
 //! Notices: what transactions leave for listeners, who sends it, and that nobody's commit stands in line for it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use orfeas::{
     conversion::{NodeId, Priority},
     db::{Database, listen::Hub},
 };
+use serde_json::json;
 use sqlx::postgres::{PgListener, PgPool};
 use tokio_util::sync::CancellationToken;
 
 use crate::harness::{
-    World,
+    World, pictures,
     seed::{self, scalar, submission, submit, until},
 };
 
@@ -82,7 +83,7 @@ async fn a_node_with_a_sender_has_its_notices_sent_at_once() {
     let mut listener = listener(&world).await;
     let mut slowest = Duration::ZERO;
     for _ in 0..20 {
-        let began = std::time::Instant::now();
+        let began = Instant::now();
         submit(&database, submission("alice", Priority::User, false, 1)).await;
         heard(&mut listener, Duration::from_secs(5)).await.unwrap();
         slowest = slowest.max(began.elapsed());
@@ -90,6 +91,48 @@ async fn a_node_with_a_sender_has_its_notices_sent_at_once() {
     // Looking once a second would make one of them this slow, whatever else the machine does.
     assert!(slowest < Duration::from_millis(900), "{slowest:?}");
     stop.cancel();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_submitted_to_a_node_and_ends_on_it_waits_for_no_notice() {
+    const COUNT: usize = 8;
+    let world = World::new().await;
+    let node = world.node().await;
+    let database = world.database().await;
+    // From here on they stay where they lie, and nobody hears of anything.
+    seed::sql(
+        &database,
+        "CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'",
+    )
+    .await;
+    seed::sql(
+        &database,
+        "CREATE TRIGGER keep BEFORE DELETE ON notice FOR EACH ROW EXECUTE FUNCTION keep()",
+    )
+    .await;
+    let alice = node.client("alice");
+    let query = "subscription ($id: ID!) { conversionProgress(id: $id) { status } }";
+    let began = Instant::now();
+    for _ in 0..COUNT {
+        let id = alice
+            .submit(pictures::ALL[0], json!({ "resolution": 32 }))
+            .await;
+        let events = alice
+            .socket()
+            .await
+            .events(query, json!({ "id": id }))
+            .await;
+        let last = &events.last().unwrap()["conversionProgress"]["status"];
+        assert_eq!(last, "SUCCEEDED");
+    }
+    // Who hears nothing looks after ten seconds, and who claims after one: half of that each time, on average.
+    assert!(began.elapsed() < Duration::from_secs(5 * COUNT as u64));
+    let waited =
+        "SELECT sum(extract(epoch FROM started_at - created_at) * 1000)::int8 FROM conversion";
+    let waited_ms = scalar(&database, waited).await;
+    assert!(waited_ms < 250 * COUNT as i64, "{waited_ms}");
+    assert!(scalar(&database, LEFT).await > 0);
+    node.app.stop().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

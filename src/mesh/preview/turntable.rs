@@ -8,7 +8,6 @@ use rayon::prelude::*;
 use super::{
     Shader,
     camera::{Camera, Frame, Lens},
-    canvas::Canvas,
     drawn,
 };
 use crate::mesh::{Mesh, WriteError, vector};
@@ -151,7 +150,6 @@ impl Stage {
         let mut vertices = self.lens.see(&camera, mesh.positions());
         self.frame.place(&mut vertices);
         let shader = Shader::new(mesh, &vertices, &camera).with_lit_vertices();
-        let canvas = Canvas::drawn(self.side_px as usize, &vertices, mesh.triangles());
-        drawn(&shader, &canvas)
+        drawn(&shader, self.side_px)
     }
 }
