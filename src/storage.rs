@@ -191,12 +191,10 @@ impl Storage {
         let folder = root.join(key);
         let make = move || {
             std::fs::create_dir_all(&folder)?;
-            let changed = folder
+            let mut changed = folder
                 .ancestors()
                 .take_while(|path| path.starts_with(&root));
-            changed
-                .map(|path| File::open(path)?.sync_all())
-                .collect::<io::Result<()>>()
+            changed.try_for_each(|path| File::open(path)?.sync_all())
         };
         let made = timeout(OPERATION_MAX, tokio::task::spawn_blocking(make)).await;
         if !matches!(made, Ok(Ok(Ok(())))) {
