@@ -110,14 +110,14 @@ pub fn drop_specks(surface: Surface, options: CleanOptions) -> (Surface, Topolog
     report.components_kept = is_kept.iter().filter(|&&is_kept| is_kept).count();
     report.hollows_filled =
         topology.components - report.components_kept - report.components_dropped;
-    let kept = runs.into_iter().filter(|run| is_kept[run.component]);
-    let kept: Vec<_> = kept.map(|run| run.triangles).collect();
+    let kept = runs.iter().filter(|run| is_kept[run.component]);
+    let kept: Vec<_> = kept.map(|run| run.triangles.clone()).collect();
     let surface = surface.with_components(&kept);
     report.volume_share_dropped = if bodies > 0.0 { dropped / bodies } else { 0.0 };
     // A surface always has an extent.
     report.largest_dropped = longest / surface.bounding_box().longest_side();
     let topology = topology
-        .of_components(&is_kept)
+        .of_components(&is_kept, &runs)
         .unwrap_or_else(|| surface.topology());
     (surface, topology, report)
 }

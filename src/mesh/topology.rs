@@ -117,8 +117,9 @@ impl Topology {
     }
 
     /// How the triangles of some of its components hang together by themselves, if that can be told without a look at
-    /// them: whole components of a faultless mesh are a faultless mesh. `is_kept` has a word for each component.
-    pub(super) fn of_components(&self, is_kept: &[bool]) -> Option<Self> {
+    /// them: whole components of a faultless mesh are a faultless mesh. `is_kept` has a word for each component; `runs` are
+    /// its own.
+    pub(super) fn of_components(&self, is_kept: &[bool], runs: &[Run]) -> Option<Self> {
         if !self.is_watertight() || !self.is_manifold() {
             return None;
         }
@@ -132,13 +133,9 @@ impl Topology {
         let numbers: Vec<u32> = is_kept.iter().map(number).collect();
         if kept.components > 1 {
             let of_triangles = &mut kept.component_of_triangle;
-            let runs = self.runs(self.component_of_triangle.len()).into_iter();
-            for Run {
-                component,
-                triangles,
-            } in runs.filter(|run| is_kept[run.component])
-            {
-                of_triangles.resize(of_triangles.len() + triangles.len(), numbers[component]);
+            for run in runs.iter().filter(|run| is_kept[run.component]) {
+                let length = of_triangles.len() + run.triangles.len();
+                of_triangles.resize(length, numbers[run.component]);
             }
         }
         Some(kept)

@@ -296,10 +296,18 @@ async fn measure(
     min_agreement: Option<f64>,
 ) -> Result<Measured, PipelineError> {
     let measured = compute(move || {
-        // Side by side where threads are free, the longest first.
+        // Side by side where threads are free.
         let (seen, (normals, thinnest_wall)) = rayon::join(
             || look.and_then(|look| Seen::fit(&surface, look)),
-            || measured_by(&surface, &wall),
+            || {
+                rayon::join(
+                    || vertex_normals(surface.positions(), surface.triangles()),
+                    || match &wall {
+                        Wall::Of(sampler) => sampler.thinnest_wall(&surface),
+                        Wall::Known(thickness) => *thickness,
+                    },
+                )
+            },
         );
         Measured {
             sides: Sides {
@@ -319,15 +327,4 @@ async fn measure(
         }
         _ => Ok(measured),
     }
-}
-
-/// The normals of the vertices, and how thick the thinnest wall is.
-fn measured_by(surface: &Surface, wall: &Wall) -> (Vec<[f32; 3]>, f64) {
-    rayon::join(
-        || vertex_normals(surface.positions(), surface.triangles()),
-        || match wall {
-            Wall::Of(sampler) => sampler.thinnest_wall(surface),
-            Wall::Known(thickness) => *thickness,
-        },
-    )
 }

@@ -48,9 +48,15 @@ pub(super) struct Keeper {
     storage: Storage,
     attempt: Attempt,
     runtime: Handle,
+    under_way: Mutex<UnderWay>,
+}
+
+/// What was begun and may not have ended.
+#[derive(Default)]
+struct UnderWay {
     /// Makes the folder, and says whether there is one.
-    folder: Mutex<Option<JoinHandle<bool>>>,
-    files: Mutex<JoinSet<(MeshFormat, Result<Stored, StorageError>)>>,
+    folder: Option<JoinHandle<bool>>,
+    files: JoinSet<(MeshFormat, Result<Stored, StorageError>)>,
 }
 
 impl Keeper {
@@ -60,8 +66,7 @@ impl Keeper {
             storage,
             attempt,
             runtime: Handle::current(),
-            folder: Mutex::default(),
-            files: Mutex::default(),
+            under_way: Mutex::default(),
         }
     }
 
@@ -69,15 +74,13 @@ impl Keeper {
     pub(super) fn prepare(&self) {
         let (storage, folder) = (self.storage.clone(), folder(self.attempt));
         let making = async move { storage.make_folder(&folder).await };
-        *self.folder() = Some(self.runtime.spawn(making.in_current_span()));
+        self.under_way().folder = Some(self.runtime.spawn(making.in_current_span()));
     }
 
-    fn folder(&self) -> MutexGuard<'_, Option<JoinHandle<bool>>> {
-        self.folder.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn files(&self) -> MutexGuard<'_, JoinSet<(MeshFormat, Result<Stored, StorageError>)>> {
-        self.files.lock().unwrap_or_else(PoisonError::into_inner)
+    fn under_way(&self) -> MutexGuard<'_, UnderWay> {
+        self.under_way
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     fn name_of(&self, file: &MeshFile) -> String {
@@ -88,7 +91,8 @@ impl Keeper {
     pub(super) fn file(&self, file: MeshFile) {
         let (storage, key) = (self.storage.clone(), self.key(&self.name_of(&file)));
         let storing = async move { (file.format, stored(&storage, key, file.bytes).await) };
-        self.files()
+        self.under_way()
+            .files
             .spawn_on(storing.in_current_span(), &self.runtime);
     }
 
@@ -98,7 +102,7 @@ impl Keeper {
 
     /// Waits for what is on its way, so that nothing more comes to what is discarded; whether there was anything.
     pub(super) async fn ended(&self) -> bool {
-        let (folder, files) = (self.folder().take(), mem::take(&mut *self.files()));
+        let UnderWay { folder, files } = mem::take(&mut *self.under_way());
         let has_folder = match folder {
             Some(making) => making.await.expect("it neither panics nor is called off"),
             None => false,
@@ -158,7 +162,7 @@ impl Keeper {
                 ..asset(file_name, media_type, stored)
             })
         });
-        let files = mem::take(&mut *self.files());
+        let files = mem::take(&mut self.under_way().files);
         // All of them end before an error is told: after that nothing more may come to what is discarded.
         let (files, pictures) = tokio::join!(files.join_all(), join_all(pictures));
         let mut files: BTreeMap<_, _> = files.into_iter().collect();

@@ -13,7 +13,7 @@ pub(in crate::mesh) const BLOCK_SIDE: usize = BRICK_SIDE + 1;
 /// Bits with the least x.
 pub(in crate::mesh) const FIRST_COLUMN: u64 = 0x0101_0101_0101_0101;
 /// Bits with the greatest x.
-const LAST_COLUMN: u64 = FIRST_COLUMN << 7;
+pub(super) const LAST_COLUMN: u64 = FIRST_COLUMN << 7;
 
 /// Four words for each layer of samples: the samples themselves and those beside them along x, y and both.
 type Beside = [[u64; 4]; BLOCK_SIDE];

@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use super::{
     BRICK_SAMPLES, BRICK_SIDE, BRICKS_TOGETHER, Brick, BrickMask, BrickValues, Index3, Lattice,
-    Slot, corner, slots,
+    Slot, block::LAST_COLUMN, corner, slots,
 };
 
 /// The samples of a layer whose coordinates are even.
@@ -106,8 +106,6 @@ impl Lattice {
 /// The samples at the corners of the cells of a brick, in the brick itself and the seven behind it (bit 0 of the
 /// position: behind along x; bit 1: y; bit 2: z).
 fn reached(cells: BrickMask) -> [BrickMask; 8] {
-    /// Bits with the greatest x.
-    const LAST_COLUMN: u64 = 0x8080_8080_8080_8080;
     let mut reached = [[0; BRICK_SIDE]; 8];
     // Along each axis a cell has two corners: where it is and one further, which may lie in the next brick.
     reached[1] = cells.map(|word| (word & LAST_COLUMN) >> 7);

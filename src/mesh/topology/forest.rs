@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use super::shares::{Parts, parts_for};
+use super::shares::{self, parts_for};
 
 /// The root of each vertex, where a triangle's corners belong together.
 pub(super) fn roots_of_vertices(vertices: usize, triangles: &[[u32; 3]]) -> Vec<u32> {
@@ -40,13 +40,12 @@ impl Forest {
 
     /// Joins the corners of each triangle, parts of the triangles side by side.
     fn of_triangles(vertices: usize, triangles: &[[u32; 3]], parts: usize) -> Self {
-        let parts = Parts::of(vertices, triangles, parts);
-        let joined: Vec<(Self, Vec<[u32; 3]>)> = parts
-            .par_iter()
+        let joined: Vec<(Self, Vec<[u32; 3]>)> = shares::parts(vertices, triangles, parts)
+            .into_par_iter()
             .map(|(triangles, own)| Self::of_range(triangles, own))
             .collect();
         let (forests, left): (Vec<_>, Vec<_>) = joined.into_iter().unzip();
-        let mut whole = Self::side_by_side(forests, &parts.vertices, vertices);
+        let mut whole = Self::side_by_side(forests, vertices);
         let pairs: Vec<Vec<[u32; 2]>> = left
             .par_iter()
             .map(|triangles| whole.roots_to_join(triangles))
@@ -97,14 +96,15 @@ impl Forest {
         item
     }
 
-    /// Forests one after another as one of `count` items, of which each has a range.
-    fn side_by_side(mut forests: Vec<Self>, ranges: &[Range<u32>], count: usize) -> Self {
+    /// Forests one after another as one of `count` items.
+    fn side_by_side(mut forests: Vec<Self>, count: usize) -> Self {
         if forests.len() == 1 {
             return forests.remove(0);
         }
         let mut parent = Vec::with_capacity(count);
-        for (forest, range) in forests.iter().zip(ranges) {
-            parent.extend(forest.parent.iter().map(|parent| parent + range.start));
+        for forest in forests {
+            let begin = parent.len() as u32;
+            parent.extend(forest.parent.iter().map(|parent| parent + begin));
         }
         Self { parent }
     }
