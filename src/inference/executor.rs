@@ -25,14 +25,15 @@ use super::{
     device::DeviceId,
     error::EngineError,
     handle::Codes,
-    queue::{BatchStart, Business, EncodeJob, Job, MatteJob, Queue},
+    queue::{BatchStart, Business, DeviceQueue, EncodeJob, Job, MatteJob, Queue},
 };
 
-use self::{asking::Queries, flight::Flight, running::RunningSet};
+use self::{asking::Queries, flight::Flight, pace::Pace, running::RunningSet};
 
 mod asking;
 mod flight;
 mod halving;
+mod pace;
 mod running;
 mod stepping;
 
@@ -73,6 +74,7 @@ pub struct Executor<B: Backend> {
     stepped: bool,
     /// In the order in which they were begun.
     flights: VecDeque<Flight<B::Codes>>,
+    pace: Pace,
     /// Passes since an encode was ready to run.
     passes: u32,
     /// What out-of-memory events have taught of passes; it only falls.
@@ -92,6 +94,17 @@ enum Step {
     Denoise,
     /// The flight at this place; there is nothing to begin, or no more may be under way.
     Land(usize),
+}
+
+/// How long a device still encodes what is under way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Encoding {
+    /// Nothing, or it is nearly over: the next batch should be begun.
+    NoMore,
+    /// A batch that was begun now would only wait, while more may come for it.
+    ForAWhile,
+    /// Nobody knows.
+    Unmeasured,
 }
 
 /// Takes the device out of service if its thread panics outside of a pass, so that nobody waits for it.
@@ -123,6 +136,7 @@ impl<B: Backend> Executor<B> {
             running: RunningSet::default(),
             stepped: false,
             flights: VecDeque::new(),
+            pace: Pace::default(),
             passes: 0,
             points_fitting: usize::MAX,
             out_of_memory_alone: 0,
@@ -196,14 +210,18 @@ impl<B: Backend> Executor<B> {
                 (true, true) => 1,
                 (false, _) => PASSES_BEFORE_ENCODE,
             };
-            if long < FLIGHTS_MAX && (overdue || self.passes >= passes_before_encode) {
+            let encoding = self.encoding(&state.devices[self.device], now);
+            if long < FLIGHTS_MAX
+                && encoding != Encoding::ForAWhile
+                && (overdue || self.passes >= passes_before_encode)
+            {
                 if let Some(row) = state.rows.pop_front() {
                     self.passes = 0;
                     return Some(Step::Row(row));
                 }
                 let business = Business {
                     idle: (no_passes || shares) && !may_step && long == 0,
-                    encoding: flight::encodes(&self.flights),
+                    encoding: encoding == Encoding::Unmeasured,
                     denoising: self.running.len(),
                 };
                 match state.decide(self.device, business, now) {
@@ -242,6 +260,18 @@ impl<B: Backend> Executor<B> {
                 wait_until = Some(wait_until.map_or(look, |until| until.min(look)));
             }
             state = queue.wait(state, wait_until);
+        }
+    }
+
+    /// How long the device still encodes. Asked where no more than one encode is under way.
+    fn encoding(&self, own: &DeviceQueue, now: Instant) -> Encoding {
+        let Some(pass) = self.flights.iter().find_map(Flight::encode) else {
+            return Encoding::NoMore;
+        };
+        match own.ceilings[pass.model].encode_time(pass.jobs.len()) {
+            None => Encoding::Unmeasured,
+            Some(alone) if self.pace.is_ending(pass.began, alone, now) => Encoding::NoMore,
+            Some(_) => Encoding::ForAWhile,
         }
     }
 

@@ -105,6 +105,13 @@ impl Measured {
             .map_or(reached, |learned| learned.min(reached))
     }
 
+    /// The time of one encode of so many by itself, warm, filled up to a size that was measured; `None` where none was.
+    #[must_use]
+    pub fn encode_time(&self, images: usize) -> Option<Duration> {
+        let row = self.rows.iter().find(|row| row.images >= images);
+        row.or(self.rows.last()).map(|row| row.encode)
+    }
+
     /// Forgets the sizes beyond `images`.
     pub fn cut_above(&mut self, images: usize) {
         self.rows.retain(|row| row.images <= images);
@@ -213,6 +220,12 @@ impl Ceiling {
         falls.then_some(half)
     }
 
+    /// As [`Measured::encode_time`].
+    #[must_use]
+    pub fn encode_time(&self, images: usize) -> Option<Duration> {
+        self.measured.encode_time(images)
+    }
+
     /// The largest batch now. With `dynamic_scaling` it is what pays off by measurement, where the
     /// device was measured; else `setting_max`.
     #[must_use]
@@ -267,6 +280,14 @@ mod tests {
             3
         );
         assert_eq!(measured(&[]).images_worthwhile(), 1);
+    }
+
+    #[test]
+    fn a_batch_takes_the_time_of_the_size_that_it_is_filled_up_to() {
+        let table = measured(&[(1, 10, 0), (4, 30, 0)]);
+        let millis = |images| table.encode_time(images).map(|time| time.as_millis());
+        assert_eq!([1, 2, 4, 5].map(millis), [10, 30, 30, 30].map(Some));
+        assert_eq!(measured(&[]).encode_time(1), None);
     }
 
     #[test]

@@ -182,7 +182,7 @@ impl DeviceQueue {
 pub struct Business {
     /// Nothing is under way, and nothing else could be begun.
     pub idle: bool,
-    /// An encode is under way.
+    /// An encode is under way, nobody knows how long.
     pub encoding: bool,
     /// Conversions of iterative models between their first step and their last.
     pub denoising: usize,

@@ -30,6 +30,7 @@ mod busy;
 pub mod check;
 mod denoise;
 pub mod devices;
+mod launcher;
 mod limits;
 mod load;
 mod message;
@@ -225,9 +226,17 @@ impl TorchBackend {
     }
 
     fn loaded(&self, model: usize) -> &Loaded {
+        self.admitted(model)
+    }
+
+    fn admitted(&self, model: usize) -> &Arc<Loaded> {
         self.models[model]
             .as_ref()
             .expect("the engine asks only for models that every device has admitted")
+    }
+
+    fn shared(&self, model: usize) -> Arc<Loaded> {
+        Arc::clone(self.admitted(model))
     }
 
     fn failed(&self, operation: Operation) -> impl Fn(TchError) -> EngineError + Copy + use<> {

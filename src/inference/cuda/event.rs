@@ -28,6 +28,7 @@ pub struct Runtime {
     query: Symbol<unsafe extern "C" fn(Handle) -> Status>,
     synchronize: Symbol<unsafe extern "C" fn(Handle) -> Status>,
     elapsed: Symbol<unsafe extern "C" fn(*mut f32, Handle, Handle) -> Status>,
+    stream_wait: Symbol<unsafe extern "C" fn(*mut c_void, Handle, u32) -> Status>,
     destroy: Symbol<unsafe extern "C" fn(Handle) -> Status>,
     pub(super) host_alloc: Symbol<unsafe extern "C" fn(*mut *mut c_void, usize, u32) -> Status>,
     pub(super) free_host: Symbol<unsafe extern "C" fn(*mut c_void) -> Status>,
@@ -40,6 +41,10 @@ pub struct Event {
     handle: Handle,
     runtime: Runtime,
 }
+
+// SAFETY: the runtime lets any thread use an event.
+#[expect(unsafe_code, reason = "the event is the CUDA runtime's")]
+unsafe impl Send for Event {}
 
 impl Runtime {
     /// The runtime for libtorch's device `ordinal`, which becomes the calling thread's.
@@ -63,6 +68,7 @@ impl Runtime {
                 query: process.get(b"cudaEventQuery\0").map_err(missing)?,
                 synchronize: process.get(b"cudaEventSynchronize\0").map_err(missing)?,
                 elapsed: process.get(b"cudaEventElapsedTime\0").map_err(missing)?,
+                stream_wait: process.get(b"cudaStreamWaitEvent\0").map_err(missing)?,
                 destroy: process.get(b"cudaEventDestroy\0").map_err(missing)?,
                 host_alloc: process.get(b"cudaHostAlloc\0").map_err(missing)?,
                 free_host: process.get(b"cudaFreeHost\0").map_err(missing)?,
@@ -78,7 +84,7 @@ impl Runtime {
     /// # Errors
     /// What the runtime says.
     #[expect(unsafe_code, reason = "tch has no binding for it")]
-    pub(super) fn enter(&self) -> Result<(), String> {
+    pub fn enter(&self) -> Result<(), String> {
         // SAFETY: it takes a number and touches no memory of ours.
         self.judge(unsafe { (self.set_device)(self.ordinal) })
     }
@@ -99,6 +105,16 @@ impl Runtime {
         // SAFETY: the event was made above, on this thread's device.
         self.judge(unsafe { (self.record)(event.handle, stream) })?;
         Ok(event)
+    }
+
+    /// Has what is asked of the default stream from now on wait until the device has come to `event`. Nobody else waits.
+    ///
+    /// # Errors
+    /// What the runtime says.
+    #[expect(unsafe_code, reason = "tch has no binding for it")]
+    pub fn go_after(&self, event: &Event) -> Result<(), String> {
+        // SAFETY: the event lives; the runtime notes what it needs of it before it returns.
+        self.judge(unsafe { (self.stream_wait)(std::ptr::null_mut(), event.handle, 0) })
     }
 
     #[expect(unsafe_code, reason = "the runtime's message is a C string")]

@@ -1,7 +1,6 @@
 //! Passes under way, and what becomes of their results.
 
 use std::{
-    collections::VecDeque,
     ops::Range,
     panic::{AssertUnwindSafe, catch_unwind},
     time::Instant,
@@ -51,6 +50,14 @@ impl<C: 'static> Flight<C> {
             Self::Step(operation, _) => *operation,
         }
         .is_short()
+    }
+
+    /// The pass, if it encodes.
+    pub(super) fn encode(&self) -> Option<&Pass<Vec<EncodeJob>, Rows<C>>> {
+        match self {
+            Self::Encode(pass) => Some(pass),
+            _ => None,
+        }
     }
 
     /// Whether nobody has to wait for it any more.
@@ -285,7 +292,11 @@ impl<B: Backend> Executor<B> {
     pub(super) fn land(&mut self, flight: Flight<B::Codes>) {
         match flight {
             Flight::Encode(pass) => {
+                let began = pass.began;
                 let (model, jobs, landed) = self.landed(pass, Operation::Encode);
+                let alone =
+                    self.queue.lock().devices[self.device].ceilings[model].encode_time(jobs.len());
+                self.pace.over(began, alone, Instant::now());
                 match landed {
                     Ok(codes) => self.land_encode(jobs, codes),
                     Err(error) => self.divide_encode(model, jobs, error),
@@ -310,7 +321,9 @@ impl<B: Backend> Executor<B> {
                 }
             }
             Flight::Step(operation, pass) => {
+                let began = pass.began;
                 let (model, ids, landed) = self.landed(pass, operation);
+                self.pace.over(began, None, Instant::now());
                 match landed {
                     Ok(rows) => self.land_step(ids, rows),
                     Err(error) => self.divide_step(model, ids, error),
@@ -398,13 +411,6 @@ impl<B: Backend> Executor<B> {
 pub(super) fn tie(pass: &Span, conversion: &Span) {
     pass.follows_from(conversion);
     conversion.follows_from(pass);
-}
-
-/// Whether one of the passes encodes.
-pub(super) fn encodes<C>(flights: &VecDeque<Flight<C>>) -> bool {
-    flights
-        .iter()
-        .any(|flight| matches!(flight, Flight::Encode(_)))
 }
 
 fn land_mattes(jobs: Vec<MatteJob>, mattes: Vec<Vec<f32>>) {

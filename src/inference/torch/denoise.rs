@@ -10,7 +10,7 @@ use super::{
         manifest::Manifest,
         sampling::Sampling,
     },
-    TorchBackend,
+    Loaded, TorchBackend,
     pass::Apart,
 };
 
@@ -21,24 +21,16 @@ impl TorchBackend {
         model: usize,
         rows: &[Beginning<'_, Tensor>],
     ) -> Result<UnderWay<Rows<Tensor>>, EngineError> {
-        let departure = self.transfers.depart(Operation::Begin)?;
-        let begun = self.latents(model, rows);
-        self.land_rows(departure, Operation::Begin, begun)
-    }
-
-    fn latents(&self, model: usize, rows: &[Beginning<'_, Tensor>]) -> Result<Apart, TchError> {
-        let size = self.step_size(model, rows.len());
-        let codes = joined(rows.iter().map(|row| row.codes), size)?;
-        let seeds = self.column(rows.iter().map(|row| row.seed), size)?;
-        let module = &self.loaded(model).module;
-        let latents = module.method_ts("begin", &[codes, seeds])?;
-        if latents.dim() < 2 || latents.size()[0] != size as i64 {
-            return Err(TchError::Shape(format!(
-                "begin gave latents of shape {:?} for {size} rows of codes",
-                latents.size()
-            )));
-        }
-        self.apart(&latents, rows.len())
+        let operation = Operation::Begin;
+        let loaded = self.shared(model);
+        let size = loaded.step_size(rows.len());
+        let codes = all(rows.iter().map(|row| row.codes));
+        let seeds = column(rows.iter().map(|row| row.seed), size);
+        let launch = move || loaded.latents(&codes, &seeds);
+        self.transfers
+            .launch(operation, None, launch, move |apart: Apart| {
+                apart.judged(operation)
+            })
     }
 
     /// Begins `denoise`.
@@ -47,51 +39,23 @@ impl TorchBackend {
         model: usize,
         rows: &[Denoising<'_, Tensor>],
     ) -> Result<UnderWay<Rows<Tensor>>, EngineError> {
-        let departure = self.transfers.depart(Operation::Denoise)?;
-        let stepped = self.step(model, rows);
-        self.land_rows(departure, Operation::Denoise, stepped)
-    }
-
-    fn step(&self, model: usize, rows: &[Denoising<'_, Tensor>]) -> Result<Apart, TchError> {
-        let size = self.step_size(model, rows.len());
+        let operation = Operation::Denoise;
+        let loaded = self.shared(model);
+        let size = loaded.step_size(rows.len());
         let padding = size - rows.len();
         counter!("orfeas_engine_denoise_padding_rows_total").increment(padding as u64);
-        let latents = joined(rows.iter().map(|row| row.latents), size)?;
-        let shape = latents.size();
-        let arguments = [
-            latents,
-            joined(rows.iter().map(|row| row.codes), size)?,
-            self.column(rows.iter().map(|row| i64::from(row.step)), size)?,
-            self.column(rows.iter().map(|row| i64::from(row.sampling.steps)), size)?,
-            self.column(rows.iter().map(|row| row.sampling.guidance), size)?,
-        ];
-        let module = &self.loaded(model).module;
-        let stepped = module.method_ts("denoise", &arguments)?;
-        if stepped.size() != shape {
-            return Err(TchError::Shape(format!(
-                "denoise gave latents of shape {:?} for some of shape {shape:?}",
-                stepped.size()
-            )));
-        }
-        self.apart(&stepped, rows.len())
-    }
-
-    /// The size that a step is run at: where sizes were warmed up, the next of them.
-    fn step_size(&self, model: usize, rows: usize) -> usize {
-        let mut warm = self.loaded(model).warm_steps.iter().copied();
-        warm.find(|&size| size >= rows).unwrap_or(rows)
-    }
-
-    /// A number for each row on the device; the last one is repeated to `size`. Such a copy is so small that it is made
-    /// before the call returns, also where the device takes it in later.
-    fn column<T: tch::kind::Element + Copy>(
-        &self,
-        numbers: impl Iterator<Item = T>,
-        size: usize,
-    ) -> Result<Tensor, TchError> {
-        let mut numbers: Vec<T> = numbers.collect();
-        numbers.resize(size, *numbers.last().expect("a pass has rows"));
-        Tensor::f_from_slice(&numbers)?.f_internal_to_copy((T::KIND, self.transfers.device), true)
+        let latents = all(rows.iter().map(|row| row.latents));
+        let codes = all(rows.iter().map(|row| row.codes));
+        let columns = Columns {
+            step: column(rows.iter().map(|row| i64::from(row.step)), size),
+            steps: column(rows.iter().map(|row| i64::from(row.sampling.steps)), size),
+            guidance: column(rows.iter().map(|row| row.sampling.guidance), size),
+        };
+        let launch = move || loaded.step(&latents, &codes, &columns);
+        self.transfers
+            .launch(operation, None, launch, move |apart: Apart| {
+                apart.judged(operation)
+            })
     }
 
     /// What `query` gets for encoded pictures, in as few steps as the model allows.
@@ -165,12 +129,82 @@ impl TorchBackend {
     }
 }
 
+/// What a step is told of each row.
+struct Columns {
+    step: Vec<i64>,
+    steps: Vec<i64>,
+    guidance: Vec<f32>,
+}
+
+impl Loaded {
+    /// Latents for rows of codes and as many seeds, the last ones of which are padding.
+    fn latents(&self, codes: &[Tensor], seeds: &[i64]) -> Result<Apart, TchError> {
+        let (rows, size) = (codes.len(), seeds.len());
+        let codes = joined(codes, size)?;
+        let seeds = beside(&codes, seeds)?;
+        let latents = self.module.method_ts("begin", &[codes, seeds])?;
+        if latents.dim() < 2 || latents.size()[0] != size as i64 {
+            return Err(TchError::Shape(format!(
+                "begin gave latents of shape {:?} for {size} rows of codes",
+                latents.size()
+            )));
+        }
+        Apart::first(&latents, rows)
+    }
+
+    fn step(
+        &self,
+        latents: &[Tensor],
+        codes: &[Tensor],
+        columns: &Columns,
+    ) -> Result<Apart, TchError> {
+        let (rows, size) = (latents.len(), columns.step.len());
+        let latents = joined(latents, size)?;
+        let shape = latents.size();
+        let step = beside(&latents, &columns.step)?;
+        let steps = beside(&latents, &columns.steps)?;
+        let guidance = beside(&latents, &columns.guidance)?;
+        let arguments = [latents, joined(codes, size)?, step, steps, guidance];
+        let stepped = self.module.method_ts("denoise", &arguments)?;
+        if stepped.size() != shape {
+            return Err(TchError::Shape(format!(
+                "denoise gave latents of shape {:?} for some of shape {shape:?}",
+                stepped.size()
+            )));
+        }
+        Apart::first(&stepped, rows)
+    }
+
+    /// The size that a step is run at: where sizes were warmed up, the next of them.
+    fn step_size(&self, rows: usize) -> usize {
+        let mut warm = self.warm_steps.iter().copied();
+        warm.find(|&size| size >= rows).unwrap_or(rows)
+    }
+}
+
+fn all<'a>(rows: impl Iterator<Item = &'a Tensor>) -> Vec<Tensor> {
+    rows.map(Tensor::shallow_clone).collect()
+}
+
 /// Rows as one tensor; the last one is repeated to `size`.
-fn joined<'a>(rows: impl Iterator<Item = &'a Tensor>, size: usize) -> Result<Tensor, TchError> {
-    let mut rows: Vec<&Tensor> = rows.collect();
+fn joined(rows: &[Tensor], size: usize) -> Result<Tensor, TchError> {
+    let mut rows: Vec<&Tensor> = rows.iter().collect();
     rows.resize(size, rows.last().expect("a pass has rows"));
     match rows.as_slice() {
         [row] => Ok(row.shallow_clone()),
         _ => Tensor::f_cat(&rows, 0),
     }
+}
+
+/// A number for each row; the last one is repeated to `size`.
+fn column<T: Copy>(numbers: impl Iterator<Item = T>, size: usize) -> Vec<T> {
+    let mut numbers: Vec<T> = numbers.collect();
+    numbers.resize(size, *numbers.last().expect("a pass has rows"));
+    numbers
+}
+
+/// Numbers on another tensor's device. Such a copy is so small that it is made before the call returns, also where the
+/// device takes it in later.
+fn beside<T: tch::kind::Element>(other: &Tensor, numbers: &[T]) -> Result<Tensor, TchError> {
+    Tensor::f_from_slice(numbers)?.f_internal_to_copy((T::KIND, other.device()), true)
 }

@@ -8,8 +8,8 @@ use super::{
         backend::{Answer, FieldValues, Portion, Rows, UnderWay, Want},
         error::{EngineError, Operation},
     },
-    TorchBackend,
-    transfer::{Departure, Stretch},
+    Loaded, TorchBackend,
+    transfer::{Ahead, Stretch, fetch},
 };
 
 /// Rows of a pass, and for each whether all of it is finite, to be read once the pass has landed.
@@ -48,67 +48,18 @@ impl TorchBackend {
         model: usize,
         images: &[&[f32]],
     ) -> Result<UnderWay<Rows<Tensor>>, EngineError> {
-        let departure = self.transfers.depart(Operation::Encode)?;
-        let encoded = self.encode_rows(model, images);
-        self.land_rows(departure, Operation::Encode, encoded)
-    }
-
-    fn encode_rows(&self, model: usize, images: &[&[f32]]) -> Result<Apart, TchError> {
-        let pictures = self.images(model, images)?;
-        let size = pictures.size()[0];
-        let codes = self.loaded(model).module.method_ts("encode", &[pictures])?;
-        if codes.dim() < 2 || codes.size()[0] != size {
-            let message = format!(
-                "encode gave codes of shape {:?} for {size} images",
-                codes.size()
-            );
-            return Err(TchError::Shape(message));
-        }
-        self.apart(&codes, images.len())
-    }
-
-    /// Takes the first `count` rows of what a method gave apart; what comes after them is padding.
-    pub(super) fn apart(&self, whole: &Tensor, count: usize) -> Result<Apart, TchError> {
-        let finite = whole.f_isfinite()?.f_flatten(1, -1)?.f_all_dim(1, false)?;
-        let finite = self
-            .transfers
-            .fetch(&finite.f_narrow(0, 0, count as i64)?)?;
-        if whole.size()[0] == 1 {
-            return Ok(Apart {
-                rows: vec![whole.shallow_clone()],
-                finite,
-            });
-        }
-        // Copies, so that a row's memory is free when its conversion ends and not when its whole batch has.
-        let row = |at| {
-            let view = whole.f_narrow(0, at, 1)?;
-            let mut row = view.f_empty_like()?;
-            row.f_copy_(&view)?;
-            Ok(row)
+        let operation = Operation::Encode;
+        let send = || self.images(model, images);
+        let Ahead { tensor, there } = self.transfers.ahead(operation, send)?;
+        // They were sent by another stream: were they given up sooner, that could put something else where they lie.
+        let (sent, pictures) = (tensor.shallow_clone(), tensor);
+        let (loaded, count) = (self.shared(model), images.len());
+        let launch = move || loaded.encode_rows(pictures, count);
+        let read = move |apart: Apart| {
+            drop(sent);
+            apart.judged(operation)
         };
-        let rows = (0..count as i64)
-            .map(row)
-            .collect::<Result<_, TchError>>()?;
-        Ok(Apart { rows, finite })
-    }
-
-    /// Lets a pass go that gives rows; those that are not finite have failed by themselves.
-    pub(super) fn land_rows(
-        &self,
-        departure: Departure,
-        operation: Operation,
-        apart: Result<Apart, TchError>,
-    ) -> Result<UnderWay<Rows<Tensor>>, EngineError> {
-        let Apart { rows, finite } = apart.map_err(self.failed(operation))?;
-        self.transfers.let_go(departure, move || {
-            let mut flags = vec![0.0_f32; rows.len()];
-            finite.f_copy_data(&mut flags, rows.len())?;
-            let judge = |(row, finite)| match finite {
-                0.0 => Err(EngineError::NonFinite { operation }),
-                _ => Ok(row),
-            };
-            Ok(rows.into_iter().zip(flags).map(judge).collect())
-        })
+        self.transfers.launch(operation, there, launch, read)
     }
 
     /// Begins to ask the field.
@@ -184,8 +135,8 @@ impl TorchBackend {
             _ => Tensor::f_cat(&rows, 0)?,
         };
         let (logits, rgb) = self.ask(model, codes, points)?;
-        let rgb = colors.then(|| self.transfers.fetch(&rgb)).transpose()?;
-        Ok((self.transfers.fetch(&logits)?, rgb))
+        let rgb = colors.then(|| fetch(&rgb)).transpose()?;
+        Ok((fetch(&logits)?, rgb))
     }
 
     /// What `query` gives for rows of codes and as many rows of points, its shapes checked.
@@ -251,8 +202,59 @@ impl TorchBackend {
                 alpha.size()
             )));
         }
-        self.transfers
-            .fetch(&alpha.f_narrow(0, 0, images.len() as i64)?)
+        fetch(&alpha.f_narrow(0, 0, images.len() as i64)?)
+    }
+}
+
+impl Loaded {
+    fn encode_rows(&self, pictures: Tensor, count: usize) -> Result<Apart, TchError> {
+        let size = pictures.size()[0];
+        let codes = self.module.method_ts("encode", &[pictures])?;
+        if codes.dim() < 2 || codes.size()[0] != size {
+            let message = format!(
+                "encode gave codes of shape {:?} for {size} images",
+                codes.size()
+            );
+            return Err(TchError::Shape(message));
+        }
+        Apart::first(&codes, count)
+    }
+}
+
+impl Apart {
+    /// Takes the first `count` rows of what a method gave apart; what comes after them is padding.
+    pub(super) fn first(whole: &Tensor, count: usize) -> Result<Self, TchError> {
+        let finite = whole.f_isfinite()?.f_flatten(1, -1)?.f_all_dim(1, false)?;
+        let finite = fetch(&finite.f_narrow(0, 0, count as i64)?)?;
+        if whole.size()[0] == 1 {
+            return Ok(Self {
+                rows: vec![whole.shallow_clone()],
+                finite,
+            });
+        }
+        // Copies, so that a row's memory is free when its conversion ends and not when its whole batch has.
+        let row = |at| {
+            let view = whole.f_narrow(0, at, 1)?;
+            let mut row = view.f_empty_like()?;
+            row.f_copy_(&view)?;
+            Ok(row)
+        };
+        let rows = (0..count as i64)
+            .map(row)
+            .collect::<Result<_, TchError>>()?;
+        Ok(Self { rows, finite })
+    }
+
+    /// The rows of a pass that has landed; those that are not finite have failed by themselves.
+    pub(super) fn judged(self, operation: Operation) -> Result<Rows<Tensor>, TchError> {
+        let Self { rows, finite } = self;
+        let mut flags = vec![0.0_f32; rows.len()];
+        finite.f_copy_data(&mut flags, rows.len())?;
+        let judge = |(row, finite)| match finite {
+            0.0 => Err(EngineError::NonFinite { operation }),
+            _ => Ok(row),
+        };
+        Ok(rows.into_iter().zip(flags).map(judge).collect())
     }
 }
 

@@ -1,10 +1,10 @@
-//! Values on their way to a device and back.
+//! Passes on their way to a device and back.
 //!
-//! On CUDA both ways are asynchronous: values lie in pinned memory (`staging`), and an event says when the device has come
-//! so far.
+//! On CUDA all is asynchronous: values lie in pinned memory (`staging`), and an event says when the device has come so far.
 //! Queries and mattes have a stream of their own, which goes before the other one: an encode takes tens of milliseconds,
-//! in which the conversions before it would wait for a query of one.
-//! On a CPU they are where they are needed, and a pass is over when its call returns.
+//! in which the conversions before it would wait for a query of one. Long passes go onto the default stream, from a thread
+//! of their own (`launcher`); what they compute from is sent by the other stream, while those before them are computed.
+//! On a CPU values are where they are needed, and a pass is over when its call returns.
 
 use std::{cell::RefCell, fmt, rc::Rc, sync::Arc, time::Duration};
 
@@ -24,6 +24,7 @@ use super::{
         staging::{InPlace, Staging},
     },
     busy::Busy,
+    launcher::Launcher,
     message::classify,
 };
 
@@ -36,17 +37,29 @@ pub(super) struct Transfers {
 
 struct Cuda {
     runtime: Runtime,
-    /// For short passes.
+    /// For short passes, and for what long ones compute from.
     urgent: Stream,
+    launcher: Launcher,
     busy: Rc<RefCell<Busy>>,
 }
 
-/// A pass while it is put together.
+/// A short pass while it is put together.
 pub(super) struct Departure {
     operation: Operation,
-    start: Option<Event>,
-    /// Its stream, if that is not the default one.
-    entered: Option<Entered>,
+    /// The urgent stream, and where on it the pass begins.
+    urgent: Option<(Entered, Event)>,
+}
+
+/// What was sent for a long pass, and the point at which it is there.
+pub(super) struct Ahead {
+    pub(super) tensor: Tensor,
+    pub(super) there: Option<Event>,
+}
+
+/// What a pass takes of a device: from one point to the other.
+struct Stay {
+    start: Event,
+    end: Rc<Event>,
 }
 
 impl fmt::Debug for Transfers {
@@ -69,8 +82,13 @@ impl Transfers {
                 let runtime = Runtime::new(ordinal).map_err(lost(id))?;
                 let origin = runtime.mark(None).map_err(lost(id))?;
                 origin.wait().map_err(lost(id))?;
+                let launcher = Launcher::spawn(id)?;
+                let launchers = runtime.clone();
+                let entered = launcher.launch(move || launchers.enter()).wait();
+                entered.map_err(lost(id))?;
                 let cuda = Cuda {
                     urgent: Stream::urgent(&runtime, ordinal).map_err(lost(id))?,
+                    launcher,
                     runtime,
                     busy: Rc::new(RefCell::new(Busy::since(origin))),
                 };
@@ -86,30 +104,82 @@ impl Transfers {
         Some(Duration::from_secs_f64(seconds))
     }
 
-    /// Begins a pass.
+    /// Begins a short pass: until it is let go, what this thread asks of libtorch goes before long passes.
     ///
     /// # Errors
     /// [`EngineError::DeviceLost`].
     pub(super) fn depart(&self, operation: Operation) -> Result<Departure, EngineError> {
-        let urgent = self.urgent(operation);
-        let entered = urgent.map(Stream::enter).transpose();
+        debug_assert!(operation.is_short(), "long passes are launched");
+        let enter = |cuda: &Cuda| Ok((cuda.urgent.enter()?, cuda.mark_urgent()?));
+        let urgent = self.cuda.as_ref().map(enter).transpose();
         Ok(Departure {
             operation,
-            start: self.mark(operation)?,
-            entered: entered.map_err(lost(self.id))?,
+            urgent: urgent.map_err(lost(self.id))?,
         })
     }
 
-    fn mark(&self, operation: Operation) -> Result<Option<Event>, EngineError> {
-        let mark = |cuda: &Cuda| cuda.runtime.mark(self.urgent(operation));
-        let mark = self.cuda.as_ref().map(mark);
-        mark.transpose().map_err(lost(self.id))
+    /// Has values sent that a long pass computes from. They must live until that has landed.
+    ///
+    /// # Errors
+    /// [`EngineError`].
+    pub(super) fn ahead(
+        &self,
+        operation: Operation,
+        send: impl FnOnce() -> Result<Tensor, TchError>,
+    ) -> Result<Ahead, EngineError> {
+        let enter = |cuda: &Cuda| cuda.urgent.enter();
+        let entered = self.cuda.as_ref().map(enter).transpose();
+        let _entered = entered.map_err(lost(self.id))?;
+        let tensor = send().map_err(|error| classify(&error.to_string(), self.id, operation))?;
+        let there = self.cuda.as_ref().map(Cuda::mark_urgent).transpose();
+        Ok(Ahead {
+            tensor,
+            there: there.map_err(lost(self.id))?,
+        })
     }
 
-    /// The stream of short passes, for an operation that is one.
-    fn urgent(&self, operation: Operation) -> Option<&Stream> {
-        let cuda = self.cuda.as_ref()?;
-        operation.is_short().then_some(&cuda.urgent)
+    /// Begins a long pass: `launch` asks libtorch for it, and `read` gets what that gave, once the device has come so far.
+    /// It goes after `there`.
+    ///
+    /// # Errors
+    /// [`EngineError`], where nothing is asynchronous; elsewhere the pass has them.
+    pub(super) fn launch<T: Send + 'static, R: 'static>(
+        &self,
+        operation: Operation,
+        there: Option<Event>,
+        launch: impl FnOnce() -> Result<T, TchError> + Send + 'static,
+        read: impl FnOnce(T) -> Result<R, TchError> + 'static,
+    ) -> Result<UnderWay<R>, EngineError> {
+        let id = self.id;
+        let failed = move |error: TchError| classify(&error.to_string(), id, operation);
+        let Some(cuda) = &self.cuda else {
+            let landed = launch().and_then(read);
+            return landed.map(UnderWay::landed).map_err(failed);
+        };
+        let runtime = cuda.runtime.clone();
+        let launched = cuda.launcher.launch(move || {
+            if let Some(there) = there {
+                runtime.go_after(&there).map_err(lost(id))?;
+            }
+            let start = runtime.mark(None).map_err(lost(id))?;
+            let given = launch().map_err(failed)?;
+            let end = runtime.mark(None).map_err(lost(id))?;
+            Ok::<_, EngineError>((given, start, end))
+        });
+        let launched = Rc::new(launched);
+        let is_over = {
+            let launched = Rc::clone(&launched);
+            move || {
+                launched.is_over(|given| given.as_ref().map_or(true, |(_, _, end)| end.is_over()))
+            }
+        };
+        let busy = Rc::clone(&cuda.busy);
+        Ok(UnderWay::new(is_over, move || {
+            let (given, start, end) = launched.wait()?;
+            let end = Rc::new(end);
+            Stay { start, end }.over(id, operation, &busy)?;
+            read(given).map_err(failed)
+        }))
     }
 
     /// Where callers lay values for this device.
@@ -155,17 +225,7 @@ impl Transfers {
         }
     }
 
-    /// A copy of a tensor that the processor may read once the pass has landed.
-    ///
-    /// # Errors
-    /// libtorch's.
-    pub(super) fn fetch(&self, tensor: &Tensor) -> Result<Tensor, TchError> {
-        tensor
-            .f_contiguous()?
-            .f_internal_to_copy((Kind::Float, Device::Cpu), self.cuda.is_some())
-    }
-
-    /// Lets the pass go; `read` gets its results from what was fetched. Where nothing is asynchronous it has landed.
+    /// Lets a short pass go; `read` gets its results from what was fetched. Where nothing is asynchronous it has landed.
     ///
     /// # Errors
     /// [`EngineError`].
@@ -174,32 +234,60 @@ impl Transfers {
         departure: Departure,
         read: impl FnOnce() -> Result<T, TchError> + 'static,
     ) -> Result<UnderWay<T>, EngineError> {
-        let Departure {
-            operation,
-            start,
-            entered,
-        } = departure;
+        let Departure { operation, urgent } = departure;
         let id = self.id;
-        let total = self.cuda.as_ref().map(|cuda| Rc::clone(&cuda.busy));
         let failed = move |error: TchError| classify(&error.to_string(), id, operation);
-        let (Some(start), Some(end)) = (start, self.mark(operation)?) else {
+        let (Some(cuda), Some((entered, start))) = (&self.cuda, urgent) else {
             return read().map(UnderWay::landed).map_err(failed);
         };
+        let end = Rc::new(cuda.mark_urgent().map_err(lost(id))?);
         drop(entered);
-        let end = Rc::new(end);
         let is_over = {
             let end = Rc::clone(&end);
             move || end.is_over()
         };
+        let busy = Rc::clone(&cuda.busy);
         Ok(UnderWay::new(is_over, move || {
-            let waited = end.wait().and_then(|()| end.since(&start));
-            let took = waited.map_err(lost(id))?;
-            histogram!("orfeas_engine_device_seconds", "op" => operation.label()).record(took);
-            let counted = total.map(|total| total.borrow_mut().add(&start, &end));
-            counted.transpose().map_err(lost(id))?;
+            Stay { start, end }.over(id, operation, &busy)?;
             read().map_err(failed)
         }))
     }
+}
+
+impl Cuda {
+    fn mark_urgent(&self) -> Result<Event, String> {
+        self.runtime.mark(Some(&self.urgent))
+    }
+}
+
+impl Stay {
+    /// Waits for its end and counts it.
+    ///
+    /// # Errors
+    /// [`EngineError::DeviceLost`].
+    fn over(
+        &self,
+        id: DeviceId,
+        operation: Operation,
+        busy: &RefCell<Busy>,
+    ) -> Result<(), EngineError> {
+        let waited = self.end.wait().and_then(|()| self.end.since(&self.start));
+        let took = waited.map_err(lost(id))?;
+        histogram!("orfeas_engine_device_seconds", "op" => operation.label()).record(took);
+        busy.borrow_mut()
+            .add(&self.start, &self.end)
+            .map_err(lost(id))
+    }
+}
+
+/// A copy of a tensor that the processor may read once the pass has landed.
+///
+/// # Errors
+/// libtorch's.
+pub(super) fn fetch(tensor: &Tensor) -> Result<Tensor, TchError> {
+    tensor
+        .f_contiguous()?
+        .f_internal_to_copy((Kind::Float, Device::Cpu), tensor.device().is_cuda())
 }
 
 /// Errors of the runtime stay with the device: no later call can succeed.

@@ -5,7 +5,7 @@ pub(super) use std::{
     path::Path,
     sync::{
         Mutex,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
         mpsc,
     },
 };
@@ -21,7 +21,7 @@ pub(super) use super::super::{
         error::Operation,
         handle::Ticket,
         manifest::{MANIFEST_FILE, ModelError},
-        memory::{Lesson, Measured, MemoryNow},
+        memory::{Lesson, Measured, Measurement, MemoryNow},
         sampling::SamplingOptions,
         staging::InPlace,
         starting::OpenOptions,
@@ -67,6 +67,8 @@ pub(super) struct Script {
     pub(super) codes: Arc<AtomicUsize>,
     /// If there, each pass waits for a word.
     pub(super) gate: Mutex<Option<mpsc::Receiver<()>>>,
+    /// Whether encodes that are begun stay under way.
+    pub(super) is_slow: Arc<AtomicBool>,
 }
 
 impl Script {
@@ -143,7 +145,10 @@ impl Backend for ScriptedBackend {
                 count: count(),
             })
         };
-        Ok(UnderWay::landed(values.into_iter().map(codes).collect()))
+        let codes = values.into_iter().map(codes).collect();
+        let is_slow = Arc::clone(&self.script.is_slow);
+        let is_over = move || !is_slow.load(Ordering::SeqCst);
+        Ok(UnderWay::new(is_over, || Ok(codes)))
     }
 
     fn begin(
@@ -312,15 +317,26 @@ pub(super) fn options(models: &Path) -> EngineOptions {
 
 /// An engine over `devices` scripted GPUs, or a scripted CPU.
 pub(super) fn bench(devices: &[DeviceId]) -> Bench {
-    bench_of(devices, false)
+    bench_of(devices, false, &Measured::default())
+}
+
+/// An engine over a scripted GPU that is said to encode batches of any size in this time.
+pub(super) fn measured(encode: Duration) -> Bench {
+    let mut measured = Measured::default();
+    measured.push(Measurement {
+        images: limits().images_max.get(),
+        encode,
+        bytes: 0,
+    });
+    bench_of(&[GPU], false, &measured)
 }
 
 /// An engine over a scripted CPU with two lanes of one script.
 pub(super) fn two_lanes() -> Bench {
-    bench_of(&[DeviceId::Cpu], true)
+    bench_of(&[DeviceId::Cpu], true, &Measured::default())
 }
 
-fn bench_of(devices: &[DeviceId], has_twin: bool) -> Bench {
+fn bench_of(devices: &[DeviceId], has_twin: bool, measured: &Measured) -> Bench {
     let models = tempfile::tempdir().unwrap();
     write_model(models.path(), "scripted");
     write_stepping_model(models.path());
@@ -330,6 +346,7 @@ fn bench_of(devices: &[DeviceId], has_twin: bool) -> Bench {
         .collect();
     let open = {
         let (ids, scripts) = (devices.to_vec(), scripts.clone());
+        let measured = measured.clone();
         move |options: OpenOptions| {
             let at = ids.iter().position(|id| *id == options.id).unwrap();
             let script = Arc::clone(&scripts[at]);
@@ -341,7 +358,7 @@ fn bench_of(devices: &[DeviceId], has_twin: bool) -> Bench {
             let models = options
                 .models
                 .iter()
-                .map(|_| Ok(Measured::default()))
+                .map(|_| Ok(measured.clone()))
                 .collect();
             Ok(Opened {
                 backend: lane(),

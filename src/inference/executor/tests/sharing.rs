@@ -132,3 +132,42 @@ async fn a_batch_behind_another_waits_for_company() {
     // Two are enough for a device that answers queries. Behind the four they could not start, so more might have joined.
     assert_eq!(start(5), (2, StopReason::NothingOnItsWay));
 }
+
+/// The batches that are begun once an encode that is said to take so long is under way and five more pictures wait, before
+/// it is over and after.
+async fn begun_behind_another(takes: Duration) -> [Vec<Vec<f32>>; 2] {
+    let bench = measured(takes);
+    let codes = encoded(&bench, &[1.0]).await;
+    let script = &bench.scripts[0];
+    script.is_slow.store(true, Ordering::SeqCst);
+    let mut first = bench.engine.enqueue(request(2.0)).unwrap();
+    first.started().await.unwrap();
+    let others: Vec<_> = (3..=7)
+        .map(|value| bench.engine.enqueue(request(value as f32)).unwrap())
+        .collect();
+    // Asked after them, this is begun after whatever the device begins at once.
+    let asked = bench.engine.query(&codes[0], points(1), Want::Logits);
+    asked.await.unwrap();
+    let begun = || script.encoded.lock().unwrap()[1..].to_vec();
+    let before = begun();
+    script.is_slow.store(false, Ordering::SeqCst);
+    for ticket in others {
+        ticket.finished().await.unwrap();
+    }
+    first.finished().await.unwrap();
+    [before, begun()]
+}
+
+#[tokio::test]
+async fn a_batch_is_begun_when_the_encode_before_it_is_nearly_over_and_no_sooner() {
+    let first = vec![2.0];
+    let full = vec![3.0, 4.0, 5.0, 6.0];
+    let [before, after] = begun_behind_another(Duration::from_secs(3600)).await;
+    assert_eq!(before, std::slice::from_ref(&first), "more may come");
+    assert_eq!(after, [first.clone(), full.clone(), vec![7.0]]);
+
+    let [before, after] = begun_behind_another(Duration::from_nanos(1)).await;
+    assert_eq!(before[0], first);
+    assert_eq!(before.len(), 2, "the device must not stand still");
+    assert_eq!(after.concat(), [2.0, 3.0, 4.0, 5.0, 6.0, 7.0]);
+}
