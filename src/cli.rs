@@ -19,6 +19,7 @@ pub mod client;
 pub mod convert;
 pub mod demo;
 pub mod doctor;
+pub mod heap;
 pub mod keys;
 pub mod models;
 pub mod output;
@@ -103,6 +104,7 @@ pub fn main() -> ExitCode {
             "orfeas: could not start itself anew ({failed}); computing on the CPU may be slow"
         ));
     }
+    heap::share();
     let ended = Settings::load()
         .map_err(CommandError::from)
         .and_then(|settings| run(command, settings));

@@ -15,6 +15,16 @@ pub fn is_openmp_configured() -> bool {
     std::env::var_os(OPENMP_WAITING).is_some()
 }
 
+/// Whether somebody has decided how many heaps glibc's threads share.
+#[must_use]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the place that reads the environment"
+)]
+pub fn is_heap_configured() -> bool {
+    std::env::var_os("MALLOC_ARENA_MAX").is_some()
+}
+
 /// What a process of this program needs of the environment to find its libraries, where its own place does not tell.
 #[must_use]
 #[expect(
