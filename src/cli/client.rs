@@ -46,6 +46,15 @@ impl Client {
         })
     }
 
+    /// The same for whoever `token` names.
+    #[must_use]
+    pub fn with_token(&self, token: String) -> Self {
+        Self {
+            token,
+            ..self.clone()
+        }
+    }
+
     /// Submits pictures as one batch, by the multipart request specification, and returns the batch's id and the
     /// conversions' ids in order.
     ///
