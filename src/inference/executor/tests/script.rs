@@ -117,38 +117,40 @@ impl Backend for ScriptedBackend {
         self.script.encoded_after.lock().unwrap().push(passes);
         self.script.note_encode();
         self.script.wait_at_gate();
+        let (device, operation) = (self.id, Operation::Encode);
         let fitting = self.script.images_fitting.load(Ordering::SeqCst);
-        if (fitting > 0 && images.len() > fitting) || values.contains(&HUGE) {
-            return Err(EngineError::OutOfMemory {
-                device: self.id,
-                operation: Operation::Encode,
-            });
+        if fitting > 0 && images.len() > fitting {
+            return Err(EngineError::OutOfMemory { device, operation });
         }
-        assert!(!values.contains(&PANIC), "a planned panic");
-        if values.contains(&LOSE) {
-            return Err(EngineError::DeviceLost {
-                device: self.id,
-                reason: "planned".into(),
-                took_part: true,
-            });
-        }
-        if values.contains(&NAN) {
-            return Err(EngineError::NonFinite {
-                operation: Operation::Encode,
-            });
-        }
-        self.script.codes.fetch_add(values.len(), Ordering::SeqCst);
-        let count = || Arc::clone(&self.script.codes);
-        let codes = |value| {
-            Ok(ScriptedCodes {
-                value,
-                count: count(),
-            })
+        let count = Arc::clone(&self.script.codes);
+        // A GPU's passes fail when they land, since another thread gives them to it.
+        let land = move || {
+            assert!(!values.contains(&PANIC), "a planned panic");
+            if values.contains(&HUGE) {
+                return Err(EngineError::OutOfMemory { device, operation });
+            }
+            if values.contains(&LOSE) {
+                return Err(EngineError::DeviceLost {
+                    device,
+                    reason: "planned".into(),
+                    took_part: true,
+                });
+            }
+            if values.contains(&NAN) {
+                return Err(EngineError::NonFinite { operation });
+            }
+            count.fetch_add(values.len(), Ordering::SeqCst);
+            let codes = |value| {
+                Ok(ScriptedCodes {
+                    value,
+                    count: Arc::clone(&count),
+                })
+            };
+            Ok(values.into_iter().map(codes).collect())
         };
-        let codes = values.into_iter().map(codes).collect();
         let is_slow = Arc::clone(&self.script.is_slow);
         let is_over = move || !is_slow.load(Ordering::SeqCst);
-        Ok(UnderWay::new(is_over, || Ok(codes)))
+        Ok(UnderWay::new(is_over, land))
     }
 
     fn begin(
