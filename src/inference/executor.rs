@@ -96,17 +96,6 @@ enum Step {
     Land(usize),
 }
 
-/// How long a device still encodes what is under way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Encoding {
-    /// Nothing, or it is nearly over: the next batch should be begun.
-    NoMore,
-    /// A batch that was begun now would only wait, while more may come for it.
-    ForAWhile,
-    /// Nobody knows.
-    Unmeasured,
-}
-
 /// Takes the device out of service if its thread panics outside of a pass, so that nobody waits for it.
 struct OutOfService {
     queue: Arc<Queue>,
@@ -210,9 +199,8 @@ impl<B: Backend> Executor<B> {
                 (true, true) => 1,
                 (false, _) => PASSES_BEFORE_ENCODE,
             };
-            let encoding = self.encoding(&state.devices[self.device], now);
             if long < FLIGHTS_MAX
-                && encoding != Encoding::ForAWhile
+                && !self.encodes_for_a_while(&state.devices[self.device], now)
                 && (overdue || self.passes >= passes_before_encode)
             {
                 if let Some(row) = state.rows.pop_front() {
@@ -221,7 +209,6 @@ impl<B: Backend> Executor<B> {
                 }
                 let business = Business {
                     idle: (no_passes || shares) && !may_step && long == 0,
-                    encoding: encoding == Encoding::Unmeasured,
                     denoising: self.running.len(),
                 };
                 match state.decide(self.device, business, now) {
@@ -263,16 +250,14 @@ impl<B: Backend> Executor<B> {
         }
     }
 
-    /// How long the device still encodes. Asked where no more than one encode is under way.
-    fn encoding(&self, own: &DeviceQueue, now: Instant) -> Encoding {
-        let Some(pass) = self.flights.iter().find_map(Flight::encode) else {
-            return Encoding::NoMore;
-        };
-        match own.ceilings[pass.model].encode_time(pass.jobs.len()) {
-            None => Encoding::Unmeasured,
-            Some(alone) if self.pace.is_ending(pass.began, alone, now) => Encoding::NoMore,
-            Some(_) => Encoding::ForAWhile,
-        }
+    /// Whether an encode is under way that is not nearly over, as far as is known: a batch that was begun now would only wait,
+    /// while more may come for it. Asked where no more than one is under way.
+    fn encodes_for_a_while(&self, own: &DeviceQueue, now: Instant) -> bool {
+        let encode = self.flights.iter().find_map(Flight::encode);
+        encode.is_some_and(|pass| {
+            let alone = own.ceilings[pass.model].encode_time(pass.jobs.len());
+            !alone.is_some_and(|alone| self.pace.is_ending(pass.began, alone, now))
+        })
     }
 
     /// The long pass that was begun first, if it is over, or else the short one: that is worth waiting for. Those of a line

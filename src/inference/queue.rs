@@ -182,8 +182,6 @@ impl DeviceQueue {
 pub struct Business {
     /// Nothing is under way, and nothing else could be begun.
     pub idle: bool,
-    /// An encode is under way, nobody knows how long.
-    pub encoding: bool,
     /// Conversions of iterative models between their first step and their last.
     pub denoising: usize,
 }
@@ -223,10 +221,6 @@ impl State {
                 // It finds its company in the steps, which have room for one more.
                 limits.images_aim = NonZeroUsize::MIN;
             }
-        }
-        if business.encoding {
-            // It could not start before the one under way is done, and more may come until then.
-            limits.images_aim = limits.images_max;
         }
         let situation = Situation {
             device_idle: business.idle,

@@ -225,23 +225,14 @@ impl TorchBackend {
         }
     }
 
-    fn loaded(&self, model: usize) -> &Loaded {
-        self.admitted(model)
-    }
-
-    fn admitted(&self, model: usize) -> &Arc<Loaded> {
+    fn loaded(&self, model: usize) -> &Arc<Loaded> {
         self.models[model]
             .as_ref()
             .expect("the engine asks only for models that every device has admitted")
     }
 
-    fn shared(&self, model: usize) -> Arc<Loaded> {
-        Arc::clone(self.admitted(model))
-    }
-
     fn failed(&self, operation: Operation) -> impl Fn(TchError) -> EngineError + Copy + use<> {
-        let device = self.id;
-        move |error| message::classify(&error.to_string(), device, operation)
+        message::failed(self.id, operation)
     }
 }
 

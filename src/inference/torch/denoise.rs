@@ -1,5 +1,7 @@
 //! The two methods that `implicit-field/2` adds: latents are begun, and denoised step by step.
 
+use std::sync::Arc;
+
 use metrics::counter;
 use tch::{TchError, Tensor};
 
@@ -11,7 +13,7 @@ use super::{
         sampling::Sampling,
     },
     Loaded, TorchBackend,
-    pass::Apart,
+    pass::{Apart, filled_up},
 };
 
 impl TorchBackend {
@@ -21,16 +23,12 @@ impl TorchBackend {
         model: usize,
         rows: &[Beginning<'_, Tensor>],
     ) -> Result<UnderWay<Rows<Tensor>>, EngineError> {
-        let operation = Operation::Begin;
-        let loaded = self.shared(model);
-        let size = loaded.step_size(rows.len());
+        let loaded = Arc::clone(self.loaded(model));
+        let size = filled_up(&loaded.warm_steps, rows.len());
         let codes = all(rows.iter().map(|row| row.codes));
         let seeds = column(rows.iter().map(|row| row.seed), size);
-        let launch = move || loaded.latents(&codes, &seeds);
-        self.transfers
-            .launch(operation, None, launch, move |apart: Apart| {
-                apart.judged(operation)
-            })
+        let begin = move || loaded.latents(&codes, &seeds);
+        self.launch_rows(Operation::Begin, None, begin)
     }
 
     /// Begins `denoise`.
@@ -39,9 +37,8 @@ impl TorchBackend {
         model: usize,
         rows: &[Denoising<'_, Tensor>],
     ) -> Result<UnderWay<Rows<Tensor>>, EngineError> {
-        let operation = Operation::Denoise;
-        let loaded = self.shared(model);
-        let size = loaded.step_size(rows.len());
+        let loaded = Arc::clone(self.loaded(model));
+        let size = filled_up(&loaded.warm_steps, rows.len());
         let padding = size - rows.len();
         counter!("orfeas_engine_denoise_padding_rows_total").increment(padding as u64);
         let latents = all(rows.iter().map(|row| row.latents));
@@ -51,11 +48,8 @@ impl TorchBackend {
             steps: column(rows.iter().map(|row| i64::from(row.sampling.steps)), size),
             guidance: column(rows.iter().map(|row| row.sampling.guidance), size),
         };
-        let launch = move || loaded.step(&latents, &codes, &columns);
-        self.transfers
-            .launch(operation, None, launch, move |apart: Apart| {
-                apart.judged(operation)
-            })
+        let step = move || loaded.step(&latents, &codes, &columns);
+        self.launch_rows(Operation::Denoise, None, step)
     }
 
     /// What `query` gets for encoded pictures, in as few steps as the model allows.
@@ -173,12 +167,6 @@ impl Loaded {
             )));
         }
         Apart::first(&stepped, rows)
-    }
-
-    /// The size that a step is run at: where sizes were warmed up, the next of them.
-    fn step_size(&self, rows: usize) -> usize {
-        let mut warm = self.warm_steps.iter().copied();
-        warm.find(|&size| size >= rows).unwrap_or(rows)
     }
 }
 

@@ -1,5 +1,7 @@
 //! What libtorch's messages mean, and the one line of them that is worth keeping.
 
+use tch::TchError;
+
 use super::super::{
     device::DeviceId,
     error::{EngineError, Operation},
@@ -32,6 +34,14 @@ pub(super) fn classify(message: &str, device: DeviceId, operation: Operation) ->
             reason,
         }
     }
+}
+
+/// What an error of libtorch means for the engine.
+pub(super) fn failed(
+    device: DeviceId,
+    operation: Operation,
+) -> impl Fn(TchError) -> EngineError + Copy {
+    move |error| classify(&error.to_string(), device, operation)
 }
 
 /// The telling line of a libtorch message, without the C++ frames, paths and code that surround it.

@@ -1,5 +1,7 @@
 //! The three methods of `implicit-field/1`, each as a pass.
 
+use std::sync::Arc;
+
 use metrics::counter;
 use tch::{IValue, TchError, Tensor};
 
@@ -18,18 +20,19 @@ pub(super) struct Apart {
     finite: Tensor,
 }
 
-impl TorchBackend {
-    /// The size that a batch is run at: where sizes were warmed up, the next of them.
-    fn warm_size(&self, model: usize, images: usize) -> usize {
-        let mut warm = self.loaded(model).warm.iter().copied();
-        warm.find(|&size| size >= images).unwrap_or(images)
-    }
+/// The size that so many rows are run at: where sizes were warmed up, the next of them.
+pub(super) fn filled_up(warm: &[usize], rows: usize) -> usize {
+    let mut warm = warm.iter().copied();
+    warm.find(|&size| size >= rows).unwrap_or(rows)
+}
 
+impl TorchBackend {
     /// Pictures of one model as a tensor on the device, and after them as many blank ones as the batch's size needs.
     fn images(&self, model: usize, images: &[&[f32]]) -> Result<Tensor, TchError> {
-        let input = &self.loaded(model).manifest.input;
+        let loaded = self.loaded(model);
+        let input = &loaded.manifest.input;
         let (height, width) = (i64::from(input.height), i64::from(input.width));
-        let size = self.warm_size(model, images.len());
+        let size = filled_up(&loaded.warm, images.len());
         counter!("orfeas_gpu_batch_padding_images_total").increment((size - images.len()) as u64);
         let mut stretches: Vec<_> = images.iter().map(|image| Stretch::Values(image)).collect();
         if size > images.len() {
@@ -50,16 +53,22 @@ impl TorchBackend {
     ) -> Result<UnderWay<Rows<Tensor>>, EngineError> {
         let operation = Operation::Encode;
         let send = || self.images(model, images);
-        let Ahead { tensor, there } = self.transfers.ahead(operation, send)?;
-        // They were sent by another stream: were they given up sooner, that could put something else where they lie.
-        let (sent, pictures) = (tensor.shallow_clone(), tensor);
-        let (loaded, count) = (self.shared(model), images.len());
-        let launch = move || loaded.encode_rows(pictures, count);
-        let read = move |apart: Apart| {
-            drop(sent);
-            apart.judged(operation)
-        };
-        self.transfers.launch(operation, there, launch, read)
+        let ahead = self.transfers.ahead(operation, send)?;
+        let pictures = ahead.tensor.shallow_clone();
+        let (loaded, count) = (Arc::clone(self.loaded(model)), images.len());
+        let encode = move || loaded.encode_rows(pictures, count);
+        self.launch_rows(operation, Some(ahead), encode)
+    }
+
+    /// Begins a long pass that gives rows.
+    pub(super) fn launch_rows(
+        &self,
+        operation: Operation,
+        ahead: Option<Ahead>,
+        launch: impl FnOnce() -> Result<Apart, TchError> + Send + 'static,
+    ) -> Result<UnderWay<Rows<Tensor>>, EngineError> {
+        let judged = move |apart: Apart| apart.judged(operation);
+        self.transfers.launch(operation, ahead, launch, judged)
     }
 
     /// Begins to ask the field.
@@ -246,7 +255,7 @@ impl Apart {
     }
 
     /// The rows of a pass that has landed; those that are not finite have failed by themselves.
-    pub(super) fn judged(self, operation: Operation) -> Result<Rows<Tensor>, TchError> {
+    fn judged(self, operation: Operation) -> Result<Rows<Tensor>, TchError> {
         let Self { rows, finite } = self;
         let mut flags = vec![0.0_f32; rows.len()];
         finite.f_copy_data(&mut flags, rows.len())?;

@@ -25,7 +25,7 @@ use super::{
     },
     busy::Busy,
     launcher::Launcher,
-    message::classify,
+    message::failed,
 };
 
 /// The ways to and from one device.
@@ -53,7 +53,7 @@ pub(super) struct Departure {
 /// What was sent for a long pass, and the point at which it is there.
 pub(super) struct Ahead {
     pub(super) tensor: Tensor,
-    pub(super) there: Option<Event>,
+    there: Option<Event>,
 }
 
 /// What a pass takes of a device: from one point to the other.
@@ -118,7 +118,7 @@ impl Transfers {
         })
     }
 
-    /// Has values sent that a long pass computes from. They must live until that has landed.
+    /// Has values sent that a long pass computes from.
     ///
     /// # Errors
     /// [`EngineError`].
@@ -130,7 +130,7 @@ impl Transfers {
         let enter = |cuda: &Cuda| cuda.urgent.enter();
         let entered = self.cuda.as_ref().map(enter).transpose();
         let _entered = entered.map_err(lost(self.id))?;
-        let tensor = send().map_err(|error| classify(&error.to_string(), self.id, operation))?;
+        let tensor = send().map_err(failed(self.id, operation))?;
         let there = self.cuda.as_ref().map(Cuda::mark_urgent).transpose();
         Ok(Ahead {
             tensor,
@@ -139,26 +139,27 @@ impl Transfers {
     }
 
     /// Begins a long pass: `launch` asks libtorch for it, and `read` gets what that gave, once the device has come so far.
-    /// It goes after `there`.
+    /// It goes after what was sent `ahead` is there, which is kept until it has landed.
     ///
     /// # Errors
     /// [`EngineError`], where nothing is asynchronous; elsewhere the pass has them.
     pub(super) fn launch<T: Send + 'static, R: 'static>(
         &self,
         operation: Operation,
-        there: Option<Event>,
+        ahead: Option<Ahead>,
         launch: impl FnOnce() -> Result<T, TchError> + Send + 'static,
         read: impl FnOnce(T) -> Result<R, TchError> + 'static,
     ) -> Result<UnderWay<R>, EngineError> {
         let id = self.id;
-        let failed = move |error: TchError| classify(&error.to_string(), id, operation);
+        let failed = failed(id, operation);
         let Some(cuda) = &self.cuda else {
             let landed = launch().and_then(read);
             return landed.map(UnderWay::landed).map_err(failed);
         };
+        let (sent, there) = ahead.map(|ahead| (ahead.tensor, ahead.there)).unzip();
         let runtime = cuda.runtime.clone();
         let launched = cuda.launcher.launch(move || {
-            if let Some(there) = there {
+            if let Some(there) = there.flatten() {
                 runtime.go_after(&there).map_err(lost(id))?;
             }
             let start = runtime.mark(None).map_err(lost(id))?;
@@ -178,6 +179,8 @@ impl Transfers {
             let (given, start, end) = launched.wait()?;
             let end = Rc::new(end);
             Stay { start, end }.over(id, operation, &busy)?;
+            // It was sent by another stream: given up sooner, that could have put something else where it lies.
+            drop(sent);
             read(given).map_err(failed)
         }))
     }
@@ -236,7 +239,7 @@ impl Transfers {
     ) -> Result<UnderWay<T>, EngineError> {
         let Departure { operation, urgent } = departure;
         let id = self.id;
-        let failed = move |error: TchError| classify(&error.to_string(), id, operation);
+        let failed = failed(id, operation);
         let (Some(cuda), Some((entered, start))) = (&self.cuda, urgent) else {
             return read().map(UnderWay::landed).map_err(failed);
         };
