@@ -123,6 +123,14 @@ impl dataloader::Loader<ConversionsOf> for Loader {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct EventsAfter<Id>(pub Id, pub i32);
 
+/// What is new of a batch.
+#[derive(Debug, Clone, Default)]
+pub struct BatchNews {
+    pub events: Vec<event::Model>,
+    /// As they are after those events, or later.
+    pub conversions: Vec<conversion::Model>,
+}
+
 impl dataloader::Loader<EventsAfter<ConversionId>> for Loader {
     type Value = Vec<event::Model>;
     type Error = Arc<ApiError>;
@@ -143,20 +151,28 @@ impl dataloader::Loader<EventsAfter<ConversionId>> for Loader {
 }
 
 impl dataloader::Loader<EventsAfter<BatchId>> for Loader {
-    type Value = Vec<event::Model>;
+    type Value = BatchNews;
     type Error = Arc<ApiError>;
 
     async fn load(
         &self,
         keys: &[EventsAfter<BatchId>],
-    ) -> Result<HashMap<EventsAfter<BatchId>, Vec<event::Model>>, Arc<ApiError>> {
+    ) -> Result<HashMap<EventsAfter<BatchId>, BatchNews>, Arc<ApiError>> {
         let asked: Vec<_> = keys.iter().map(|key| (key.0, key.1)).collect();
         let events = self.database.events_of_batches(&asked).await;
-        let mut found: HashMap<_, Vec<_>> = HashMap::new();
-        for Found { after, event } in events.map_err(shared)? {
-            if let Some(batch) = event.batch_id {
-                let key = EventsAfter(batch, after);
-                found.entry(key).or_default().push(event);
+        let events = events.map_err(shared)?;
+        let batches: Vec<_> = keys.iter().map(|key| ConversionsOf(key.0)).collect();
+        let conversions = self.load(&batches).await?;
+        let mut found: HashMap<_, BatchNews> = HashMap::new();
+        for key in keys {
+            let conversions = conversions.get(&ConversionsOf(key.0)).cloned();
+            let conversions = conversions.unwrap_or_default();
+            found.entry(*key).or_default().conversions = conversions;
+        }
+        for Found { after, event } in events {
+            let of_batch = event.batch_id.map(|batch| EventsAfter(batch, after));
+            if let Some(news) = of_batch.and_then(|key| found.get_mut(&key)) {
+                news.events.push(event);
             }
         }
         Ok(found)

@@ -17,7 +17,7 @@ use super::{
     Services,
     error::ApiError,
     guard::{Require, principal},
-    loader::{ConversionsOf, EventsAfter, Loader},
+    loader::{BatchNews, EventsAfter, Loader},
     query::{find_batch, find_conversion},
     types::{
         batch::{BatchCounts, mean_progress},
@@ -226,7 +226,7 @@ fn follow_batch(
     mut wakes: Receiver<Wake>,
 ) -> impl Stream<Item = Result<BatchProgress>> {
     try_stream! {
-        let (snapshot_sequence, mut rows) = services.database.batch_snapshot(id).await.map_err(ApiError::from)?;
+        let (snapshot_sequence, rows) = services.database.batch_snapshot(id).await.map_err(ApiError::from)?;
         let mut seen = after.map_or(snapshot_sequence, |after| after.clamp(0, snapshot_sequence));
         let mut states: HashMap<ConversionId, ConversionProgress> = HashMap::new();
         for row in &rows {
@@ -236,23 +236,21 @@ fn follow_batch(
             let conversions = rows.iter().map(|row| states[&row.id]).collect();
             yield summary(&services, id, seen, &rows, conversions);
         }
-        // Known before the events are read: then what they hold is the last there will be.
-        let mut is_done = BatchCounts::of(&rows).is_done();
         loop {
-            let events = load(loader, EventsAfter(id, seen)).await?.unwrap_or_default();
-            if events.is_empty() && is_done {
-                return;
-            }
-            rows = load(loader, ConversionsOf(id)).await?.unwrap_or_default();
+            let BatchNews { events, conversions: rows } = load(loader, EventsAfter(id, seen)).await?.unwrap_or_default();
             for event in &events {
                 let state = ConversionProgress::of_event(event);
                 states.insert(state.conversion, state);
                 seen = event.batch_sequence.unwrap_or(seen);
                 yield summary(&services, id, seen, &rows, vec![state]);
             }
-            is_done = BatchCounts::of(&rows).is_done();
-            if is_done || events.len() == PAGE {
+            if events.len() == PAGE {
                 continue;
+            }
+            // A row may be newer than the events: then the wake for that one is on its way.
+            let is_told = |row: &conversion::Model| states.get(&row.id).is_some_and(|told| told.sequence >= row.sequence);
+            if rows.iter().all(|row| row.status.is_terminal() && is_told(row)) {
+                return;
             }
             while let Some(step) = next_wake(&mut wakes).await {
                 let Some(further) = states.get(&step.conversion()).and_then(|state| step.after(*state)) else { continue };

@@ -30,6 +30,8 @@ mod refine;
 mod tests;
 mod thickness;
 
+pub use thickness::Walls;
+
 /// The side of the blocks of cells in which the surface is followed: each round of asking costs the caller a GPU pass,
 /// and a block of four quarters the rounds for a thin part at no more than 125 points.
 const FOLLOW_SIDE: usize = 4;

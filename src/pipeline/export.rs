@@ -58,7 +58,7 @@ pub fn export(
         normals,
         topology,
         simplified,
-        thinnest_wall,
+        walls,
         paint: Paint { colors, texture },
         ..
     } = shape;
@@ -76,21 +76,19 @@ pub fn export(
         bounding_box,
     } = placed(mesh, AS_EXPORTED);
     let counted = simplified.and_then(|report| report.self_intersections);
-    let known = Known {
-        topology: &topology,
-        self_intersections: Some(counted.unwrap_or(Intersections::NONE)),
-        thinnest_wall: Some(thinnest_wall * scale),
-        bounding_box: Some(bounding_box),
+    let quality = || {
+        let known = Known {
+            topology: &topology,
+            self_intersections: Some(counted.unwrap_or(Intersections::NONE)),
+            thinnest_wall: Some(walls.thinnest() * scale),
+            bounding_box: Some(bounding_box),
+        };
+        quality::assess_as(&mesh, known)
     };
     // Side by side where threads of the pool are free, one after another where conversions take them all. The files come first:
-    // they are stored while the rest is drawn.
+    // they are stored while the rest is drawn and measured.
     let ((files, quality), (preview, turntable)) = rayon::join(
-        || {
-            rayon::join(
-                || written(&mesh, options, name, sink),
-                || quality::assess_as(&mesh, known),
-            )
-        },
+        || rayon::join(|| written(&mesh, options, name, sink), quality),
         || {
             rayon::join(
                 || preview::png(&mesh, &PreviewOptions::default()),

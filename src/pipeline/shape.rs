@@ -26,7 +26,7 @@ use crate::{
     },
     mesh::{
         clean::{CleanOptions, CleanReport, drop_specks},
-        field::{FieldOptions, FieldSampler},
+        field::{FieldOptions, FieldSampler, Walls},
         normals::vertex_normals,
         simplify::{SimplifyReport, simplify_surface},
         surface::Surface,
@@ -70,8 +70,8 @@ pub struct Shape {
     pub topology: Topology,
     /// How it came to have fewer triangles than the field gave; none if it has not.
     pub simplified: Option<SimplifyReport>,
-    /// How thick the thinnest wall is, in the surface's unit: told by the field, before there were fewer triangles.
-    pub thinnest_wall: f64,
+    /// How thick its walls were before there were fewer triangles.
+    pub walls: Walls,
     pub paint: Paint,
     pub cleaned: CleanReport,
     /// How well its outline covers the picture's, 0..=1, if that has one.
@@ -124,11 +124,11 @@ pub async fn shape<R: Reporter>(
         topology,
         simplified,
         cleaned,
-        wall,
+        walls,
     } = extracted;
     let surface = Arc::new(surface);
-    let measured = measure(Arc::clone(&surface), wall, look, options.min_agreement);
-    let (measured, paint) = if options.texture == TextureMode::None {
+    let measured = measure(Arc::clone(&surface), look, options.min_agreement);
+    let (Sides { normals, seen }, paint) = if options.texture == TextureMode::None {
         let measured = measured.instrument(stage.span()).await?;
         (measured, Paint::default())
     } else {
@@ -144,16 +144,12 @@ pub async fn shape<R: Reporter>(
         let texture_size = is_baked.then_some(options.texture_size);
         let painted = async {
             // The device looks colours up while the processors measure.
-            let (measured, colors) = tokio::try_join!(measured, painter.vertex_colors())?;
-            let paint = painter.paint(colors, &measured.sides, texture_size).await?;
-            Ok::<_, PipelineError>((measured, paint))
+            let (sides, colors) = tokio::try_join!(measured, painter.vertex_colors())?;
+            let paint = painter.paint(colors, &sides, texture_size).await?;
+            Ok::<_, PipelineError>((sides, paint))
         };
         painted.instrument(stage.span()).await?
     };
-    let Measured {
-        sides: Sides { normals, seen },
-        thinnest_wall,
-    } = measured;
     let agreement = seen.as_deref().map(Seen::agreement);
     // The codes go here: their memory on the device is for those who wait.
     Ok(Shape {
@@ -161,7 +157,7 @@ pub async fn shape<R: Reporter>(
         normals: Arc::unwrap_or_clone(normals),
         topology,
         simplified,
-        thinnest_wall,
+        walls,
         paint,
         cleaned,
         agreement,
@@ -240,15 +236,7 @@ struct Extracted {
     topology: Topology,
     simplified: Option<SimplifyReport>,
     cleaned: CleanReport,
-    wall: Wall,
-}
-
-/// How the thinnest wall is told.
-enum Wall {
-    /// By the field, for a surface that has its vertices.
-    Of(Box<FieldSampler>),
-    /// It is known, in the surface's unit.
-    Known(f64),
+    walls: Walls,
 }
 
 async fn extract<R: Reporter>(
@@ -258,17 +246,16 @@ async fn extract<R: Reporter>(
 ) -> Result<Extracted, PipelineError> {
     let extracted = compute(move || {
         let (surface, topology, cleaned) = drop_specks(sampler.surface()?, CleanOptions::default());
+        let walls = sampler.into_walls(&surface);
         let Some(target) = target_triangles else {
             return Ok(Extracted {
                 surface,
                 topology,
                 simplified: None,
                 cleaned,
-                wall: Wall::Of(Box::new(sampler)),
+                walls,
             });
         };
-        let wall = Wall::Known(sampler.thinnest_wall(&surface));
-        drop(sampler);
         let (surface, report) = simplify_surface(surface, target as usize);
         Ok(Extracted {
             topology: surface.topology(),
@@ -276,55 +263,34 @@ async fn extract<R: Reporter>(
             // None where it had no more than that.
             simplified: Some(report).filter(|report| report.self_intersections.is_some()),
             cleaned,
-            wall,
+            walls,
         })
     });
     extracted.await?
 }
 
-/// What is known of a surface once it is looked at.
-struct Measured {
-    sides: Sides,
-    thinnest_wall: f64,
-}
-
 /// Looks at a surface, and refuses one that agrees with the picture's outline less than `min_agreement`.
 async fn measure(
     surface: Arc<Surface>,
-    wall: Wall,
     look: Option<Look>,
     min_agreement: Option<f64>,
-) -> Result<Measured, PipelineError> {
+) -> Result<Sides, PipelineError> {
     let measured = compute(move || {
         // Side by side where threads are free.
-        let (seen, (normals, thinnest_wall)) = rayon::join(
+        let (seen, normals) = rayon::join(
             || look.and_then(|look| Seen::fit(&surface, look)),
-            || {
-                rayon::join(
-                    || vertex_normals(surface.positions(), surface.triangles()),
-                    || match &wall {
-                        Wall::Of(sampler) => sampler.thinnest_wall(&surface),
-                        Wall::Known(thickness) => *thickness,
-                    },
-                )
-            },
+            || vertex_normals(surface.positions(), surface.triangles()),
         );
-        Measured {
-            sides: Sides {
-                normals: Arc::new(normals),
-                seen: seen.map(Arc::new),
-            },
-            thinnest_wall,
+        Sides {
+            normals: Arc::new(normals),
+            seen: seen.map(Arc::new),
         }
     });
-    let measured = measured.await?;
-    match (
-        min_agreement,
-        measured.sides.seen.as_deref().map(Seen::agreement),
-    ) {
+    let sides = measured.await?;
+    match (min_agreement, sides.seen.as_deref().map(Seen::agreement)) {
         (Some(least), Some(agreement)) if agreement < least => {
             Err(PipelineError::Unlike { agreement, least })
         }
-        _ => Ok(measured),
+        _ => Ok(sides),
     }
 }

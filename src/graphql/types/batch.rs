@@ -47,12 +47,6 @@ impl BatchCounts {
             counts
         })
     }
-
-    /// Whether none of them will change again.
-    #[must_use]
-    pub fn is_done(self) -> bool {
-        self.queued == 0 && self.running == 0
-    }
 }
 
 /// The mean progress of a batch's conversions, ended ones counted as done.

@@ -28,29 +28,40 @@ const FIRST_STEP: f64 = 0.125;
 /// How often the step in which a ray leaves the body is halved: down to a hundredth of a cell.
 const HALVINGS: u32 = 6;
 
-impl FieldSampler {
-    /// The thickness of the thinnest wall of `surface`, in its unit; 0 if none could be measured.
+/// What tells how thick the walls under a surface are, when there is time to ask.
+#[derive(Debug)]
+pub struct Walls {
+    sampler: Box<FieldSampler>,
+    /// On the surface.
+    places: Vec<[f32; 3]>,
+}
+
+impl Walls {
+    /// The thickness of the thinnest wall, in the surface's unit; 0 if none could be measured.
     ///
-    /// The surface is [`Self::surface`], perhaps without some of its components. From 2,000 of its vertices, the same for
-    /// the same surface, it is followed against the normal to where the field falls below the iso level again; what counts
-    /// is as where there are only triangles. Vertices lie closer where the surface is aslant of the grid, and count for less there.
+    /// From 2,000 of its vertices the surface is followed against the normal to where the field falls below the iso level
+    /// again; what counts is as where there are only triangles. Vertices lie closer where the surface is aslant of the grid,
+    /// and count for less there.
     #[must_use]
-    pub fn thinnest_wall(&self, surface: &Surface) -> f64 {
-        /// The golden section: shares of a step that follow each other by it don't fall into step with anything.
-        const GOLDEN: f64 = 0.618_033_988_749_894_9;
-        let positions = surface.positions();
-        let places = PLACES.min(positions.len());
-        let step = positions.len() as f64 / places as f64;
-        let wall_at_place = |place: usize| {
-            let place = place as f64;
-            let vertex = (place + (GOLDEN * place).fract()) * step;
-            self.wall_at(positions[(vertex as usize).min(positions.len() - 1)])
-        };
+    pub fn thinnest(&self) -> f64 {
+        let Self { sampler, places } = self;
         // Side by side where threads are free.
-        let chosen = (0..places).into_par_iter().with_min_len(PART);
-        let measured: Vec<_> = chosen.filter_map(wall_at_place).collect();
-        let cell = 2.0 / f64::from(self.options.resolution.samples() - 1);
-        wall::of_measured(measured, places) * cell
+        let places = places.par_iter().with_min_len(PART);
+        let measured: Vec<_> = places.filter_map(|&place| sampler.wall_at(place)).collect();
+        let cell = 2.0 / f64::from(sampler.options.resolution.samples() - 1);
+        wall::of_measured(measured, self.places.len()) * cell
+    }
+}
+
+impl FieldSampler {
+    /// Keeps what tells how thick the walls under `surface` are: [`Self::surface`], perhaps without some of its components.
+    /// What becomes of that surface later changes nothing.
+    #[must_use]
+    pub fn into_walls(self, surface: &Surface) -> Walls {
+        Walls {
+            places: places_on(surface.positions()),
+            sampler: Box::new(self),
+        }
     }
 
     /// How far the body is left again straight inward from a point of the surface, in cells, if it is.
@@ -151,6 +162,20 @@ impl FieldSampler {
         };
         vector::unit([along(0), along(1), along(2)])
     }
+}
+
+/// Some of the vertices, the same for the same surface.
+fn places_on(positions: &[[f32; 3]]) -> Vec<[f32; 3]> {
+    /// The golden section: shares of a step that follow each other by it don't fall into step with anything.
+    const GOLDEN: f64 = 0.618_033_988_749_894_9;
+    let places = PLACES.min(positions.len());
+    let step = positions.len() as f64 / places as f64;
+    let place = |place: usize| {
+        let place = place as f64;
+        let vertex = (place + (GOLDEN * place).fract()) * step;
+        positions[(vertex as usize).min(positions.len() - 1)]
+    };
+    (0..places).map(place).collect()
 }
 
 /// The field at a point of a cell, from the values at its corners.

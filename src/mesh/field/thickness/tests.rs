@@ -9,8 +9,9 @@ fn measured(samples: u32, field: &dyn Fn([f32; 3]) -> f32) -> [f64; 2] {
         sampler.supply(&logits).expect("takes them");
     }
     let surface = sampler.surface().expect("has a surface");
-    let by_field = sampler.thinnest_wall(&surface);
-    assert_eq!(by_field, sampler.thinnest_wall(&surface), "not the same");
+    let walls = sampler.into_walls(&surface);
+    let by_field = walls.thinnest();
+    assert_eq!(by_field, walls.thinnest(), "not the same");
     [
         by_field,
         wall::thinnest(surface.positions(), surface.triangles()),
@@ -108,8 +109,9 @@ fn a_component_is_measured_by_itself() {
         sampler.supply(&logits).expect("takes them");
     }
     let surface = sampler.surface().expect("has a surface");
-    assert!((sampler.thinnest_wall(&surface) - 0.3).abs() < 0.015);
+    let walls = sampler.into_walls(&surface);
+    assert!((walls.thinnest() - 0.3).abs() < 0.015);
     let options = crate::mesh::clean::CleanOptions { speck_share: 0.5 };
     let (large, _, _) = crate::mesh::clean::drop_specks(surface, options);
-    assert!((sampler.thinnest_wall(&large) - 0.6).abs() < 0.02);
+    assert!((walls.sampler.into_walls(&large).thinnest() - 0.6).abs() < 0.02);
 }
