@@ -25,9 +25,10 @@ use crate::{
         staging::Staged,
     },
     mesh::{
-        clean::{CleanOptions, CleanReport, drop_specks},
+        clean::{CleanOptions, CleanReport, drop_specks_knowing},
         field::{FieldOptions, FieldSampler, Walls},
         normals::vertex_normals,
+        sight::Viewpoint,
         simplify::{SimplifyReport, simplify_surface},
         surface::Surface,
         topology::Topology,
@@ -116,7 +117,7 @@ pub async fn shape<R: Reporter>(
         .await?;
     drop(stage);
     let stage = stages.enter(Stage::Mesh).await?;
-    let extracted = extract(&stage, sampler, options.target_triangles)
+    let extracted = extract(&stage, sampler, look, options.target_triangles)
         .instrument(stage.span())
         .await?;
     let Extracted {
@@ -125,9 +126,10 @@ pub async fn shape<R: Reporter>(
         simplified,
         cleaned,
         walls,
+        known,
     } = extracted;
     let surface = Arc::new(surface);
-    let measured = measure(Arc::clone(&surface), look, options.min_agreement);
+    let measured = measure(Arc::clone(&surface), known, options.min_agreement);
     let (Sides { normals, seen }, paint) = if options.texture == TextureMode::None {
         let measured = measured.instrument(stage.span()).await?;
         (measured, Paint::default())
@@ -237,15 +239,42 @@ struct Extracted {
     simplified: Option<SimplifyReport>,
     cleaned: CleanReport,
     walls: Walls,
+    known: Known,
+}
+
+/// What is known of a surface already.
+struct Known {
+    /// Of its vertices.
+    normals: Option<Vec<[f32; 3]>>,
+    /// The picture, if it has an outline, and from where it was taken.
+    look: Option<(Look, Option<Viewpoint>)>,
 }
 
 async fn extract<R: Reporter>(
     _stage: &StageGuard<'_, R>,
     sampler: FieldSampler,
+    look: Option<Look>,
     target_triangles: Option<u32>,
 ) -> Result<Extracted, PipelineError> {
     let extracted = compute(move || {
-        let (surface, topology, cleaned) = drop_specks(sampler.surface()?, CleanOptions::default());
+        let surface = sampler.surface()?;
+        // Side by side where threads are free, all of the surface as the field has it: most have no specks to lose.
+        let (viewpoint, (normals, topology)) = rayon::join(
+            || look.as_ref().and_then(|look| look.viewpoint(&surface)),
+            || {
+                let is_final = target_triangles.is_none();
+                let normals =
+                    || is_final.then(|| vertex_normals(surface.positions(), surface.triangles()));
+                rayon::join(normals, || surface.topology())
+            },
+        );
+        let (surface, topology, cleaned) =
+            drop_specks_knowing(topology, surface, CleanOptions::default());
+        let is_as_seen = cleaned.is_untouched();
+        let known = Known {
+            normals: normals.filter(|_| is_as_seen),
+            look: look.map(|look| (look, viewpoint.filter(|_| is_as_seen))),
+        };
         let walls = sampler.into_walls(&surface);
         let Some(target) = target_triangles else {
             return Ok(Extracted {
@@ -254,6 +283,7 @@ async fn extract<R: Reporter>(
                 simplified: None,
                 cleaned,
                 walls,
+                known,
             });
         };
         let (surface, report) = simplify_surface(surface, target as usize);
@@ -264,6 +294,7 @@ async fn extract<R: Reporter>(
             simplified: Some(report).filter(|report| report.self_intersections.is_some()),
             cleaned,
             walls,
+            known,
         })
     });
     extracted.await?
@@ -272,15 +303,17 @@ async fn extract<R: Reporter>(
 /// Looks at a surface, and refuses one that agrees with the picture's outline less than `min_agreement`.
 async fn measure(
     surface: Arc<Surface>,
-    look: Option<Look>,
+    Known { normals, look }: Known,
     min_agreement: Option<f64>,
 ) -> Result<Sides, PipelineError> {
     let measured = compute(move || {
+        let see = |(look, viewpoint): (Look, Option<Viewpoint>)| {
+            let viewpoint = viewpoint.or_else(|| look.viewpoint(&surface))?;
+            Some(Seen::from(viewpoint, &surface, look))
+        };
+        let facing = || vertex_normals(surface.positions(), surface.triangles());
         // Side by side where threads are free.
-        let (seen, normals) = rayon::join(
-            || look.and_then(|look| Seen::fit(&surface, look)),
-            || vertex_normals(surface.positions(), surface.triangles()),
-        );
+        let (seen, normals) = rayon::join(|| look.and_then(see), || normals.unwrap_or_else(facing));
         Sides {
             normals: Arc::new(normals),
             seen: seen.map(Arc::new),
