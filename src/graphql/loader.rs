@@ -163,12 +163,15 @@ impl dataloader::Loader<EventsAfter<BatchId>> for Loader {
         let events = events.map_err(shared)?;
         let batches: Vec<_> = keys.iter().map(|key| ConversionsOf(key.0)).collect();
         let conversions = self.load(&batches).await?;
-        let mut found: HashMap<_, BatchNews> = HashMap::new();
-        for key in keys {
+        let before_events = |key: &EventsAfter<BatchId>| {
             let conversions = conversions.get(&ConversionsOf(key.0)).cloned();
-            let conversions = conversions.unwrap_or_default();
-            found.entry(*key).or_default().conversions = conversions;
-        }
+            let news = BatchNews {
+                events: Vec::new(),
+                conversions: conversions.unwrap_or_default(),
+            };
+            (*key, news)
+        };
+        let mut found: HashMap<_, _> = keys.iter().map(before_events).collect();
         for Found { after, event } in events {
             let of_batch = event.batch_id.map(|batch| EventsAfter(batch, after));
             if let Some(news) = of_batch.and_then(|key| found.get_mut(&key)) {

@@ -276,22 +276,20 @@ async fn extract<R: Reporter>(
             look: look.map(|look| (look, viewpoint.filter(|_| is_as_seen))),
         };
         let walls = sampler.into_walls(&surface);
-        let Some(target) = target_triangles else {
-            return Ok(Extracted {
-                surface,
-                topology,
-                simplified: None,
-                cleaned,
-                walls,
-                known,
-            });
+        let (surface, topology, simplified) = match target_triangles {
+            None => (surface, topology, None),
+            Some(target) => {
+                let (surface, report) = simplify_surface(surface, target as usize);
+                let topology = surface.topology();
+                // None where it had no more than that.
+                let simplified = Some(report).filter(|report| report.self_intersections.is_some());
+                (surface, topology, simplified)
+            }
         };
-        let (surface, report) = simplify_surface(surface, target as usize);
         Ok(Extracted {
-            topology: surface.topology(),
             surface,
-            // None where it had no more than that.
-            simplified: Some(report).filter(|report| report.self_intersections.is_some()),
+            topology,
+            simplified,
             cleaned,
             walls,
             known,

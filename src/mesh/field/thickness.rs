@@ -2,9 +2,9 @@
 
 use rayon::prelude::*;
 
-use super::FieldSampler;
+use super::{FieldOptions, FieldSampler};
 use crate::mesh::{
-    lattice::{BRICK_SIDE, Index3},
+    lattice::{BRICK_SIDE, Index3, Lattice},
     surface::Surface,
     vector::{self, Vector},
     wall::{self, Measured, OPPOSITE_COSINE_MAX},
@@ -31,9 +31,24 @@ const HALVINGS: u32 = 6;
 /// What tells how thick the walls under a surface are, when there is time to ask.
 #[derive(Debug)]
 pub struct Walls {
-    sampler: Box<FieldSampler>,
+    options: FieldOptions,
+    /// The finest level.
+    lattice: Lattice,
     /// On the surface.
     places: Vec<[f32; 3]>,
+}
+
+impl FieldSampler {
+    /// Keeps what tells how thick the walls under `surface` are: [`Self::surface`], perhaps without some of its components.
+    /// What becomes of that surface later changes nothing.
+    #[must_use]
+    pub fn into_walls(self, surface: &Surface) -> Walls {
+        Walls {
+            options: self.options,
+            lattice: self.lattice,
+            places: places_on(surface.positions()),
+        }
+    }
 }
 
 impl Walls {
@@ -44,24 +59,11 @@ impl Walls {
     /// and count for less there.
     #[must_use]
     pub fn thinnest(&self) -> f64 {
-        let Self { sampler, places } = self;
         // Side by side where threads are free.
-        let places = places.par_iter().with_min_len(PART);
-        let measured: Vec<_> = places.filter_map(|&place| sampler.wall_at(place)).collect();
-        let cell = 2.0 / f64::from(sampler.options.resolution.samples() - 1);
+        let places = self.places.par_iter().with_min_len(PART);
+        let measured: Vec<_> = places.filter_map(|&place| self.wall_at(place)).collect();
+        let cell = 2.0 / f64::from(self.options.resolution.samples() - 1);
         wall::of_measured(measured, self.places.len()) * cell
-    }
-}
-
-impl FieldSampler {
-    /// Keeps what tells how thick the walls under `surface` are: [`Self::surface`], perhaps without some of its components.
-    /// What becomes of that surface later changes nothing.
-    #[must_use]
-    pub fn into_walls(self, surface: &Surface) -> Walls {
-        Walls {
-            places: places_on(surface.positions()),
-            sampler: Box::new(self),
-        }
     }
 
     /// How far the body is left again straight inward from a point of the surface, in cells, if it is.

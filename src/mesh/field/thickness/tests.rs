@@ -1,13 +1,18 @@
 use super::*;
 use crate::mesh::fixtures::{self, Field};
 
-/// What the field says and what the triangles of its surface say.
-fn measured(samples: u32, field: &dyn Fn([f32; 3]) -> f32) -> [f64; 2] {
+fn sampled(samples: u32, field: &dyn Fn([f32; 3]) -> f32) -> FieldSampler {
     let mut sampler = FieldSampler::new(fixtures::options(samples));
     while let Some(points) = sampler.request() {
         let logits: Vec<f32> = points.into_iter().map(field).collect();
         sampler.supply(&logits).expect("takes them");
     }
+    sampler
+}
+
+/// What the field says and what the triangles of its surface say.
+fn measured(samples: u32, field: &dyn Fn([f32; 3]) -> f32) -> [f64; 2] {
+    let sampler = sampled(samples, field);
     let surface = sampler.surface().expect("has a surface");
     let walls = sampler.into_walls(&surface);
     let by_field = walls.thinnest();
@@ -103,15 +108,10 @@ fn a_hollow_is_measured_from_both_sides() {
 #[test]
 fn a_component_is_measured_by_itself() {
     let field = fixtures::two_spheres();
-    let mut sampler = FieldSampler::new(fixtures::options(96));
-    while let Some(points) = sampler.request() {
-        let logits: Vec<f32> = points.into_iter().map(&field).collect();
-        sampler.supply(&logits).expect("takes them");
-    }
-    let surface = sampler.surface().expect("has a surface");
-    let walls = sampler.into_walls(&surface);
-    assert!((walls.thinnest() - 0.3).abs() < 0.015);
+    let thinnest = |surface: &Surface| sampled(96, &field).into_walls(surface).thinnest();
+    let surface = sampled(96, &field).surface().expect("has a surface");
+    assert!((thinnest(&surface) - 0.3).abs() < 0.015);
     let options = crate::mesh::clean::CleanOptions { speck_share: 0.5 };
     let (large, _, _) = crate::mesh::clean::drop_specks(surface, options);
-    assert!((walls.sampler.into_walls(&large).thinnest() - 0.6).abs() < 0.02);
+    assert!((thinnest(&large) - 0.6).abs() < 0.02);
 }
