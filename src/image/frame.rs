@@ -1,6 +1,6 @@
 //! Framing for the model: the object in the middle of a square on a plain background.
 
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 
 use fast_image_resize::{
     FilterType, ResizeAlg, ResizeOptions, Resizer,
@@ -80,9 +80,11 @@ pub enum FrameError {
     MatteNotFinite,
 }
 
-/// Rows that one thread takes at a time. What a row is resampled from reaches into the rows beside it, which bands have to
-/// themselves.
+/// Rows that one thread takes at a time.
 const BAND: usize = 32;
+
+/// How far from its middle Hamming's filter looks, in pixels of the larger of the two sizes.
+const REACH: f64 = 1.0;
 
 /// Composites over the background by alpha (in sRGB, as models are trained), and crops a square round the
 /// object's bounding box.
@@ -148,11 +150,15 @@ pub fn frame(
             AlphaSource::Picture | AlphaSource::Matte(_) => rgb,
         }
     };
-    let canvas = Canvas::cut(&crop, (width, height), |index| {
-        let covered = coverage[index];
-        let [r, g, b] = colour(index);
-        F32x4::new([r * covered, g * covered, b * covered, covered])
-    });
+    let canvas = Canvas {
+        crop,
+        picture: (width, height),
+        pixel: |index: usize| {
+            let covered = coverage[index];
+            let [r, g, b] = colour(index);
+            F32x4::new([r * covered, g * covered, b * covered, covered])
+        },
+    };
     let (rgb, alpha) = canvas.resample(side, background);
     Ok(Framed {
         side,
@@ -199,49 +205,46 @@ fn square(bounds: Bounds, fill: f32) -> Crop {
 }
 
 /// The whole pixels that a crop touches, premultiplied, free where it leaves the picture.
-struct Canvas {
-    /// Width and height, in pixels.
-    side: u32,
-    pixels: Vec<F32x4>,
-    /// The crop's place in the canvas, in pixels.
-    left: f64,
-    top: f64,
-    crop_side: f64,
+struct Canvas<F> {
+    crop: Crop,
+    /// Width and height.
+    picture: (usize, usize),
+    /// Gives a picture's pixel by its index.
+    pixel: F,
 }
 
-impl Canvas {
-    /// `pixel` gives a picture's pixel by its index.
-    fn cut(
-        crop: &Crop,
-        (width, height): (usize, usize),
-        pixel: impl Fn(usize) -> F32x4 + Sync,
-    ) -> Self {
-        let (left, top) = (crop.left.floor() as i64, crop.top.floor() as i64);
-        // One pixel for the fraction at either end.
-        let side = crop.side.ceil() as usize + 2;
-        let mut pixels = vec![F32x4::new([0.0; 4]); side * side];
+impl<F: Fn(usize) -> F32x4 + Sync> Canvas<F> {
+    /// The column and row of the picture where it begins.
+    fn corner(&self) -> [i64; 2] {
+        [self.crop.left, self.crop.top].map(|along| along.floor() as i64)
+    }
+
+    /// Its width and height, in pixels: one more for the fraction at either end.
+    fn side(&self) -> usize {
+        self.crop.side.ceil() as usize + 2
+    }
+
+    /// Some of its rows.
+    fn rows(&self, rows: &Range<usize>) -> Vec<F32x4> {
+        let [left, top] = self.corner();
+        let ((width, height), side) = (self.picture, self.side());
+        let mut pixels = vec![F32x4::new([0.0; 4]); side * rows.len()];
         // The columns and rows of the canvas that lie in the picture.
         let within = |from: i64, of: usize| {
             let place = |along: i64| usize::try_from(along).map_or(0, |along| along.min(side));
             place(-from)..place(of as i64 - from)
         };
-        let (columns, rows) = (within(left, width), within(top, height));
-        let lines = pixels[rows.start * side..rows.end * side].par_chunks_exact_mut(side);
-        let lines = rows.into_par_iter().zip(lines).with_min_len(BAND);
-        lines.for_each(|(row, line)| {
-            let first =
-                (top + row as i64) as usize * width + (left + columns.start as i64) as usize;
-            for (target, index) in line[columns.clone()].iter_mut().zip(first..) {
-                *target = pixel(index);
+        let (columns, inside) = (within(left, width), within(top, height));
+        for (line, row) in pixels.chunks_exact_mut(side).zip(rows.clone()) {
+            if inside.contains(&row) && !columns.is_empty() {
+                let first =
+                    (top + row as i64) as usize * width + (left + columns.start as i64) as usize;
+                for (target, index) in line[columns.clone()].iter_mut().zip(first..) {
+                    *target = (self.pixel)(index);
+                }
             }
-        });
-        Self {
-            side: u32::try_from(side).expect("a picture's side divided by its fill fits"),
-            pixels,
-            left: f64::from(crop.left) - left as f64,
-            top: f64::from(crop.top) - top as f64,
-            crop_side: f64::from(crop.side),
         }
+        pixels
     }
 
     /// Antialiased to `side` × `side`: planar colours over the background, and coverage. Resampling is linear, so
@@ -273,17 +276,31 @@ impl Canvas {
         (rgb, alpha)
     }
 
-    /// So many rows of the canvas at `side` × `side`, from the `first` on.
-    fn band(&self, side: u32, first: usize, rows: usize) -> TypedImage<'static, F32x4> {
+    /// So many rows of the crop at `side` × `side`, from the `first` on. They have those of the canvas that they are made of to
+    /// themselves: these lie in the cache, while a whole canvas would be new pages.
+    fn band(&self, side: u32, first: usize, count: usize) -> TypedImage<'static, F32x4> {
+        let [left, top] = self.corner();
+        let (left, top) = (
+            f64::from(self.crop.left) - left as f64,
+            f64::from(self.crop.top) - top as f64,
+        );
+        let crop_side = f64::from(self.crop.side);
+        let row = crop_side / f64::from(side);
+        let (top, height) = (top + first as f64 * row, count as f64 * row);
+        let reach = REACH * row.max(1.0);
+        let rows = (top - reach).floor().max(0.0) as usize
+            ..self.side().min((top + height + reach).ceil() as usize);
+        let pixels = self.rows(&rows);
+        let width = u32::try_from(self.side()).expect("a picture's side divided by its fill fits");
+        let height_px = u32::try_from(rows.len()).expect("no more than the width");
         let source =
-            TypedImageRef::new(self.side, self.side, &self.pixels).expect("the canvas is a square");
-        let row = self.crop_side / f64::from(side);
-        let (top, height) = (self.top + first as f64 * row, rows as f64 * row);
+            TypedImageRef::new(width, height_px, &pixels).expect("as many as the rows have");
         let options = ResizeOptions::new()
             .resize_alg(ResizeAlg::Convolution(FilterType::Hamming))
             .use_alpha(false)
-            .crop(self.left, top, self.crop_side, height);
-        let mut target = TypedImage::new(side, u32::try_from(rows).expect("no more than the side"));
+            .crop(left, top - rows.start as f64, crop_side, height);
+        let mut target =
+            TypedImage::new(side, u32::try_from(count).expect("no more than the side"));
         Resizer::new()
             .resize_typed(&source, &mut target, &options)
             .expect("the crop lies in its canvas");

@@ -215,14 +215,21 @@ fn bands_are_what_the_whole_is_in_one_go() {
             covered,
         ])
     };
-    let canvas = Canvas::cut(&crop, (70, 55), pixel);
+    let canvas = Canvas {
+        crop,
+        picture: (70, 55),
+        pixel,
+    };
     for side in [BAND - 1, BAND, 3 * BAND + 5] {
         let side_px = u32::try_from(side).unwrap();
         let (rgb, alpha) = canvas.resample(side_px, [0.0; 3]);
         let whole = canvas.band(side_px, 0, side);
         for (at, pixel) in whole.pixels().iter().enumerate() {
             let [red, green, blue] = [0, 1, 2].map(|channel| rgb[channel * side * side + at]);
-            assert_eq!([red, green, blue, alpha[at]], pixel.0, "{at} of {side}");
+            let apart = [red, green, blue, alpha[at]].into_iter().zip(pixel.0);
+            let apart = apart.map(|(band, whole)| (band - whole).abs());
+            // Weights are computed from another row on, and rounded.
+            assert!(apart.fold(0.0, f32::max) < 1e-6, "{at} of {side}");
         }
     }
 }
