@@ -41,10 +41,13 @@ class PlaneBlock(nn.Module):
         self.gated_up = nn.Linear(dim, 8 * dim)
         self.down = nn.Linear(4 * dim, dim)
 
-    def forward(self, x: torch.Tensor, picture: torch.Tensor) -> torch.Tensor:
-        """[B, T, dim] and [B, S, context_dim] -> [B, T, dim]."""
+    def among_themselves(self, x: torch.Tensor) -> torch.Tensor:
+        """The first part: [B, T, dim] -> [B, T, dim]."""
         y = self.norm_self(x)
-        x = x + self.self_attention(y, y)
+        return x + self.self_attention(y, y)
+
+    def looking(self, x: torch.Tensor, picture: torch.Tensor) -> torch.Tensor:
+        """The rest: [B, T, dim] and [B, S, context_dim] -> [B, T, dim]."""
         x = x + self.cross_attention(self.norm_cross(x), picture)
         y = self.norm_mlp(x)
         # The halves one by one: of a product for both they would be strided, and a GPU takes three times as long over each.
@@ -79,11 +82,15 @@ class TripoSR(TriplaneField):
         b = images.shape[0]
         picture = self.image(images, None)
         _, dim, side, _ = self.plane_tokens.shape
-        # Plane by plane, row by row: [B, dim, 3 * side * side].
-        tokens = self.plane_tokens.transpose(0, 1).reshape(1, dim, -1).expand(b, -1, -1)
+        # Plane by plane, row by row: [1, dim, 3 * side * side].
+        tokens = self.plane_tokens.transpose(0, 1).reshape(1, dim, -1)
         x = self.enter(self.norm(tokens).transpose(1, 2))
-        for block in self.blocks:
-            x = block(x, picture)
+        for index, block in enumerate(self.blocks):
+            x = block.among_themselves(x)
+            if index == 0:
+                # Until they look at a picture, they are the same for all.
+                x = x.expand(b, -1, -1)
+            x = block.looking(x, picture)
         grown = self.leave(x).transpose(1, 2) + tokens
         planes = grown.reshape(b, dim, 3, side, side).transpose(1, 2).flatten(0, 1)
         raised = self.upsample(planes)
