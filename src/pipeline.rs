@@ -84,7 +84,18 @@ pub struct MeshFile {
     /// The usual ending of its name, without the dot.
     pub extension: &'static str,
     pub media_type: &'static str,
-    pub bytes: Bytes,
+    /// Its bytes, which follow each other.
+    pub pieces: Vec<Bytes>,
+}
+
+/// One file of a conversion's, while others are still in the making.
+#[derive(Debug, Clone)]
+pub enum Made {
+    Mesh(MeshFile),
+    /// As in [`Product::preview`].
+    Preview(Bytes),
+    /// As in [`Product::turntable`].
+    Turntable(Bytes),
 }
 
 /// What a conversion has made.
@@ -231,9 +242,9 @@ pub async fn convert(
         files,
         triangles,
         vertices: mesh.positions().len(),
-        preview: preview.into(),
+        preview,
         preview_side: PreviewOptions::default().side_px,
-        turntable: turntable.map(Bytes::from),
+        turntable,
         turntable_side: TurntableOptions::default().side_px,
         silhouette_agreement,
         quality,
@@ -321,5 +332,5 @@ async fn export<R: Reporter>(
     name: Option<String>,
 ) -> Result<export::Exported, PipelineError> {
     let sink = stage.file_sink();
-    compute(move || export::export(shape, &options, name.as_deref(), sink.as_ref())).await?
+    compute(move || export::export(shape, &options, name.as_deref(), &sink)).await?
 }

@@ -171,8 +171,16 @@ impl Storage {
     /// # Errors
     /// [`StorageError::Write`].
     pub async fn put(&self, key: &str, bytes: Bytes) -> Result<(), StorageError> {
-        let (began, length) = (Instant::now(), bytes.len() as u64);
-        let (place, payload) = (self.key(key), PutPayload::from_bytes(bytes));
+        self.put_pieces(key, vec![bytes]).await
+    }
+
+    /// Keeps bytes that come in pieces, one after another, under a key; as [`Self::put`].
+    ///
+    /// # Errors
+    /// [`StorageError::Write`].
+    pub async fn put_pieces(&self, key: &str, pieces: Vec<Bytes>) -> Result<(), StorageError> {
+        let (place, payload) = (self.key(key), PutPayload::from_iter(pieces));
+        let (began, length) = (Instant::now(), payload.content_length() as u64);
         let put = in_time(self.store.put(&place, payload)).await;
         let put = put.map(|_| ()).map_err(|source| StorageError::Write {
             key: key.to_owned(),

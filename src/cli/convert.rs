@@ -4,6 +4,7 @@ use std::{
     collections::HashSet,
     path::{Path, PathBuf},
     process::ExitCode,
+    slice,
     sync::Mutex,
     time::Instant,
 };
@@ -267,18 +268,21 @@ async fn one(
     let meshes = product.files.iter().map(|file| {
         let typed = options.output.clone();
         let typed = typed.filter(|output| is_as_typed(output, file.extension));
-        (typed.unwrap_or_else(|| named(file.extension)), &file.bytes)
+        (
+            typed.unwrap_or_else(|| named(file.extension)),
+            &file.pieces[..],
+        )
     });
     let preview = options
         .preview
-        .then(|| (named("preview.png"), &product.preview));
+        .then(|| (named("preview.png"), slice::from_ref(&product.preview)));
     let turntable = product
         .turntable
         .as_ref()
-        .map(|turntable| (named("turntable.webp"), turntable));
+        .map(|turntable| (named("turntable.webp"), slice::from_ref(turntable)));
     let mut files = Vec::new();
-    for (path, bytes) in meshes.chain(preview).chain(turntable) {
-        write(&path, bytes).await?;
+    for (path, pieces) in meshes.chain(preview).chain(turntable) {
+        write(&path, &pieces.concat()).await?;
         files.push(path);
     }
     bar.show(1.0, "done");

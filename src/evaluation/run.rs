@@ -83,7 +83,10 @@ pub async fn measure(
         Ok(product) => {
             let angles: View = view.view();
             let compared = blocking(view, move || {
-                let made = product.files.first().map(|file| reader::read(&file.bytes));
+                let made = product
+                    .files
+                    .first()
+                    .map(|file| reader::read(&file.pieces.concat()));
                 Ok(match made {
                     Some(Ok(made)) => (compare(&made, &truth, &angles), None),
                     Some(Err(error)) => (Score::FAILED, Some(chain(&error))),

@@ -43,12 +43,6 @@ pub struct CleanReport {
 }
 
 impl CleanReport {
-    /// Whether the surface is as it was.
-    #[must_use]
-    pub fn is_untouched(&self) -> bool {
-        self.components_dropped + self.hollows_filled == 0
-    }
-
     /// What a person should know of it: nothing, unless what went could have been a part of the object.
     #[must_use]
     pub fn warning(&self) -> Option<String> {
@@ -84,18 +78,8 @@ impl CleanReport {
 /// always stays.
 #[must_use]
 pub fn drop_specks(surface: Surface, options: CleanOptions) -> (Surface, Topology, CleanReport) {
-    let topology = surface.topology();
-    drop_specks_knowing(topology, surface, options)
-}
-
-/// [`drop_specks`] of a surface of which it is known how it hangs together.
-#[must_use]
-pub fn drop_specks_knowing(
-    topology: Topology,
-    surface: Surface,
-    options: CleanOptions,
-) -> (Surface, Topology, CleanReport) {
     let CleanOptions { speck_share } = options;
+    let topology = surface.topology();
     let mut report = CleanReport {
         components_kept: topology.components,
         components_dropped: 0,
@@ -164,7 +148,6 @@ mod tests {
         let (cleaned, topology, report) = drop_specks(surface.clone(), CleanOptions::default());
         assert_eq!((report.components_kept, report.components_dropped), (1, 1));
         assert_eq!(report.hollows_filled, 0);
-        assert!(!report.is_untouched());
         assert!(report.volume_share_dropped > 0.0 && report.volume_share_dropped < 1e-3);
         // A ball of 0.08 beside one of 1, drawn by samples that lie 0.03 apart.
         assert!(
@@ -208,7 +191,6 @@ mod tests {
         assert_eq!((report.components_kept, report.components_dropped), (2, 0));
         assert_eq!(report.volume_share_dropped, 0.0);
         assert_eq!(cleaned, surface);
-        assert!(report.is_untouched());
     }
 
     #[test]
@@ -222,7 +204,6 @@ mod tests {
             (0, 0.0)
         );
         assert_eq!(report.warning(), None);
-        assert!(!report.is_untouched());
         let solid = fixtures::surface(64, |p| 0.8 - fixtures::distance(p, [0.0; 3]));
         assert_eq!(filled.triangles().len(), solid.triangles().len());
     }

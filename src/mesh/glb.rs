@@ -1,5 +1,8 @@
 //! Binary glTF 2.0: metres, +Y up, facing +Z; normals, vertex colours or a texture, one material.
 
+use std::sync::Arc;
+
+use bytes::Bytes;
 use gltf_json::{
     Asset, Buffer, Index, Material, Mesh as MeshNode, Node, Root, Scene,
     image::{Image, MimeType},
@@ -14,9 +17,11 @@ use super::{Mesh, WriteError, color::linear_of_srgb, corners::Corners, texture::
 
 mod attributes;
 mod buffer;
+mod held;
 
 use attributes::Attributes;
 use buffer::{Binary, Writer, container};
+use held::held;
 
 /// What the file says about itself, and how its numbers are written.
 #[derive(Debug, Clone, Copy, Default)]
@@ -34,7 +39,8 @@ const BARE_COLOR: [u8; 3] = [204; 3];
 /// Rough, as most things in pictures are; without an environment a glossier surface looks black.
 const ROUGHNESS: f32 = 0.9;
 
-/// Writes a mesh placed in [`super::placement::Frame::Scene`].
+/// Writes a mesh placed in [`super::placement::Frame::Scene`], in pieces that follow each other: what lies in the mesh as the file
+/// wants it is not copied.
 ///
 /// Vertices are split where the corners around them differ. Vertex colours are left out where there is a texture, which
 /// they would tint. They are linear in glTF; they are converted from sRGB and, unless quantised, written with 16 bits a
@@ -42,7 +48,7 @@ const ROUGHNESS: f32 = 0.9;
 ///
 /// # Errors
 /// [`WriteError::TooLarge`] if the file would not fit the format's 32-bit lengths, [`WriteError::Json`].
-pub fn write(mesh: &Mesh, options: GlbOptions<'_>) -> Result<Vec<u8>, WriteError> {
+pub fn write(mesh: &Arc<Mesh>, options: GlbOptions<'_>) -> Result<Vec<Bytes>, WriteError> {
     let GlbOptions {
         conversion,
         quantize,
@@ -56,9 +62,13 @@ pub fn write(mesh: &Mesh, options: GlbOptions<'_>) -> Result<Vec<u8>, WriteError
         },
         binary: Binary::default(),
     };
+    let triangles = corners
+        .split()
+        .is_none()
+        .then(|| held(mesh, Mesh::triangles));
     let primitive = Primitive {
         attributes: attributes.write(&mut writer),
-        indices: Some(writer.indices(corners.triangles(), corners.len())),
+        indices: Some(writer.indices(corners.triangles(), corners.len(), triangles)),
         material: Some(material(mesh, &mut writer)),
         mode: Valid(Mode::Triangles),
         targets: None,

@@ -64,38 +64,98 @@ const PART: usize = 1 << 13;
 /// A mesh without colours is drawn in this linear grey, the sRGB byte 204.
 const BARE_COLOR: [f32; 3] = [0.604; 3];
 
+/// Which triangle of a surface is seen in each pixel: what takes longest of a preview, and needs neither normals nor colours
+/// (a visibility buffer, as in Burns and Hunt, 2013).
+#[derive(Debug)]
+pub struct Visible {
+    camera: Camera,
+    vertices: Vec<Projected>,
+    canvas: Canvas,
+    side_px: u32,
+}
+
+impl Visible {
+    /// Looks at a surface. Where it stands and how large it is makes no difference.
+    ///
+    /// # Panics
+    /// If the side is out of range or an angle is not a number.
+    #[must_use]
+    pub fn of(positions: &[[f32; 3]], triangles: &[[u32; 3]], options: &PreviewOptions) -> Self {
+        let &PreviewOptions {
+            side_px,
+            azimuth_deg,
+            elevation_deg,
+        } = options;
+        assert!(
+            (PreviewOptions::SIDE_PX_MIN..=PreviewOptions::SIDE_PX_MAX).contains(&side_px),
+            "a preview of {side_px} pixels"
+        );
+        assert!(
+            azimuth_deg.is_finite() && elevation_deg.is_finite(),
+            "angles are numbers"
+        );
+        let camera = Camera::turned(f64::from(azimuth_deg), f64::from(elevation_deg));
+        let vertices = camera.fill(positions, side_px);
+        let canvas = Canvas::drawn(side_px as usize, &vertices, triangles);
+        Self {
+            camera,
+            vertices,
+            canvas,
+            side_px,
+        }
+    }
+
+    /// Draws the mesh whose surface it is, as [`render`].
+    ///
+    /// # Panics
+    /// If it has fewer vertices or triangles.
+    #[must_use]
+    pub fn render(&self, mesh: &Mesh) -> Vec<u8> {
+        let mut shader = Shader::new(mesh, &self.vertices, &self.camera);
+        if self.vertices.len() * VERTEX_PX >= (self.side_px * self.side_px) as usize {
+            shader = shader.with_lit_vertices();
+        }
+        shaded(&shader, &self.canvas)
+    }
+
+    /// Draws the mesh whose surface it is, as [`png`].
+    ///
+    /// # Errors
+    /// [`WriteError::Png`] if encoding fails.
+    ///
+    /// # Panics
+    /// As [`Self::render`].
+    pub fn png(&self, mesh: &Mesh) -> Result<Vec<u8>, WriteError> {
+        self.encoded(&self.render(mesh))
+    }
+
+    /// Encodes what [`Self::render`] has drawn as a PNG file, which one thread does.
+    ///
+    /// # Errors
+    /// [`WriteError::Png`] if encoding fails.
+    pub fn encoded(&self, pixels: &[u8]) -> Result<Vec<u8>, WriteError> {
+        let mut file = Cursor::new(Vec::new());
+        // Paeth's filter on all rows makes such smooth pictures smaller than the choice of one for each row, which takes longer.
+        let encoder =
+            PngEncoder::new_with_quality(&mut file, CompressionType::Fast, FilterType::Paeth);
+        let side = self.side_px;
+        encoder.write_image(pixels, side, side, ExtendedColorType::Rgba8)?;
+        Ok(file.into_inner())
+    }
+}
+
 /// Draws a mesh: RGBA, 8 bits a channel, sRGB, straight alpha, rows from the top, `side_px² · 4` bytes.
 ///
 /// # Panics
 /// If the side is out of range or an angle is not a number.
 #[must_use]
 pub fn render(mesh: &Mesh, options: &PreviewOptions) -> Vec<u8> {
-    let &PreviewOptions {
-        side_px,
-        azimuth_deg,
-        elevation_deg,
-    } = options;
-    assert!(
-        (PreviewOptions::SIDE_PX_MIN..=PreviewOptions::SIDE_PX_MAX).contains(&side_px),
-        "a preview of {side_px} pixels"
-    );
-    assert!(
-        azimuth_deg.is_finite() && elevation_deg.is_finite(),
-        "angles are numbers"
-    );
-    let camera = Camera::turned(f64::from(azimuth_deg), f64::from(elevation_deg));
-    let vertices = camera.fill(mesh, side_px);
-    let mut shader = Shader::new(mesh, &vertices, &camera);
-    if vertices.len() * VERTEX_PX >= (side_px * side_px) as usize {
-        shader = shader.with_lit_vertices();
-    }
-    drawn(&shader, side_px)
+    Visible::of(mesh.positions(), mesh.triangles(), options).render(mesh)
 }
 
-/// Draws a mesh with its vertices where they lie on the canvas; as [`render`].
-fn drawn(shader: &Shader, side_px: u32) -> Vec<u8> {
-    let side = side_px as usize;
-    let canvas = Canvas::drawn(side, shader.vertices, shader.mesh.triangles());
+/// Colours what is seen on a canvas; as [`render`].
+fn shaded(shader: &Shader, canvas: &Canvas) -> Vec<u8> {
+    let side = canvas.side;
     let mut pixels = vec![0; 4 * side * side];
     let (bands, bytes) = canvas.bands();
     let parts = pixels.par_chunks_mut(bytes).zip(bands);
@@ -122,17 +182,7 @@ fn drawn(shader: &Shader, side_px: u32) -> Vec<u8> {
 /// # Panics
 /// As [`render`].
 pub fn png(mesh: &Mesh, options: &PreviewOptions) -> Result<Vec<u8>, WriteError> {
-    let pixels = render(mesh, options);
-    let mut file = Cursor::new(Vec::new());
-    // Paeth's filter on all rows makes such smooth pictures smaller than the choice of one for each row, which takes longer.
-    let encoder = PngEncoder::new_with_quality(&mut file, CompressionType::Fast, FilterType::Paeth);
-    encoder.write_image(
-        &pixels,
-        options.side_px,
-        options.side_px,
-        ExtendedColorType::Rgba8,
-    )?;
-    Ok(file.into_inner())
+    Visible::of(mesh.positions(), mesh.triangles(), options).png(mesh)
 }
 
 /// Draws a surface that is still coarse as a WebP file of two or three kilobytes, in grey and from where

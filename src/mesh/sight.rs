@@ -13,7 +13,7 @@
 //! Through that camera, the picture's own colours find their places on the side of the mesh that it shows: see
 //! [`Sight::blend`].
 
-use super::BoundingBox;
+use super::{BoundingBox, Mesh};
 
 use camera::Camera;
 use depth::DepthMap;
@@ -85,45 +85,36 @@ pub struct Sight {
     agreement: f64,
 }
 
-/// Where the camera of a picture stands, for a surface made of it: in the modelling frame (+Y up, the camera on +Z), at any
-/// place and of any size.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Viewpoint(Camera);
-
-impl Viewpoint {
-    /// Looks for the camera. The same surface and picture always give the same one. None if the alpha covers nothing.
-    ///
-    /// Triangles name positions, and there is an extent.
+impl Sight {
+    /// Looks for the camera; `mesh` is in the modelling frame (+Y up, the camera on +Z), at any place and size. The same
+    /// mesh and picture always give the same camera. None if the alpha covers nothing.
     #[must_use]
-    pub fn find(
+    pub fn fit(mesh: &Mesh, picture: &Picture<'_>) -> Option<Self> {
+        Self::fit_surface(mesh.positions(), mesh.triangles(), picture)
+    }
+
+    /// As [`Sight::fit`], for what has no normals yet. Triangles name positions, and there is an extent.
+    #[must_use]
+    pub fn fit_surface(
         positions: &[[f32; 3]],
         triangles: &[[u32; 3]],
         picture: &Picture<'_>,
     ) -> Option<Self> {
         let pose = search::best(positions, triangles, picture)?;
-        let bounds = BoundingBox::around(positions);
-        Some(Self(Camera::new(pose, &bounds)))
-    }
-}
-
-impl Sight {
-    /// What a picture shows of a surface by a camera that was found for it, or for a finer form of it.
-    #[must_use]
-    pub fn through(
-        Viewpoint(camera): Viewpoint,
-        positions: &[[f32; 3]],
-        triangles: &[[u32; 3]],
-        picture: &Picture<'_>,
-    ) -> Self {
-        let side = picture.side.min(AGREEMENT_SIDE_MAX);
-        let depth = DepthMap::drawn(positions, triangles, &camera, side);
+        let camera = Camera::new(pose, &BoundingBox::around(positions));
+        let depth = DepthMap::drawn(
+            positions,
+            triangles,
+            &camera,
+            picture.side.min(AGREEMENT_SIDE_MAX),
+        );
         let agreement = agreement(&depth, picture);
-        Self {
+        Some(Self {
             camera,
             side: picture.side,
             depth,
             agreement,
-        }
+        })
     }
 
     /// What the mesh and the picture's object both cover, over what either covers: 0..=1, more is better.

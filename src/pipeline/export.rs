@@ -1,11 +1,11 @@
 //! The last stage: placing the mesh for each format, writing the files side by side, and judging the result.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, sync::Arc};
 
 use bytes::Bytes;
 use rayon::prelude::*;
 
-use super::{MeshFile, error::PipelineError, paint::Paint, shape::Shape, stage::FileSink};
+use super::{Made, MeshFile, error::PipelineError, paint::Paint, shape::Shape, stage::FileSink};
 use crate::{
     conversion::options::{ConversionOptions, MeshFormat, PRINT_SIZE_MM, SCENE_SIZE_MM},
     mesh::{
@@ -15,10 +15,7 @@ use crate::{
         obj,
         placement::{Frame, Placed, Placement, place, placed},
         ply,
-        preview::{
-            self, PreviewOptions,
-            turntable::{TurntableOptions, turntable},
-        },
+        preview::turntable::{TurntableOptions, turntable},
         quality::{self, Known, Quality},
         stl, three_mf,
     },
@@ -35,15 +32,15 @@ const AS_EXPORTED: Placement = Placement {
 pub struct Exported {
     pub files: Vec<MeshFile>,
     /// In the scene's frame, the longest side 1 m.
-    pub mesh: Mesh,
+    pub mesh: Arc<Mesh>,
     /// A PNG.
-    pub preview: Vec<u8>,
+    pub preview: Bytes,
     /// A loop, if it was asked for.
-    pub turntable: Option<Vec<u8>>,
+    pub turntable: Option<Bytes>,
     pub quality: Quality,
 }
 
-/// Writes a shape in all the formats that were asked for. Each file is given to the `sink` as soon as it is there.
+/// Writes a shape in all the formats that were asked for, and draws it. Each file is given to the `sink` as soon as it is there.
 ///
 /// # Errors
 /// [`PipelineError::Mesh`] and [`PipelineError::Write`].
@@ -51,11 +48,12 @@ pub fn export(
     shape: Shape,
     options: &ConversionOptions,
     name: Option<&str>,
-    sink: Option<&FileSink>,
+    sink: &FileSink,
 ) -> Result<Exported, PipelineError> {
     let Shape {
         surface,
         normals,
+        visible,
         topology,
         simplified,
         walls,
@@ -75,6 +73,7 @@ pub fn export(
         scale,
         bounding_box,
     } = placed(mesh, AS_EXPORTED);
+    let mesh = Arc::new(mesh);
     let counted = simplified.and_then(|report| report.self_intersections);
     let quality = || {
         let known = Known {
@@ -85,22 +84,37 @@ pub fn export(
         };
         quality::assess_as(&mesh, known)
     };
-    // Side by side where threads of the pool are free, one after another where conversions take them all. The files come first:
-    // they are stored while the rest is drawn and measured.
-    let ((files, quality), (preview, turntable)) = rayon::join(
-        || rayon::join(|| written(&mesh, options, name, sink), quality),
-        || {
-            rayon::join(
-                || preview::png(&mesh, &PreviewOptions::default()),
-                || {
-                    let wanted = options.turntable.then(TurntableOptions::default);
-                    wanted.map(|wanted| turntable(&mesh, &wanted)).transpose()
-                },
-            )
-        },
+    let written = |formats: &[MeshFormat]| written(&mesh, formats, options, name, sink);
+    // By all threads and before all else, as they are stored while the rest is made: a GLB, which most ask for and which takes
+    // longest to store, and what the preview shows.
+    let is_glb = |format: &MeshFormat| *format == MeshFormat::Glb;
+    let (glb, others) = options
+        .formats
+        .split_at(options.formats.partition_point(is_glb));
+    let mut files = written(glb)?;
+    let pixels = visible.render(&mesh);
+    let preview = || {
+        let preview = Bytes::from(visible.encoded(&pixels)?);
+        sink(Made::Preview(preview.clone()));
+        Ok::<_, WriteError>(preview)
+    };
+    let turntable = || {
+        let wanted = options.turntable.then(TurntableOptions::default);
+        let Some(wanted) = wanted else {
+            return Ok(None);
+        };
+        let turntable = Bytes::from(turntable(&mesh, &wanted)?);
+        sink(Made::Turntable(turntable.clone()));
+        Ok::<_, WriteError>(Some(turntable))
+    };
+    // Side by side where threads of the pool are free, one after another where conversions take them all.
+    let ((preview, others), (quality, turntable)) = rayon::join(
+        || rayon::join(preview, || written(others)),
+        || rayon::join(quality, turntable),
     );
+    files.extend(others?);
     Ok(Exported {
-        files: files?,
+        files,
         preview: preview?,
         turntable: turntable?,
         quality,
@@ -109,13 +123,14 @@ pub fn export(
 }
 
 fn written(
-    mesh: &Mesh,
+    mesh: &Arc<Mesh>,
+    formats: &[MeshFormat],
     options: &ConversionOptions,
     name: Option<&str>,
-    sink: Option<&FileSink>,
+    sink: &FileSink,
 ) -> Result<Vec<MeshFile>, WriteError> {
     let file = |&format: &MeshFormat| {
-        let bytes = Bytes::from(write(mesh, format, options, name)?);
+        let pieces = write(mesh, format, options, name)?;
         // An OBJ comes with its material and texture, where it has one.
         let is_packed = format == MeshFormat::Obj && mesh.texture().is_some();
         let (extension, media_type) = if is_packed {
@@ -127,22 +142,20 @@ fn written(
             format,
             extension,
             media_type,
-            bytes,
+            pieces,
         };
-        if let Some(sink) = sink {
-            sink(file.clone());
-        }
+        sink(Made::Mesh(file.clone()));
         Ok(file)
     };
-    options.formats.par_iter().map(file).collect()
+    formats.par_iter().map(file).collect()
 }
 
 fn write(
-    mesh: &Mesh,
+    mesh: &Arc<Mesh>,
     format: MeshFormat,
     options: &ConversionOptions,
     name: Option<&str>,
-) -> Result<Vec<u8>, WriteError> {
+) -> Result<Vec<Bytes>, WriteError> {
     let &ConversionOptions {
         size_mm, quantize, ..
     } = options;
@@ -156,24 +169,25 @@ fn write(
     let placed = if placement == AS_EXPORTED {
         Cow::Borrowed(mesh)
     } else {
-        Cow::Owned(place(mesh, placement))
+        Cow::Owned(Arc::new(place(mesh, placement)))
     };
     let placed = placed.as_ref();
-    match format {
+    let file = match format {
         MeshFormat::Glb => {
             let conversion = name;
-            glb::write(
+            return glb::write(
                 placed,
                 glb::GlbOptions {
                     conversion,
                     quantize,
                 },
-            )
+            );
         }
         MeshFormat::Obj if placed.texture().is_some() => obj::write_zip(placed),
         MeshFormat::Obj => obj::write(placed),
         MeshFormat::Stl => stl::write(placed),
         MeshFormat::Ply => ply::write(placed),
         MeshFormat::ThreeMf => three_mf::write(placed),
-    }
+    };
+    Ok(vec![file?.into()])
 }

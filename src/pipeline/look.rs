@@ -5,7 +5,7 @@ use tracing::debug;
 use crate::{
     image::frame::Framed,
     mesh::{
-        sight::{Picture, Sight, Viewpoint},
+        sight::{Picture, Sight},
         surface::Surface,
     },
 };
@@ -32,12 +32,6 @@ impl Look {
         }
     }
 
-    /// Finds the camera that shows the surface as the picture does; none does where nothing of either is seen.
-    #[must_use]
-    pub fn viewpoint(&self, surface: &Surface) -> Option<Viewpoint> {
-        Viewpoint::find(surface.positions(), surface.triangles(), &self.picture())
-    }
-
     fn picture(&self) -> Picture<'_> {
         Picture::new(self.side, &self.alpha, &self.rgb)
     }
@@ -51,12 +45,11 @@ pub struct Seen {
 }
 
 impl Seen {
-    /// Looks at the surface from where the picture was taken.
+    /// Finds the camera that shows the surface as the picture does; none does where nothing of either is seen.
     #[must_use]
-    pub fn from(viewpoint: Viewpoint, surface: &Surface, look: Look) -> Self {
-        let (positions, triangles) = (surface.positions(), surface.triangles());
-        let sight = Sight::through(viewpoint, positions, triangles, &look.picture());
-        Self { look, sight }
+    pub fn fit(surface: &Surface, look: Look) -> Option<Self> {
+        let sight = Sight::fit_surface(surface.positions(), surface.triangles(), &look.picture())?;
+        Some(Self { look, sight })
     }
 
     /// How well the surface's outline covers the picture's, 0..=1.

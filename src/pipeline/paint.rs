@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     inference::{backend::Want, engine::Engine, handle::Codes, staging::Staged},
-    mesh::{atlas::Atlas, surface::Surface, texture::TextureMap},
+    mesh::{atlas::Atlas, preview::Visible, surface::Surface, texture::TextureMap},
 };
 
 /// Points asked of the field at once: of a large texture there are sixteen million.
@@ -38,9 +38,13 @@ pub(super) struct Painter<'a, 'r, R> {
     pub(super) surface: Arc<Surface>,
 }
 
-/// Where the surface's vertices face, and how the picture shows them.
+/// How a surface looks from all sides, as far as that is known without colours.
 pub(super) struct Sides {
+    /// Where its vertices face.
     pub(super) normals: Arc<Vec<[f32; 3]>>,
+    /// What its preview shows of it.
+    pub(super) visible: Visible,
+    /// How the picture shows it, if that has an outline.
     pub(super) seen: Option<Arc<Seen>>,
 }
 
@@ -60,7 +64,7 @@ impl<R: Reporter> Painter<'_, '_, R> {
     pub(super) async fn paint(
         &self,
         mut colors: Vec<[u8; 3]>,
-        Sides { normals, seen }: &Sides,
+        Sides { normals, seen, .. }: &Sides,
         texture_size: Option<u32>,
     ) -> Result<Paint, PipelineError> {
         if let Some(seen) = seen.clone() {

@@ -25,10 +25,10 @@ use crate::{
         staging::Staged,
     },
     mesh::{
-        clean::{CleanOptions, CleanReport, drop_specks_knowing},
+        clean::{CleanOptions, CleanReport, drop_specks},
         field::{FieldOptions, FieldSampler, Walls},
         normals::vertex_normals,
-        sight::Viewpoint,
+        preview::{PreviewOptions, Visible},
         simplify::{SimplifyReport, simplify_surface},
         surface::Surface,
         topology::Topology,
@@ -67,6 +67,8 @@ pub struct Shape {
     pub surface: Surface,
     /// Of its vertices.
     pub normals: Vec<[f32; 3]>,
+    /// What its preview shows of it.
+    pub visible: Visible,
     /// Of the surface.
     pub topology: Topology,
     /// How it came to have fewer triangles than the field gave; none if it has not.
@@ -117,7 +119,7 @@ pub async fn shape<R: Reporter>(
         .await?;
     drop(stage);
     let stage = stages.enter(Stage::Mesh).await?;
-    let extracted = extract(&stage, sampler, look, options.target_triangles)
+    let extracted = extract(&stage, sampler, options.target_triangles)
         .instrument(stage.span())
         .await?;
     let Extracted {
@@ -126,11 +128,10 @@ pub async fn shape<R: Reporter>(
         simplified,
         cleaned,
         walls,
-        known,
     } = extracted;
     let surface = Arc::new(surface);
-    let measured = measure(Arc::clone(&surface), known, options.min_agreement);
-    let (Sides { normals, seen }, paint) = if options.texture == TextureMode::None {
+    let measured = measure(Arc::clone(&surface), look, options.min_agreement);
+    let (sides, paint) = if options.texture == TextureMode::None {
         let measured = measured.instrument(stage.span()).await?;
         (measured, Paint::default())
     } else {
@@ -152,11 +153,17 @@ pub async fn shape<R: Reporter>(
         };
         painted.instrument(stage.span()).await?
     };
+    let Sides {
+        normals,
+        visible,
+        seen,
+    } = sides;
     let agreement = seen.as_deref().map(Seen::agreement);
     // The codes go here: their memory on the device is for those who wait.
     Ok(Shape {
         surface: Arc::unwrap_or_clone(surface),
         normals: Arc::unwrap_or_clone(normals),
+        visible,
         topology,
         simplified,
         walls,
@@ -239,42 +246,15 @@ struct Extracted {
     simplified: Option<SimplifyReport>,
     cleaned: CleanReport,
     walls: Walls,
-    known: Known,
-}
-
-/// What is known of a surface already.
-struct Known {
-    /// Of its vertices.
-    normals: Option<Vec<[f32; 3]>>,
-    /// The picture, if it has an outline, and from where it was taken.
-    look: Option<(Look, Option<Viewpoint>)>,
 }
 
 async fn extract<R: Reporter>(
     _stage: &StageGuard<'_, R>,
     sampler: FieldSampler,
-    look: Option<Look>,
     target_triangles: Option<u32>,
 ) -> Result<Extracted, PipelineError> {
     let extracted = compute(move || {
-        let surface = sampler.surface()?;
-        // Side by side where threads are free, all of the surface as the field has it: most have no specks to lose.
-        let (viewpoint, (normals, topology)) = rayon::join(
-            || look.as_ref().and_then(|look| look.viewpoint(&surface)),
-            || {
-                let is_final = target_triangles.is_none();
-                let normals =
-                    || is_final.then(|| vertex_normals(surface.positions(), surface.triangles()));
-                rayon::join(normals, || surface.topology())
-            },
-        );
-        let (surface, topology, cleaned) =
-            drop_specks_knowing(topology, surface, CleanOptions::default());
-        let is_as_seen = cleaned.is_untouched();
-        let known = Known {
-            normals: normals.filter(|_| is_as_seen),
-            look: look.map(|look| (look, viewpoint.filter(|_| is_as_seen))),
-        };
+        let (surface, topology, cleaned) = drop_specks(sampler.surface()?, CleanOptions::default());
         let walls = sampler.into_walls(&surface);
         let (surface, topology, simplified) = match target_triangles {
             None => (surface, topology, None),
@@ -292,7 +272,6 @@ async fn extract<R: Reporter>(
             simplified,
             cleaned,
             walls,
-            known,
         })
     });
     extracted.await?
@@ -301,23 +280,26 @@ async fn extract<R: Reporter>(
 /// Looks at a surface, and refuses one that agrees with the picture's outline less than `min_agreement`.
 async fn measure(
     surface: Arc<Surface>,
-    Known { normals, look }: Known,
+    look: Option<Look>,
     min_agreement: Option<f64>,
 ) -> Result<Sides, PipelineError> {
-    let measured = compute(move || {
-        let see = |(look, viewpoint): (Look, Option<Viewpoint>)| {
-            let viewpoint = viewpoint.or_else(|| look.viewpoint(&surface))?;
-            Some(Seen::from(viewpoint, &surface, look))
-        };
-        let facing = || vertex_normals(surface.positions(), surface.triangles());
+    let drawn = Arc::clone(&surface);
+    let seen = compute(move || look.and_then(|look| Seen::fit(&surface, look)));
+    let drawn = compute(move || {
+        let (positions, triangles) = (drawn.positions(), drawn.triangles());
         // Side by side where threads are free.
-        let (seen, normals) = rayon::join(|| look.and_then(see), || normals.unwrap_or_else(facing));
-        Sides {
-            normals: Arc::new(normals),
-            seen: seen.map(Arc::new),
-        }
+        rayon::join(
+            || Visible::of(positions, triangles, &PreviewOptions::default()),
+            || vertex_normals(positions, triangles),
+        )
     });
-    let sides = measured.await?;
+    // Each with threads of its own: the camera's looks follow each other, and would each wait for a part of the drawing.
+    let (seen, (visible, normals)) = tokio::try_join!(seen, drawn)?;
+    let sides = Sides {
+        normals: Arc::new(normals),
+        visible,
+        seen: seen.map(Arc::new),
+    };
     match (min_agreement, sides.seen.as_deref().map(Seen::agreement)) {
         (Some(least), Some(agreement)) if agreement < least => {
             Err(PipelineError::Unlike { agreement, least })

@@ -10,7 +10,7 @@ use std::{
 
 use tracing::{Span, field, info_span};
 
-use super::{MeshFile, compute::Share};
+use super::{Made, compute::Share};
 use crate::{conversion::Stage, inference::queue::BatchStart};
 
 /// Why a conversion is to stop where it is.
@@ -39,8 +39,8 @@ pub enum Interrupt {
 /// Takes the file of a small picture.
 pub type DraftSink = Box<dyn FnOnce(Vec<u8>) + Send>;
 
-/// Takes mesh files, from any thread.
-pub type FileSink = Box<dyn Fn(MeshFile) + Send + Sync>;
+/// Takes files, from any thread.
+pub type FileSink = Box<dyn Fn(Made) + Send + Sync>;
 
 /// Where a conversion's progress goes.
 pub trait Reporter: Sync {
@@ -62,10 +62,10 @@ pub trait Reporter: Sync {
     /// The model has encoded the picture: another one may be prepared in its place.
     fn encoded(&self) {}
 
-    /// What takes each file as soon as it is written, while others are and pictures are drawn. If the conversion fails after
-    /// that, they are not to be used.
-    fn file_sink(&self) -> Option<FileSink> {
-        None
+    /// What takes each file as soon as it is there, while others are made. If the conversion fails after that, they are not to
+    /// be used.
+    fn file_sink(&self) -> FileSink {
+        Box::new(drop)
     }
 
     /// Whether the conversion is to stop between two steps of a stage.
@@ -200,9 +200,9 @@ impl<R: Reporter> StageGuard<'_, R> {
         self.stages.reporter.encoded();
     }
 
-    /// What takes each file as soon as it is written.
+    /// What takes each file as soon as it is there.
     #[must_use]
-    pub fn file_sink(&self) -> Option<FileSink> {
+    pub fn file_sink(&self) -> FileSink {
         self.stages.reporter.file_sink()
     }
 

@@ -7,7 +7,6 @@ use std::{
 };
 
 use bytes::Bytes;
-use futures_util::future::join_all;
 use sha2::{Digest, Sha256};
 use time::{Duration, OffsetDateTime};
 use tokio::{
@@ -17,7 +16,7 @@ use tokio::{
 use tracing::Instrument;
 
 use crate::{
-    conversion::{AssetId, Stage, options::MeshFormat},
+    conversion::{AssetId, Stage},
     crash::{self, Point},
     db::{
         conversions::Attempt,
@@ -26,7 +25,7 @@ use crate::{
             conversion::{Model, Quality, Timings, Warnings},
         },
     },
-    pipeline::{MeshFile, Product, error::PipelineError},
+    pipeline::{Made, MeshFile, Product, error::PipelineError},
     storage::{Storage, StorageError},
 };
 
@@ -34,6 +33,10 @@ use crate::{
 pub(super) fn folder(attempt: Attempt) -> String {
     format!("conversions/{}/{}", attempt.conversion, attempt.number)
 }
+
+/// How the pictures of a mesh are called.
+const PREVIEW: &str = "preview.png";
+const TURNTABLE: &str = "turntable.webp";
 
 /// What is in the store now.
 struct Stored {
@@ -56,7 +59,8 @@ pub(super) struct Keeper {
 struct UnderWay {
     /// Makes the folder, and says whether there is one.
     folder: Option<JoinHandle<bool>>,
-    files: JoinSet<(MeshFormat, Result<Stored, StorageError>)>,
+    /// By their names.
+    files: JoinSet<(String, Result<Stored, StorageError>)>,
 }
 
 impl Keeper {
@@ -88,9 +92,14 @@ impl Keeper {
     }
 
     /// Begins to store a file; from any thread.
-    pub(super) fn file(&self, file: MeshFile) {
-        let (storage, key) = (self.storage.clone(), self.key(&self.name_of(&file)));
-        let storing = async move { (file.format, stored(&storage, key, file.bytes).await) };
+    pub(super) fn file(&self, made: Made) {
+        let (name, pieces) = match made {
+            Made::Mesh(file) => (self.name_of(&file), file.pieces),
+            Made::Preview(bytes) => (PREVIEW.to_owned(), vec![bytes]),
+            Made::Turntable(bytes) => (TURNTABLE.to_owned(), vec![bytes]),
+        };
+        let (storage, key) = (self.storage.clone(), self.key(&name));
+        let storing = async move { (name, stored(&storage, key, pieces).await) };
         self.under_way()
             .files
             .spawn_on(storing.in_current_span(), &self.runtime);
@@ -112,14 +121,14 @@ impl Keeper {
         is_any
     }
 
-    /// Waits for the files of a product, all of which have been given to it, and stores the pictures of it.
+    /// Waits for the files of a product, all of which have been given to it.
     ///
     /// # Errors
     /// [`StorageError`]: the attempt has failed then, and what it stored is to be discarded.
     pub(super) async fn keep(
         &self,
         row: &Model,
-        product: Product,
+        product: &Product,
     ) -> Result<Vec<asset::Model>, StorageError> {
         let asset = |file_name: &str, media_type: &str, stored: Stored| asset::Model {
             id: AssetId::new(),
@@ -139,45 +148,44 @@ impl Keeper {
             vertices: None,
             created_at: OffsetDateTime::now_utc(),
         };
-        let preview = (
-            asset::Kind::Preview,
-            "preview.png",
-            "image/png",
-            product.preview_side,
-            product.preview,
-        );
-        let turntable = product.turntable.map(|bytes| {
-            let kind = asset::Kind::Turntable;
-            let side = product.turntable_side;
-            (kind, "turntable.webp", "image/webp", side, bytes)
-        });
-        let pictures = iter::once(preview).chain(turntable);
-        let pictures = pictures.map(async |(kind, file_name, media_type, side, bytes)| {
-            let side = i32::try_from(side).ok();
-            let stored = stored(&self.storage, self.key(file_name), bytes).await?;
-            Ok(asset::Model {
-                kind,
-                width: side,
-                height: side,
-                ..asset(file_name, media_type, stored)
-            })
-        });
         let files = mem::take(&mut self.under_way().files);
         // All of them end before an error is told: after that nothing more may come to what is discarded.
-        let (files, pictures) = tokio::join!(files.join_all(), join_all(pictures));
-        let mut files: BTreeMap<_, _> = files.into_iter().collect();
+        let mut stored: BTreeMap<_, _> = files.join_all().await.into_iter().collect();
+        let mut stored = |file_name: &str| {
+            let stored = stored.remove(file_name);
+            stored.expect("each file was given to the keeper")
+        };
         let count = |value: usize| Some(i32::try_from(value).unwrap_or(i32::MAX));
-        let files = product.files.into_iter().map(|file| {
-            let stored = files.remove(&file.format);
-            let stored = stored.expect("each file was given to the keeper")?;
-            Ok(asset::Model {
+        let mut assets = Vec::new();
+        for file in &product.files {
+            let name = self.name_of(file);
+            assets.push(asset::Model {
                 format: Some(file.format),
                 triangles: count(product.triangles),
                 vertices: count(product.vertices),
-                ..asset(&self.name_of(&file), file.media_type, stored)
-            })
+                ..asset(&name, file.media_type, stored(&name)?)
+            });
+        }
+        let preview = (
+            asset::Kind::Preview,
+            PREVIEW,
+            "image/png",
+            product.preview_side,
+        );
+        let turntable = product.turntable.is_some().then(|| {
+            let side = product.turntable_side;
+            (asset::Kind::Turntable, TURNTABLE, "image/webp", side)
         });
-        files.chain(pictures).collect()
+        for (kind, name, media_type, side) in iter::once(preview).chain(turntable) {
+            let side = i32::try_from(side).ok();
+            assets.push(asset::Model {
+                kind,
+                width: side,
+                height: side,
+                ..asset(name, media_type, stored(name)?)
+            });
+        }
+        Ok(assets)
     }
 }
 
@@ -185,14 +193,18 @@ impl Keeper {
 async fn stored(
     storage: &Storage,
     storage_key: String,
-    bytes: Bytes,
+    pieces: Vec<Bytes>,
 ) -> Result<Stored, StorageError> {
-    let length = i64::try_from(bytes.len()).unwrap_or(i64::MAX);
+    let length: usize = pieces.iter().map(Bytes::len).sum();
+    let length = i64::try_from(length).unwrap_or(i64::MAX);
     let digest = {
-        let bytes = bytes.clone();
-        tokio::task::spawn_blocking(move || Sha256::digest(&bytes).to_vec())
+        let pieces = pieces.clone();
+        tokio::task::spawn_blocking(move || {
+            let digest = pieces.iter().fold(Sha256::new(), Sha256::chain_update);
+            digest.finalize().to_vec()
+        })
     };
-    storage.put(&storage_key, bytes).await?;
+    storage.put_pieces(&storage_key, pieces).await?;
     crash::point(Point::HalfStored);
     let sha256 = digest.await.expect("a digest has no reason to panic");
     Ok(Stored {

@@ -223,9 +223,9 @@ impl Reporter for RowReporter<'_> {
         self.keeper.prepare();
     }
 
-    fn file_sink(&self) -> Option<FileSink> {
+    fn file_sink(&self) -> FileSink {
         let keeper = Arc::clone(self.keeper);
-        Some(Box::new(move |file| keeper.file(file)))
+        Box::new(move |made| keeper.file(made))
     }
 
     fn check(&self) -> Result<(), Interrupt> {
@@ -315,7 +315,9 @@ impl Worker {
         let queued = claimed_at - row.created_at;
         let timings = record::timings(&product, queued);
         let quality = record::quality(&product);
-        let kept = keeper.keep(row, product).await;
+        let succeeding = self.stages.succeeding();
+        let kept = keeper.keep(row, &product).await;
+        drop(succeeding);
         let assets = match kept {
             Ok(assets) => assets,
             Err(error) => {

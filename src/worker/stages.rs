@@ -7,7 +7,7 @@ use crate::{
     db::{
         Database, DatabaseError,
         conversions::{Attempt, Entered, Success},
-        together::Together,
+        together::{Coming, Together},
     },
 };
 
@@ -46,6 +46,11 @@ impl StageWriter {
             return Ok(Entered::Yes);
         }
         self.database.enter_stage(attempt, stage).await
+    }
+
+    /// Says that a conversion will have succeeded in a moment: those that end at about the same time are written down together.
+    pub fn succeeding(&self) -> Coming {
+        self.succeeding.coming()
     }
 
     /// As [`Database::succeed`].

@@ -3,9 +3,11 @@
 
 use std::{
     fs,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
+use bytes::Bytes;
 use serde_json::{Value, json};
 
 use super::super::{CommandError, output};
@@ -96,6 +98,11 @@ fn cpu_time() -> Duration {
     Duration::from_nanos(threads.filter_map(of_thread).sum())
 }
 
+/// How many bytes a file has.
+fn length(pieces: &[Bytes]) -> usize {
+    pieces.iter().map(Bytes::len).sum()
+}
+
 /// One way of a mesh.
 struct Run {
     steps: Vec<(&'static str, Took)>,
@@ -121,7 +128,7 @@ fn run_once(resolution: Resolution) -> Result<Run, CommandError> {
         frame: Frame::Scene,
         size_mm: 1000.0,
     };
-    let full = watch.time("place", || place(&full, scene));
+    let full = Arc::new(watch.time("place", || place(&full, scene)));
     watch.time("report", || assess(&full));
     watch.time("preview", || {
         preview::png(&full, &PreviewOptions::default())
@@ -140,12 +147,13 @@ fn run_once(resolution: Resolution) -> Result<Run, CommandError> {
         ..plain
     };
     let mut bytes = vec![
-        ("glb", watch.time("glb", || glb::write(&full, plain))?.len()),
+        (
+            "glb",
+            length(&watch.time("glb", || glb::write(&full, plain))?),
+        ),
         (
             "glb quantized",
-            watch
-                .time("glb quantized", || glb::write(&full, quantized))?
-                .len(),
+            length(&watch.time("glb quantized", || glb::write(&full, quantized))?),
         ),
         ("obj", watch.time("obj", || obj::write(&full))?.len()),
         ("ply", watch.time("ply", || ply::write(&full))?.len()),
@@ -162,10 +170,10 @@ fn run_once(resolution: Resolution) -> Result<Run, CommandError> {
     let texture = watch.time("paint", || atlas.paint(&colors))?;
     let mesh = Mesh::from_surface(surface, None)?;
     let mesh = watch.time("creases", || mesh.with_creases(CREASE_DEG));
-    let mesh = place(&mesh.with_texture(texture)?, scene);
+    let mesh = Arc::new(place(&mesh.with_texture(texture)?, scene));
     bytes.push((
         "glb baked",
-        watch.time("glb baked", || glb::write(&mesh, plain))?.len(),
+        length(&watch.time("glb baked", || glb::write(&mesh, plain))?),
     ));
     Ok(Run {
         steps: watch.0,

@@ -1,6 +1,6 @@
 //! The attributes of vertices, as floats or, quantised, as short integers.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use gltf_json::{
     Accessor, Index,
@@ -17,13 +17,14 @@ use super::{
         corners::{Corner, Corners},
     },
     buffer::{Encoding, Writer},
+    held::held,
 };
 
 type Described = BTreeMap<Checked<Semantic>, Index<Accessor>>;
 
 /// What is written of each vertex.
 pub(super) struct Attributes<'a> {
-    mesh: &'a Mesh,
+    mesh: &'a Arc<Mesh>,
     corners: &'a Corners<'a>,
     grid: Option<Grid>,
 }
@@ -63,7 +64,7 @@ fn unsigned(share: f64) -> u16 {
 }
 
 impl<'a> Attributes<'a> {
-    pub(super) fn of(mesh: &'a Mesh, corners: &'a Corners<'a>, quantize: bool) -> Self {
+    pub(super) fn of(mesh: &'a Arc<Mesh>, corners: &'a Corners<'a>, quantize: bool) -> Self {
         Self {
             mesh,
             corners,
@@ -105,7 +106,21 @@ impl<'a> Attributes<'a> {
         }
     }
 
-    /// The same where the copies of a vertex share it.
+    /// Adds vectors of floats: those of vertices as the mesh has them.
+    fn vectors(
+        &self,
+        of_mesh: fn(&Mesh) -> &[[f32; 3]],
+        of_corner: impl Fn(&Corner) -> [f32; 3] + Send + Sync + 'a,
+        writer: &mut Writer<'a>,
+    ) -> Index<Accessor> {
+        let Some(corners) = self.corners.split() else {
+            return writer.held_vectors(held(self.mesh, of_mesh));
+        };
+        let bytes = move |corner: &Corner| little_endian::<3, 12>(of_corner(corner));
+        writer.attribute(corners, bytes, encoding(ComponentType::F32, Type::Vec3))
+    }
+
+    /// Adds an attribute that the copies of a vertex share.
     fn shared<T: Copy + Sync, const BYTES: usize>(
         &self,
         values: &'a [T],
@@ -134,8 +149,8 @@ impl<'a> Attributes<'a> {
             let (min, max) = (grid.nearest(bounds.min), grid.nearest(bounds.max));
             (accessor, json!(min), json!(max))
         } else {
-            let floats = encoding(ComponentType::F32, Type::Vec3);
-            let accessor = self.shared(positions, little_endian::<3, 12>, floats, writer);
+            let of_corner = |corner: &Corner| positions[corner.vertex as usize];
+            let accessor = self.vectors(Mesh::positions, of_corner, writer);
             (accessor, json!(bounds.min), json!(bounds.max))
         };
         let described = &mut writer.root.accessors[accessor.value()];
@@ -166,8 +181,7 @@ impl<'a> Attributes<'a> {
                 writer,
             )
         } else {
-            let floats = encoding(ComponentType::F32, Type::Vec3);
-            self.attribute(normals, little_endian::<3, 12>, floats, writer)
+            self.vectors(Mesh::normals, |corner| corner.normal, writer)
         }
     }
 

@@ -1,5 +1,6 @@
 //! The binary part of a GLB and how the document describes it.
 
+use bytes::Bytes;
 use gltf_json::{
     Accessor, Index, Root,
     accessor::{ComponentType, GenericComponentType, Type},
@@ -34,10 +35,17 @@ pub(super) struct Binary<'a> {
 struct Part<'a> {
     /// In bytes.
     length: usize,
-    fill: Fill<'a>,
+    content: Content<'a>,
 }
 
-/// Writes a part to as many bytes as it has.
+/// What a part of the buffer is made of.
+enum Content<'a> {
+    /// Written to as many bytes as it has.
+    Filled(Fill<'a>),
+    /// As it lies in memory already: a whole number of four bytes.
+    Held(Bytes),
+}
+
 type Fill<'a> = Box<dyn FnOnce(&mut [u8]) + Send + 'a>;
 
 impl<'a> Binary<'a> {
@@ -47,26 +55,30 @@ impl<'a> Binary<'a> {
     }
 
     /// Adds a part and returns where it starts.
-    fn push(&mut self, length: usize, fill: impl FnOnce(&mut [u8]) + Send + 'a) -> usize {
+    fn push(&mut self, length: usize, content: Content<'a>) -> usize {
         let start = self.length;
         self.length += length.next_multiple_of(4);
-        self.parts.push(Part {
-            length,
-            fill: Box::new(fill),
-        });
+        self.parts.push(Part { length, content });
         start
     }
 
-    /// Writes the parts to as many bytes as there are, side by side.
-    fn fill(self, mut bytes: &mut [u8]) {
-        let places = self.parts.into_iter().map(|part| {
-            let place = bytes.split_off_mut(..part.length.next_multiple_of(4));
-            (part, place.expect("there is a place for each part"))
-        });
-        let places: Vec<_> = places.collect();
-        places
-            .into_par_iter()
-            .for_each(|(part, place)| (part.fill)(&mut place[..part.length]));
+    /// Adds a part that is yet to be written.
+    fn push_filled(&mut self, length: usize, fill: impl FnOnce(&mut [u8]) + Send + 'a) -> usize {
+        self.push(length, Content::Filled(Box::new(fill)))
+    }
+
+    /// The bytes of all parts, in pieces; those that are yet to be written are, side by side.
+    fn into_pieces(self) -> Vec<Bytes> {
+        let piece = |Part { length, content }| match content {
+            Content::Held(bytes) => bytes,
+            Content::Filled(fill) => {
+                // Fresh memory is zero without a write to it, so that each thread is the first to touch the pages that it fills.
+                let mut bytes = vec![0; length.next_multiple_of(4)];
+                fill(&mut bytes[..length]);
+                bytes.into()
+            }
+        };
+        self.parts.into_par_iter().map(piece).collect()
     }
 }
 
@@ -93,11 +105,26 @@ impl<'a> Writer<'a> {
         accessor
     }
 
+    /// Adds vectors of floats, one for each vertex, as they lie in memory.
+    pub(super) fn held_vectors(&mut self, vectors: Bytes) -> Index<Accessor> {
+        let (component, shape) = (ComponentType::F32, Type::Vec3);
+        let count = vectors.len() / (component.size() * shape.multiplicity());
+        let view = self.held(vectors, Target::ArrayBuffer);
+        self.accessor(view, count, component, shape)
+    }
+
+    /// Adds a part as it lies in memory.
+    fn held(&mut self, bytes: Bytes, target: Target) -> Index<View> {
+        let length = bytes.len();
+        let start = self.binary.push(length, Content::Held(bytes));
+        self.described(start, length, Some(target))
+    }
+
     /// Adds a file.
     pub(super) fn file(&mut self, file: &'a [u8]) -> Index<View> {
         let start = self
             .binary
-            .push(file.len(), |place| place.copy_from_slice(file));
+            .push_filled(file.len(), |place| place.copy_from_slice(file));
         self.described(start, file.len(), None)
     }
 
@@ -109,7 +136,7 @@ impl<'a> Writer<'a> {
         target: Target,
     ) -> Index<View> {
         let length = BYTES * items.len();
-        let start = self.binary.push(length, move |place| {
+        let start = self.binary.push_filled(length, move |place| {
             let places = place.as_chunks_mut().0.par_iter_mut();
             places
                 .zip(items)
@@ -156,17 +183,21 @@ impl<'a> Writer<'a> {
         })
     }
 
-    /// Adds the triangles over so many vertices, with as many bits as these need.
+    /// Adds the triangles over so many vertices, with as many bits as these need; `held` are they as they lie in memory, if
+    /// that lasts.
     pub(super) fn indices(
         &mut self,
         triangles: &'a [[u32; 3]],
         vertices: usize,
+        held: Option<Bytes>,
     ) -> Index<Accessor> {
         let indices = triangles.as_flattened();
         let target = Target::ElementArrayBuffer;
         let (view, component) = if vertices <= INDEX_U16_MAX + 1 {
             let narrow = |&vertex: &u32| (vertex as u16).to_le_bytes();
             (self.view(indices, narrow, target), ComponentType::U16)
+        } else if let Some(held) = held {
+            (self.held(held, target), ComponentType::U32)
         } else {
             let wide = |vertex: &u32| vertex.to_le_bytes();
             (self.view(indices, wide, target), ComponentType::U32)
@@ -184,8 +215,8 @@ pub(super) struct Encoding {
     pub(super) normalized: bool,
 }
 
-/// The header and the two chunks of a binary glTF.
-pub(super) fn container(mut json: Vec<u8>, binary: Binary<'_>) -> Result<Vec<u8>, WriteError> {
+/// The header and the two chunks of a binary glTF, in pieces.
+pub(super) fn container(mut json: Vec<u8>, binary: Binary<'_>) -> Result<Vec<Bytes>, WriteError> {
     const HEADER_BYTES: usize = 12;
     const CHUNK_HEADER_BYTES: usize = 8;
     json.resize(json.len().next_multiple_of(4), b' ');
@@ -206,10 +237,7 @@ pub(super) fn container(mut json: Vec<u8>, binary: Binary<'_>) -> Result<Vec<u8>
     head.extend_from_slice(&json);
     head.extend_from_slice(&(binary.len() as u32).to_le_bytes());
     head.extend_from_slice(b"BIN\0");
-    // Fresh memory is zero without a write to it, so that each thread is the first to touch the pages that it fills.
-    let mut file = vec![0; bytes];
-    let (place, rest) = file.split_at_mut(head_bytes);
-    place.copy_from_slice(&head);
-    binary.fill(rest);
-    Ok(file)
+    let mut pieces = vec![Bytes::from(head)];
+    pieces.extend(binary.into_pieces());
+    Ok(pieces)
 }

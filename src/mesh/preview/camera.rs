@@ -4,7 +4,7 @@ use rayon::prelude::*;
 
 use super::{PART, canvas::Projected};
 use crate::mesh::{
-    Mesh,
+    BoundingBox,
     vector::{self, Vector, dot},
 };
 
@@ -15,6 +15,7 @@ const HALF_VIEW_DEG: f64 = 14.0;
 pub(super) const FILL: f64 = 0.9;
 
 /// Unit vectors of the camera in the frame of the mesh.
+#[derive(Debug)]
 pub(super) struct Camera {
     pub(super) right: Vector,
     pub(super) up: Vector,
@@ -39,12 +40,10 @@ impl Camera {
     }
 
     /// Projects the vertices so that they fill a square canvas.
-    pub(super) fn fill(&self, mesh: &Mesh, side_px: u32) -> Vec<Projected> {
-        let lens = Lens::on(
-            mesh.positions(),
-            vector::narrow(mesh.bounding_box().center()),
-        );
-        let mut vertices = lens.see(self, mesh.positions());
+    pub(super) fn fill(&self, positions: &[[f32; 3]], side_px: u32) -> Vec<Projected> {
+        let center = BoundingBox::around(positions).center();
+        let lens = Lens::on(positions, vector::narrow(center));
+        let mut vertices = lens.see(self, positions);
         Frame::around(&vertices, side_px).place(&mut vertices);
         vertices
     }

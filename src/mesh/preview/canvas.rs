@@ -79,13 +79,16 @@ const BAND_ROWS: usize = 8 * TILE;
 pub(super) const PART: usize = 1 << 14;
 
 /// What is nearest in each pixel.
+#[derive(Debug)]
 pub(super) struct Canvas {
-    side: usize,
+    /// Its width and height.
+    pub(super) side: usize,
     /// From the top, of [`BAND_ROWS`] rows each, the last of what is left.
     bands: Vec<Band>,
 }
 
 /// What is nearest in each pixel of some rows.
+#[derive(Debug)]
 pub(super) struct Band {
     side: usize,
     rows: Range<usize>,

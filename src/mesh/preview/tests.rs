@@ -1,7 +1,12 @@
 use std::collections::BTreeSet;
 
 use super::{camera::FILL, *};
-use crate::mesh::{Mesh, fixtures, normals::CREASE_DEG, surface::Surface};
+use crate::mesh::{
+    Mesh, fixtures,
+    normals::CREASE_DEG,
+    placement::{Frame, Placement, place},
+    surface::Surface,
+};
 
 fn pixel(pixels: &[u8], side: usize, column: usize, row: usize) -> [u8; 4] {
     let at = 4 * (row * side + column);
@@ -139,6 +144,29 @@ fn the_lit_side_is_brighter() {
     let brightness = |column, row| pixel(&pixels, 64, column, row)[0];
     let (lit, shaded) = (brightness(24, 22), brightness(40, 46));
     assert!(lit > shaded + 40, "{lit} {shaded}");
+}
+
+#[test]
+fn what_is_seen_of_a_surface_is_seen_of_it_elsewhere() {
+    let mesh = fixtures::colored(96, fixtures::torus());
+    let placement = Placement {
+        frame: Frame::Scene,
+        size_mm: 250.0,
+    };
+    let placed = place(&mesh, placement);
+    let options = PreviewOptions {
+        side_px: 128,
+        ..PreviewOptions::default()
+    };
+    let visible = Visible::of(mesh.positions(), mesh.triangles(), &options);
+    let (there, here) = (visible.render(&placed), render(&placed, &options));
+    // Rounding moves an edge over a sample here and there.
+    let differ = there
+        .iter()
+        .zip(&here)
+        .filter(|(there, here)| there.abs_diff(**here) > 1);
+    assert!(differ.count() <= here.len() / 1000);
+    assert!(here.iter().any(|&byte| byte > 0));
 }
 
 #[test]

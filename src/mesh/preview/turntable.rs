@@ -8,7 +8,8 @@ use rayon::prelude::*;
 use super::{
     Shader,
     camera::{Camera, Frame, Lens},
-    drawn,
+    canvas::Canvas,
+    shaded,
 };
 use crate::mesh::{Mesh, WriteError, vector};
 
@@ -150,6 +151,7 @@ impl Stage {
         let mut vertices = self.lens.see(&camera, mesh.positions());
         self.frame.place(&mut vertices);
         let shader = Shader::new(mesh, &vertices, &camera).with_lit_vertices();
-        drawn(&shader, self.side_px)
+        let canvas = Canvas::drawn(self.side_px as usize, &vertices, mesh.triangles());
+        shaded(&shader, &canvas)
     }
 }

@@ -1,25 +1,9 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::mesh::{Mesh, fixtures, sight::camera::Pose};
+use crate::mesh::{fixtures, sight::camera::Pose};
 
 const SIDE: usize = 192;
-
-impl Sight {
-    /// Through the camera that is found for the mesh itself.
-    pub(super) fn fit(mesh: &Mesh, picture: &Picture<'_>) -> Option<Self> {
-        Self::fit_surface(mesh.positions(), mesh.triangles(), picture)
-    }
-
-    pub(super) fn fit_surface(
-        positions: &[[f32; 3]],
-        triangles: &[[u32; 3]],
-        picture: &Picture<'_>,
-    ) -> Option<Self> {
-        let viewpoint = Viewpoint::find(positions, triangles, picture)?;
-        Some(Self::through(viewpoint, positions, triangles, picture))
-    }
-}
 
 /// The alpha of a mesh as a known camera sees it, its outline filling 0.86 of the picture.
 fn seen(mesh: &Mesh, elevation_deg: f32, perspective: f32) -> Vec<f32> {

@@ -1,6 +1,9 @@
 //! The writers of meshes: whatever mesh there can be is written so that another's reader, or ours, finds it again.
 
-use std::io::{Cursor, Read};
+use std::{
+    io::{Cursor, Read},
+    sync::Arc,
+};
 
 use orfeas::mesh::{
     Mesh,
@@ -154,7 +157,10 @@ fn read_glb(mesh: &Mesh, quantize: bool) -> Result<(), String> {
         conversion: Some("cnv_1"),
         quantize,
     };
-    let bytes = glb::write(mesh, options).map_err(|error| format!("not written: {error:?}"))?;
+    let pieces = glb::write(&Arc::new(mesh.clone()), options);
+    let bytes = pieces
+        .map_err(|error| format!("not written: {error:?}"))?
+        .concat();
     let gltf =
         gltf::Gltf::from_slice_without_validation(&bytes).map_err(|error| error.to_string())?;
     let blob = gltf.blob.as_deref().ok_or("no bytes")?;
