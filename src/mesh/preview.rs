@@ -71,7 +71,6 @@ pub struct Visible {
     camera: Camera,
     vertices: Vec<Projected>,
     canvas: Canvas,
-    side_px: u32,
 }
 
 impl Visible {
@@ -101,7 +100,6 @@ impl Visible {
             camera,
             vertices,
             canvas,
-            side_px,
         }
     }
 
@@ -112,21 +110,10 @@ impl Visible {
     #[must_use]
     pub fn render(&self, mesh: &Mesh) -> Vec<u8> {
         let mut shader = Shader::new(mesh, &self.vertices, &self.camera);
-        if self.vertices.len() * VERTEX_PX >= (self.side_px * self.side_px) as usize {
+        if self.vertices.len() * VERTEX_PX >= self.canvas.side * self.canvas.side {
             shader = shader.with_lit_vertices();
         }
         shaded(&shader, &self.canvas)
-    }
-
-    /// Draws the mesh whose surface it is, as [`png`].
-    ///
-    /// # Errors
-    /// [`WriteError::Png`] if encoding fails.
-    ///
-    /// # Panics
-    /// As [`Self::render`].
-    pub fn png(&self, mesh: &Mesh) -> Result<Vec<u8>, WriteError> {
-        self.encoded(&self.render(mesh))
     }
 
     /// Encodes what [`Self::render`] has drawn as a PNG file, which one thread does.
@@ -138,7 +125,7 @@ impl Visible {
         // Paeth's filter on all rows makes such smooth pictures smaller than the choice of one for each row, which takes longer.
         let encoder =
             PngEncoder::new_with_quality(&mut file, CompressionType::Fast, FilterType::Paeth);
-        let side = self.side_px;
+        let side = self.canvas.side as u32;
         encoder.write_image(pixels, side, side, ExtendedColorType::Rgba8)?;
         Ok(file.into_inner())
     }
@@ -182,7 +169,8 @@ fn shaded(shader: &Shader, canvas: &Canvas) -> Vec<u8> {
 /// # Panics
 /// As [`render`].
 pub fn png(mesh: &Mesh, options: &PreviewOptions) -> Result<Vec<u8>, WriteError> {
-    Visible::of(mesh.positions(), mesh.triangles(), options).png(mesh)
+    let visible = Visible::of(mesh.positions(), mesh.triangles(), options);
+    visible.encoded(&visible.render(mesh))
 }
 
 /// Draws a surface that is still coarse as a WebP file of two or three kilobytes, in grey and from where

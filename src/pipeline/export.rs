@@ -99,11 +99,10 @@ pub fn export(
         Ok::<_, WriteError>(preview)
     };
     let turntable = || {
-        let wanted = options.turntable.then(TurntableOptions::default);
-        let Some(wanted) = wanted else {
+        if !options.turntable {
             return Ok(None);
-        };
-        let turntable = Bytes::from(turntable(&mesh, &wanted)?);
+        }
+        let turntable = Bytes::from(turntable(&mesh, &TurntableOptions::default())?);
         sink(Made::Turntable(turntable.clone()));
         Ok::<_, WriteError>(Some(turntable))
     };

@@ -283,10 +283,10 @@ async fn measure(
     look: Option<Look>,
     min_agreement: Option<f64>,
 ) -> Result<Sides, PipelineError> {
-    let drawn = Arc::clone(&surface);
-    let seen = compute(move || look.and_then(|look| Seen::fit(&surface, look)));
+    let held_against = Arc::clone(&surface);
+    let seen = compute(move || look.and_then(|look| Seen::fit(&held_against, look)));
     let drawn = compute(move || {
-        let (positions, triangles) = (drawn.positions(), drawn.triangles());
+        let (positions, triangles) = (surface.positions(), surface.triangles());
         // Side by side where threads are free.
         rayon::join(
             || Visible::of(positions, triangles, &PreviewOptions::default()),

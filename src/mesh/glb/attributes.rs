@@ -113,11 +113,12 @@ impl<'a> Attributes<'a> {
         of_corner: impl Fn(&Corner) -> [f32; 3] + Send + Sync + 'a,
         writer: &mut Writer<'a>,
     ) -> Index<Accessor> {
+        let floats = encoding(ComponentType::F32, Type::Vec3);
         let Some(corners) = self.corners.split() else {
-            return writer.held_vectors(held(self.mesh, of_mesh));
+            return writer.held_attribute(held(self.mesh, of_mesh), floats);
         };
         let bytes = move |corner: &Corner| little_endian::<3, 12>(of_corner(corner));
-        writer.attribute(corners, bytes, encoding(ComponentType::F32, Type::Vec3))
+        writer.attribute(corners, bytes, floats)
     }
 
     /// Adds an attribute that the copies of a vertex share.

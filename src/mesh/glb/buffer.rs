@@ -91,26 +91,25 @@ impl<'a> Writer<'a> {
         encode: impl Fn(&T) -> [u8; BYTES] + Send + Sync + 'a,
         encoding: Encoding,
     ) -> Index<Accessor> {
-        let Encoding {
-            component,
-            shape,
-            normalized,
-        } = encoding;
         let view = self.view(items, encode, Target::ArrayBuffer);
-        if BYTES != component.size() * shape.multiplicity() {
+        if BYTES != encoding.bytes() {
             self.root.buffer_views[view.value()].byte_stride = Some(Stride(BYTES));
         }
-        let accessor = self.accessor(view, items.len(), component, shape);
-        self.root.accessors[accessor.value()].normalized = normalized;
-        accessor
+        self.encoded(view, items.len(), encoding)
     }
 
-    /// Adds vectors of floats, one for each vertex, as they lie in memory.
-    pub(super) fn held_vectors(&mut self, vectors: Bytes) -> Index<Accessor> {
-        let (component, shape) = (ComponentType::F32, Type::Vec3);
-        let count = vectors.len() / (component.size() * shape.multiplicity());
-        let view = self.held(vectors, Target::ArrayBuffer);
-        self.accessor(view, count, component, shape)
+    /// Adds each vertex's item as they lie in memory, and describes it.
+    pub(super) fn held_attribute(&mut self, items: Bytes, encoding: Encoding) -> Index<Accessor> {
+        let count = items.len() / encoding.bytes();
+        let view = self.held(items, Target::ArrayBuffer);
+        self.encoded(view, count, encoding)
+    }
+
+    /// Describes so many items.
+    fn encoded(&mut self, view: Index<View>, count: usize, encoding: Encoding) -> Index<Accessor> {
+        let accessor = self.accessor(view, count, encoding.component, encoding.shape);
+        self.root.accessors[accessor.value()].normalized = encoding.normalized;
+        accessor
     }
 
     /// Adds a part as it lies in memory.
@@ -213,6 +212,13 @@ pub(super) struct Encoding {
     pub(super) shape: Type,
     /// Whether integers stand for 0..=1 or -1..=1.
     pub(super) normalized: bool,
+}
+
+impl Encoding {
+    /// Of an item.
+    fn bytes(&self) -> usize {
+        self.component.size() * self.shape.multiplicity()
+    }
 }
 
 /// The header and the two chunks of a binary glTF, in pieces.
