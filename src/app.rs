@@ -163,7 +163,7 @@ impl App {
         let decoder = open::decoder(&settings, program.clone())?;
         let role = settings.orfeas_role;
         let decoder = if role.serves() && role.computes() {
-            decoder.remembering(pipeline::DECODED_SIDE_MAX)
+            decoder.remembering(pipeline::DECODED_SIDE_MAX, pipeline::start_soon)
         } else {
             decoder
         };

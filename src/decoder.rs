@@ -19,7 +19,9 @@ use self::{
     protocol::{Answer, Work},
     recent::Recent,
 };
-use crate::image::{ImageLimits, InputImage, pixels::Pixels};
+use crate::image::{ImageLimits, InputImage, frame::FrameOptions};
+
+pub use recent::{Decoded, Start};
 
 pub mod child;
 pub mod confine;
@@ -116,11 +118,11 @@ impl DecoderPool {
     }
 
     /// With this, what is checked is remembered, sixty-four pictures for half a minute, for whoever decodes it to `side_max`
-    /// next.
+    /// next, and framed meanwhile, which is started by `start`.
     #[must_use]
-    pub fn remembering(self, side_max: u32) -> Self {
+    pub fn remembering(self, side_max: u32, start: Start) -> Self {
         Self {
-            recent: Some(Recent::new(side_max)),
+            recent: Some(Recent::new(side_max, start)),
             ..self
         }
     }
@@ -146,15 +148,23 @@ impl DecoderPool {
     ///
     /// # Errors
     /// As [`check`](Self::check).
-    pub async fn decode(&self, image: &InputImage, side_max: u32) -> Result<Pixels, DecodeError> {
+    pub async fn decode(&self, image: &InputImage, side_max: u32) -> Result<Decoded, DecodeError> {
         let recent = self.recent.as_ref();
         let recent = recent.filter(|recent| recent.side_max == side_max);
-        if let Some(pixels) = recent.and_then(|recent| recent.take(image)) {
-            return Ok(pixels);
+        if let Some(decoded) = recent.and_then(|recent| recent.take(image)) {
+            return Ok(decoded);
         }
         match self.exchange(image, Work::Decode { side_max }).await? {
-            Answer::Decoded(pixels) => Ok(pixels),
+            Answer::Decoded(pixels) => Ok(pixels.into()),
             Answer::Checked => unreachable!("an exchange ends with the answer to its work"),
+        }
+    }
+
+    /// Notes how a picture is framed, its alpha alone telling what is in it: those that are checked next are framed alike, before
+    /// anybody asks.
+    pub fn note_framing(&self, options: FrameOptions, has_transparency: bool) {
+        if let Some(recent) = &self.recent {
+            recent.note_framing(options, has_transparency);
         }
     }
 

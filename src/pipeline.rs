@@ -18,9 +18,8 @@ use crate::{
     decoder::DecoderPool,
     image::{
         ImageLimits, InputImage,
-        frame::{AlphaSource, FrameOptions, frame},
+        frame::{AlphaSource, FrameError, FrameOptions, Framed, frame},
         matte::{matte_alpha, matte_input},
-        pixels::Pixels,
     },
     inference::{
         engine::{EncodeRequest, Engine},
@@ -47,10 +46,16 @@ mod compute;
 mod draft;
 pub mod error;
 pub mod export;
+mod guess;
 pub mod look;
 pub mod paint;
 pub mod shape;
 pub mod stage;
+
+/// Starts what takes milliseconds and nobody waits for.
+pub fn start_soon(work: Box<dyn FnOnce() + Send>) {
+    compute::start_soon(work);
+}
 
 /// Pictures are decoded to at most this many pixels a side: five times what the models look at, so that cutting the
 /// object out leaves detail enough.
@@ -260,7 +265,8 @@ async fn prepare<R: Reporter>(
 ) -> Result<Prepared, PipelineError> {
     let manifest = tools.engine.manifest(&job.model)?;
     let picture = InputImage::parse(job.picture.clone(), &tools.image_limits)?;
-    let pixels = tools.decoder.decode(&picture, DECODED_SIDE_MAX).await?;
+    let mut decoded = tools.decoder.decode(&picture, DECODED_SIDE_MAX).await?;
+    let pixels = Arc::clone(&decoded.pixels);
     stage.fraction(0.5);
     let side = manifest.input.width;
     let options = FrameOptions {
@@ -268,8 +274,20 @@ async fn prepare<R: Reporter>(
         background: manifest.input.background,
         fill: manifest.input.fill,
     };
-    if !matte_wanted(&pixels, &manifest, job.options.remove_background)? {
-        return framed(tools, pixels, None, options, manifest).await;
+    let has_transparency = pixels.has_transparency();
+    let asked = job.options.remove_background;
+    if !matte_wanted(has_transparency, &manifest, asked)? {
+        tools.decoder.note_framing(options, has_transparency);
+        let ahead = decoded.framed(&options);
+        let framed = move || match ahead {
+            Some(framed) => Ok(framed),
+            None => frame(
+                &pixels,
+                AlphaSource::without_matte(has_transparency),
+                &options,
+            ),
+        };
+        return staged(tools, framed, has_transparency, manifest).await;
     }
     let (pixels, input) = compute(move || {
         let input = matte_input(&pixels, side);
@@ -278,17 +296,21 @@ async fn prepare<R: Reporter>(
     .await?;
     let asked = tools.engine.matte(&job.model, input);
     let matte = stage.unless_interrupted(asked).await??;
-    framed(tools, pixels, Some(matte), options, manifest).await
+    let framed = move || {
+        let alpha = matte_alpha(&pixels, &matte, options.side)?;
+        frame(&pixels, AlphaSource::Matte(&alpha), &options)
+    };
+    staged(tools, framed, true, manifest).await
 }
 
 /// Whether the model must tell the object from its background: for pictures without transparency, unless told not to.
 fn matte_wanted(
-    pixels: &Pixels,
+    has_transparency: bool,
     manifest: &Manifest,
     asked: Option<bool>,
 ) -> Result<bool, PipelineError> {
     match asked {
-        _ if pixels.has_transparency() => Ok(false),
+        _ if has_transparency => Ok(false),
         Some(true) if !manifest.matte => Err(PipelineError::NoMatte {
             model: manifest.name.clone(),
         }),
@@ -297,24 +319,16 @@ fn matte_wanted(
     }
 }
 
-async fn framed(
+/// Lays a framed picture for the device.
+async fn staged(
     tools: &Tools,
-    pixels: Pixels,
-    matte: Option<Vec<f32>>,
-    options: FrameOptions,
+    framed: impl FnOnce() -> Result<Framed, FrameError> + Send + 'static,
+    has_outline: bool,
     manifest: Arc<Manifest>,
 ) -> Result<Prepared, PipelineError> {
-    let has_outline = matte.is_some() || pixels.has_transparency();
     let engine = tools.engine.clone();
     compute(move || {
-        let framed = match matte {
-            Some(matte) => {
-                let alpha = matte_alpha(&pixels, &matte, options.side)?;
-                frame(&pixels, AlphaSource::Matte(&alpha), &options)?
-            }
-            None if pixels.has_transparency() => frame(&pixels, AlphaSource::Picture, &options)?,
-            None => frame(&pixels, AlphaSource::Whole, &options)?,
-        };
+        let framed = framed()?;
         Ok(Prepared {
             image: engine.stage(&framed.rgb),
             touches_border: framed.touches_border,

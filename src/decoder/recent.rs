@@ -1,4 +1,5 @@
-//! Pictures that were checked a moment ago, decoded: where one process admits and converts, none is decoded twice.
+//! Pictures that were checked a moment ago, decoded: where one process admits and converts, none is decoded twice. While one is
+//! stored and queued, it is framed as the last ones were.
 
 use std::{
     collections::VecDeque,
@@ -8,9 +9,16 @@ use std::{
 };
 
 use sha2::{Digest, Sha256};
-use tokio::time::{Instant, sleep_until};
+use tokio::{
+    sync::oneshot,
+    time::{Instant, sleep_until},
+};
 
-use crate::image::{InputImage, pixels::Pixels};
+use crate::image::{
+    InputImage,
+    frame::{AlphaSource, FrameOptions, Framed, frame},
+    pixels::Pixels,
+};
 
 /// As many as two of the larger GPU batches take.
 const COUNT_MAX: usize = 64;
@@ -20,11 +28,55 @@ const AGE_MAX: Duration = Duration::from_secs(30);
 /// Says which file it is, whoever sent it.
 type Key = [u8; 32];
 
+/// Starts work that takes milliseconds, somewhere else.
+pub type Start = fn(Box<dyn FnOnce() + Send>);
+
+/// A picture, decoded.
+#[derive(Debug)]
+pub struct Decoded {
+    pub pixels: Arc<Pixels>,
+    framed: Option<FramedAhead>,
+}
+
+#[derive(Debug)]
+struct FramedAhead {
+    options: FrameOptions,
+    framed: oneshot::Receiver<Framed>,
+}
+
+impl From<Pixels> for Decoded {
+    fn from(pixels: Pixels) -> Self {
+        Self {
+            pixels: Arc::new(pixels),
+            framed: None,
+        }
+    }
+}
+
+impl Decoded {
+    /// As [`frame`] frames it with these options and [`AlphaSource::without_matte`], if that has been done by now.
+    pub fn framed(&mut self, options: &FrameOptions) -> Option<Framed> {
+        let ahead = self.framed.take_if(|ahead| ahead.options == *options)?;
+        let mut framed = ahead.framed;
+        framed.try_recv().ok()
+    }
+}
+
 #[derive(Debug)]
 struct Entry {
     key: Key,
     since: Instant,
-    pixels: Pixels,
+    decoded: Decoded,
+}
+
+/// How pictures were framed lately.
+#[derive(Debug, Clone, Copy)]
+struct Framing {
+    options: FrameOptions,
+    /// More than once in a row.
+    is_usual: bool,
+    /// Opaque ones among them: where a matte tells what is in those, none are.
+    is_of_opaque: bool,
 }
 
 #[derive(Debug, Default)]
@@ -40,15 +92,55 @@ struct Entries {
 pub(super) struct Recent {
     /// What they are scaled down to.
     pub(super) side_max: u32,
+    start: Start,
     entries: Arc<Mutex<Entries>>,
+    framing: Arc<Mutex<Option<Framing>>>,
 }
 
 impl Recent {
-    pub(super) fn new(side_max: u32) -> Self {
+    pub(super) fn new(side_max: u32, start: Start) -> Self {
         Self {
             side_max,
+            start,
             entries: Arc::default(),
+            framing: Arc::default(),
         }
+    }
+
+    fn framing(&self) -> MutexGuard<'_, Option<Framing>> {
+        self.framing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes how a picture is framed by [`AlphaSource::without_matte`].
+    pub(super) fn note_framing(&self, options: FrameOptions, has_transparency: bool) {
+        let mut framing = self.framing();
+        let before = framing.filter(|before| before.options == options);
+        *framing = Some(Framing {
+            options,
+            is_usual: before.is_some(),
+            is_of_opaque: !has_transparency || before.is_some_and(|before| before.is_of_opaque),
+        });
+    }
+
+    /// Begins to frame a picture as the last ones were.
+    fn begin_to_frame(&self, pixels: &Arc<Pixels>) -> Option<FramedAhead> {
+        let framing = self.framing().filter(|framing| framing.is_usual)?;
+        let has_transparency = pixels.has_transparency();
+        if !framing.is_of_opaque && !has_transparency {
+            return None;
+        }
+        let alpha = AlphaSource::without_matte(has_transparency);
+        let (pixels, options) = (Arc::clone(pixels), framing.options);
+        let (sender, framed) = oneshot::channel();
+        (self.start)(Box::new(move || {
+            // Whoever decodes it before it is its turn frames it, and tells what is wrong with it.
+            if !sender.is_closed()
+                && let Ok(framed) = frame(&pixels, alpha, &options)
+            {
+                let _ = sender.send(framed);
+            }
+        }));
+        Some(FramedAhead { options, framed })
     }
 
     fn entries(&self) -> MutexGuard<'_, Entries> {
@@ -62,10 +154,12 @@ impl Recent {
 
     /// Remembers a picture for the next one who decodes it.
     pub(super) fn keep(&self, image: &InputImage, pixels: Pixels) {
+        let pixels = Arc::new(pixels);
+        let framed = self.begin_to_frame(&pixels);
         let entry = Entry {
             key: key(image),
             since: Instant::now(),
-            pixels,
+            decoded: Decoded { pixels, framed },
         };
         let mut entries = self.entries();
         entries.kept.push_back(entry);
@@ -74,15 +168,15 @@ impl Recent {
         }
     }
 
-    /// The picture's pixels, once.
-    pub(super) fn take(&self, image: &InputImage) -> Option<Pixels> {
+    /// The picture, once.
+    pub(super) fn take(&self, image: &InputImage) -> Option<Decoded> {
         if self.entries().kept.is_empty() {
             return None;
         }
         let key = key(image);
         let mut entries = self.entries();
         let at = entries.kept.iter().position(|entry| entry.key == key)?;
-        entries.kept.remove(at).map(|entry| entry.pixels)
+        entries.kept.remove(at).map(|entry| entry.decoded)
     }
 
     /// Forgets what is old, until there is nothing left.
@@ -129,14 +223,19 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn each_is_given_out_once_and_forgotten_after_a_while() {
-        let recent = Recent::new(1024);
+        let recent = Recent::new(1024, |_| panic!("nothing was framed lately"));
+        let take = |image| {
+            recent
+                .take(image)
+                .map(|decoded| Pixels::clone(&decoded.pixels))
+        };
         let ((one, pixels), (other, _)) = (picture(3), picture(4));
         recent.keep(&one, pixels.clone());
         recent.keep(&one, pixels.clone());
-        assert_eq!(recent.take(&other), None);
-        assert_eq!(recent.take(&one), Some(pixels.clone()));
-        assert_eq!(recent.take(&one), Some(pixels.clone()));
-        assert_eq!(recent.take(&one), None);
+        assert_eq!(take(&other), None);
+        assert_eq!(take(&one), Some(pixels.clone()));
+        assert_eq!(take(&one), Some(pixels.clone()));
+        assert_eq!(take(&one), None);
 
         for _ in 0..COUNT_MAX {
             assert!(recent.has_room());
@@ -147,10 +246,44 @@ mod tests {
         assert!(recent.take(&one).is_some());
         recent.keep(&other, pixels.clone());
         tokio::time::sleep(AGE_MAX * 3 / 4).await;
-        assert_eq!(recent.take(&one), None, "it is old");
+        assert_eq!(take(&one), None, "it is old");
         assert_eq!(recent.entries().kept.len(), 1);
         tokio::time::sleep(AGE_MAX).await;
         assert!(recent.entries().kept.is_empty());
         assert!(!recent.entries().is_watched);
+    }
+
+    #[tokio::test]
+    async fn what_is_usual_is_framed_before_it_is_asked_for() {
+        let recent = Recent::new(1024, |work| work());
+        let usual = FrameOptions {
+            side: 8,
+            background: [0.5; 3],
+            fill: 0.9,
+        };
+        let other = FrameOptions { side: 9, ..usual };
+        let (image, _) = picture(4);
+        let opaque = Pixels::new(4, 4, vec![255; 64]).unwrap();
+        let clear = Pixels::new(4, 4, [[255; 32], [0; 32]].concat()).unwrap();
+        let framed_ahead = |pixels: &Pixels, options| {
+            recent.keep(&image, pixels.clone());
+            recent.take(&image).unwrap().framed(&options)
+        };
+        let expected = frame(&clear, AlphaSource::Picture, &usual).unwrap();
+
+        recent.note_framing(usual, true);
+        assert_eq!(framed_ahead(&clear, usual), None, "once is not usual");
+        recent.note_framing(usual, true);
+        assert_eq!(framed_ahead(&clear, usual), Some(expected));
+        assert_eq!(framed_ahead(&clear, other), None);
+        assert_eq!(
+            framed_ahead(&opaque, usual),
+            None,
+            "a matte may tell what is in it"
+        );
+        recent.note_framing(usual, false);
+        assert!(framed_ahead(&opaque, usual).is_some());
+        recent.note_framing(other, true);
+        assert_eq!(framed_ahead(&clear, other), None, "they change");
     }
 }

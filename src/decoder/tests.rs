@@ -126,15 +126,18 @@ async fn stop(id: Pid) {
     }
 }
 
+/// A sound picture, decoded.
+async fn sound(pool: &DecoderPool, picture: &InputImage, side_max: u32) -> Decoded {
+    let decoded = pool.decode(picture, side_max).await;
+    decoded.expect("the picture is sound")
+}
+
 #[tokio::test]
 async fn pictures_go_through_and_children_are_kept() {
     let pool = pool(options(1));
     let id = only_child(&pool).await;
     for grey in [0, 100, 255] {
-        let pixels = pool
-            .decode(&plain(300, 200, grey), 30)
-            .await
-            .expect("the picture is sound");
+        let pixels = sound(&pool, &plain(300, 200, grey), 30).await.pixels;
         assert_eq!((pixels.width(), pixels.height()), (30, 20));
         assert!(pixels.iter().all(|pixel| pixel == [grey, grey, grey, 255]));
     }
@@ -163,11 +166,12 @@ async fn pictures_go_through_and_children_are_kept() {
 
 #[tokio::test]
 async fn what_was_checked_is_not_decoded_again() {
-    let pool = pool(options(1)).remembering(30);
+    let pool = pool(options(1)).remembering(30, |_| panic!("nothing was framed lately"));
     let picture = plain(300, 200, 9);
     pool.check(&picture).await.expect("the picture is sound");
     stop(idle(&pool)[0]).await;
-    let pixels = pool.decode(&picture, 30).await.expect("no child is asked");
+    let decoded = pool.decode(&picture, 30).await;
+    let pixels = decoded.expect("no child is asked").pixels;
     assert_eq!((pixels.width(), pixels.height()), (30, 20));
 }
 
@@ -354,10 +358,7 @@ async fn many_at_once_get_their_own_answers() {
         let pool = pool.clone();
         tokio::spawn(async move {
             let image = plain(u32::from(index) * 5, 40, index);
-            let pixels = pool
-                .decode(&image, 4096)
-                .await
-                .expect("the picture is sound");
+            let pixels = sound(&pool, &image, 4096).await.pixels;
             assert_eq!(pixels.width(), u32::from(index) * 5);
             assert!(pixels.iter().all(|pixel| pixel[0] == index));
         })
@@ -377,12 +378,9 @@ async fn callers_who_leave_in_the_middle_leave_no_answer_behind() {
         let leave_after = Duration::from_millis(u64::from(round) * 3);
         let left = tokio::time::timeout(leave_after, pool.decode(&large, 4096)).await;
         if let Ok(answer) = left {
-            assert_eq!(answer.expect("the picture is sound").width(), 3_000);
+            assert_eq!(answer.expect("the picture is sound").pixels.width(), 3_000);
         }
-        let pixels = pool
-            .decode(&plain(30, 30, round), 30)
-            .await
-            .expect("the picture is sound");
+        let pixels = sound(&pool, &plain(30, 30, round), 30).await.pixels;
         assert_eq!(
             (pixels.width(), pixels.rgba()[0]),
             (30, round),

@@ -45,6 +45,18 @@ pub enum AlphaSource<'a> {
     Whole,
 }
 
+impl AlphaSource<'_> {
+    /// What tells it where there is no matte; see [`Pixels::has_transparency`].
+    #[must_use]
+    pub fn without_matte(has_transparency: bool) -> Self {
+        if has_transparency {
+            Self::Picture
+        } else {
+            Self::Whole
+        }
+    }
+}
+
 /// A square in the picture's pixels, from its left upper corner; it may leave the picture.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Crop {

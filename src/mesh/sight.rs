@@ -13,7 +13,7 @@
 //! Through that camera, the picture's own colours find their places on the side of the mesh that it shows: see
 //! [`Sight::blend`].
 
-use super::{BoundingBox, Mesh};
+use super::{BoundingBox, Mesh, surface::Surface};
 
 use camera::Camera;
 use depth::DepthMap;
@@ -75,6 +75,18 @@ impl<'a> Picture<'a> {
 /// The side of the square on which the agreement is measured, at most.
 const AGREEMENT_SIDE_MAX: usize = 256;
 
+/// Where the camera of a picture stands, roughly: as a coarse surface has it.
+#[derive(Debug, Clone)]
+pub struct Guess(search::Rough);
+
+impl Guess {
+    /// Looks for the camera from everywhere, on a surface that may be a coarse one. None if the alpha covers nothing.
+    #[must_use]
+    pub fn of(surface: &Surface, picture: &Picture<'_>) -> Option<Self> {
+        search::rough(surface.positions(), surface.triangles(), picture).map(Self)
+    }
+}
+
 /// Where the camera of a picture stands, for a mesh made of it, and how sure that is.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Sight {
@@ -100,7 +112,20 @@ impl Sight {
         triangles: &[[u32; 3]],
         picture: &Picture<'_>,
     ) -> Option<Self> {
-        let pose = search::best(positions, triangles, picture)?;
+        let guess = Guess(search::rough(positions, triangles, picture)?);
+        Some(Self::fit_from(guess, positions, triangles, picture))
+    }
+
+    /// As [`Sight::fit_surface`], near where the camera is guessed to stand: of a coarser surface of the same shape, and of the
+    /// same picture.
+    #[must_use]
+    pub fn fit_from(
+        Guess(rough): Guess,
+        positions: &[[f32; 3]],
+        triangles: &[[u32; 3]],
+        picture: &Picture<'_>,
+    ) -> Self {
+        let pose = search::close(rough, positions, triangles);
         let camera = Camera::new(pose, &BoundingBox::around(positions));
         let depth = DepthMap::drawn(
             positions,
@@ -109,12 +134,12 @@ impl Sight {
             picture.side.min(AGREEMENT_SIDE_MAX),
         );
         let agreement = agreement(&depth, picture);
-        Some(Self {
+        Self {
             camera,
             side: picture.side,
             depth,
             agreement,
-        })
+        }
     }
 
     /// What the mesh and the picture's object both cover, over what either covers: 0..=1, more is better.

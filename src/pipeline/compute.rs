@@ -23,8 +23,11 @@ use std::{
 };
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot};
-use tracing::{Span, debug};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
+    task::JoinHandle,
+};
+use tracing::{Instrument, Span, debug};
 
 use super::error::PipelineError;
 
@@ -94,7 +97,7 @@ static REST: Pool = Pool {
 };
 
 /// Threads for what nobody waits for: enough for as many conversions as are not yet a crowd, in the time that one takes.
-const BESIDE_THREADS: usize = 2;
+const BESIDE_THREADS: usize = 4;
 
 /// Computes on the pool of what takes long. What it spawns with rayon's `scope` and `join` runs there, too.
 ///
@@ -114,6 +117,26 @@ pub(super) async fn compute_soon<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, PipelineError> {
     compute_on(&SAMPLING, work).await
+}
+
+/// [`compute`] of what is wanted later: it is begun now.
+pub(super) fn compute_ahead<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Begun<T> {
+    Begun(tokio::spawn(compute(work).in_current_span()))
+}
+
+/// What is being computed; it goes on if this is dropped.
+pub(super) struct Begun<T>(JoinHandle<Result<T, PipelineError>>);
+
+impl<T> Begun<T> {
+    /// What comes of it.
+    ///
+    /// # Errors
+    /// As [`compute`].
+    pub(super) async fn finished(self) -> Result<T, PipelineError> {
+        self.0.await.expect("it neither panics nor is called off")
+    }
 }
 
 /// Starts what takes milliseconds and nobody waits for; a panic there ends as nothing.

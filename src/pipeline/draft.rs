@@ -7,7 +7,18 @@ use super::{
     error::PipelineError,
     stage::{DraftSink, Reporter, StageGuard},
 };
-use crate::mesh::{field::FieldSampler, preview::sketch};
+use crate::mesh::{field::FieldSampler, preview::sketch, surface::Surface};
+
+/// What can be seen of the surface by now, beside the sampler.
+pub(super) async fn coarse_surface(
+    sampler: FieldSampler,
+) -> Result<(FieldSampler, Option<Surface>), PipelineError> {
+    compute_soon(move || {
+        let surface = sampler.coarse_surface();
+        (sampler, surface)
+    })
+    .await
+}
 
 /// Draws a coarse shape once, beside the sampling.
 pub(super) struct Draft {
@@ -30,11 +41,7 @@ impl Draft {
         let Some(sink) = self.sink.take() else {
             return Ok(sampler);
         };
-        let (sampler, surface) = compute_soon(move || {
-            let surface = sampler.coarse_surface();
-            (sampler, surface)
-        })
-        .await?;
+        let (sampler, surface) = coarse_surface(sampler).await?;
         match surface {
             Some(surface) => start_soon(move || match sketch(surface) {
                 Ok(webp) => sink(webp),

@@ -1,18 +1,23 @@
 //! What the picture shows of the object, as the model was shown it: the mesh is held against it.
 
+use std::sync::Arc;
+
 use tracing::debug;
 
 use crate::{
     image::frame::Framed,
     mesh::{
-        sight::{Picture, Sight},
+        sight::{Guess, Picture, Sight},
         surface::Surface,
     },
 };
 
-/// A picture with an outline.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Look {
+/// A picture with an outline; cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Look(Arc<Shown>);
+
+#[derive(Debug)]
+struct Shown {
     side: usize,
     rgb: Vec<f32>,
     alpha: Vec<f32>,
@@ -25,15 +30,22 @@ impl Look {
         let Framed {
             side, rgb, alpha, ..
         } = framed;
-        Self {
+        Self(Arc::new(Shown {
             side: side as usize,
             rgb,
             alpha,
-        }
+        }))
     }
 
     fn picture(&self) -> Picture<'_> {
-        Picture::new(self.side, &self.alpha, &self.rgb)
+        let Shown { side, rgb, alpha } = &*self.0;
+        Picture::new(*side, alpha, rgb)
+    }
+
+    /// Where it was taken from, as a coarse surface has it; none where nothing is seen.
+    #[must_use]
+    pub fn guess(&self, coarse: &Surface) -> Option<Guess> {
+        Guess::of(coarse, &self.picture())
     }
 }
 
@@ -45,10 +57,13 @@ pub struct Seen {
 }
 
 impl Seen {
-    /// Finds the camera that shows the surface as the picture does; none does where nothing of either is seen.
+    /// Finds the camera that shows the surface as the picture does, near where it is guessed to stand, if it is; none does where
+    /// nothing of either is seen.
     #[must_use]
-    pub fn fit(surface: &Surface, look: Look) -> Option<Self> {
-        let sight = Sight::fit_surface(surface.positions(), surface.triangles(), &look.picture())?;
+    pub fn fit(surface: &Surface, look: Look, guess: Option<Guess>) -> Option<Self> {
+        let guess = guess.or_else(|| look.guess(surface))?;
+        let (positions, triangles) = (surface.positions(), surface.triangles());
+        let sight = Sight::fit_from(guess, positions, triangles, &look.picture());
         Some(Self { look, sight })
     }
 

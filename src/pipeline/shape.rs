@@ -8,6 +8,7 @@ use super::{
     compute::{compute, compute_soon},
     draft::Draft,
     error::PipelineError,
+    guess::Guessing,
     look::{Look, Seen},
     paint::{Paint, Painter, Sides},
     stage::{Reporter, StageGuard, Stages},
@@ -114,7 +115,8 @@ pub async fn shape<R: Reporter>(
         (codes, images, sampling)
     };
     let stage = stages.enter(Stage::Reconstruct).await?;
-    let sampler = reconstruct(&stage, engine, &codes, sampling)
+    let mut guessing = Guessing::new(look.as_ref());
+    let sampler = reconstruct(&stage, engine, &codes, sampling, &mut guessing)
         .instrument(stage.span())
         .await?;
     drop(stage);
@@ -130,6 +132,7 @@ pub async fn shape<R: Reporter>(
         walls,
     } = extracted;
     let surface = Arc::new(surface);
+    let look = look.map(|look| (look, guessing));
     let measured = measure(Arc::clone(&surface), look, options.min_agreement);
     let (sides, paint) = if options.texture == TextureMode::None {
         let measured = measured.instrument(stage.span()).await?;
@@ -222,6 +225,7 @@ async fn reconstruct<R: Reporter>(
     engine: &Engine,
     codes: &Codes,
     mut sampling: Sampling,
+    guessing: &mut Guessing,
 ) -> Result<FieldSampler, PipelineError> {
     let mut draft = Draft::new(stage);
     loop {
@@ -233,8 +237,9 @@ async fn reconstruct<R: Reporter>(
         stage.check()?;
         let asked = engine.ask(codes, points, Want::Logits);
         let asked = stage.unless_interrupted(asked);
-        // While the device computes, there is time to show what is known.
-        let (answered, looked_at) = tokio::join!(asked, draft.look_at(sampler));
+        // While the device computes, there is time to show what is known, and to look for the camera.
+        let looked_at = async { guessing.look_at(draft.look_at(sampler).await?).await };
+        let (answered, looked_at) = tokio::join!(asked, looked_at);
         sampling = Sampling::next(looked_at?, answered??, engine).await?;
     }
 }
@@ -280,11 +285,17 @@ async fn extract<R: Reporter>(
 /// Looks at a surface, and refuses one that agrees with the picture's outline less than `min_agreement`.
 async fn measure(
     surface: Arc<Surface>,
-    look: Option<Look>,
+    look: Option<(Look, Guessing)>,
     min_agreement: Option<f64>,
 ) -> Result<Sides, PipelineError> {
     let held_against = Arc::clone(&surface);
-    let seen = compute(move || look.and_then(|look| Seen::fit(&held_against, look)));
+    let seen = async {
+        let Some((look, guessing)) = look else {
+            return Ok(None);
+        };
+        let guess = guessing.finished().await?;
+        compute(move || Seen::fit(&held_against, look, guess)).await
+    };
     let drawn = compute(move || {
         let (positions, triangles) = (surface.positions(), surface.triangles());
         // Side by side where threads are free.

@@ -15,4 +15,10 @@ impl FieldSampler {
         let level = self.coarse.as_ref()?;
         marching_cubes::extract(level, &self.axis, self.options.iso).ok()
     }
+
+    /// Cells along an axis of the level that [`Self::coarse_surface`] is of.
+    #[must_use]
+    pub fn coarse_cells(&self) -> Option<usize> {
+        self.coarse.as_ref().map(|level| level.cells())
+    }
 }

@@ -163,17 +163,6 @@ impl Cloud {
         self
     }
 
-    /// Every `nth` point.
-    pub(super) fn thinned(&self, nth: usize) -> Self {
-        let some = |along: &[f32]| along.iter().copied().step_by(nth).collect();
-        Self {
-            x: some(&self.x),
-            y: some(&self.y),
-            z: some(&self.z),
-        }
-        .padded()
-    }
-
     /// The points that a turned camera sees: up, before any shift (right is x), and the nearness that both grow by.
     fn turned(&self, pose: &Pose, turned: &mut Turned) {
         let by = [pose.elevation, pose.perspective];

@@ -11,9 +11,9 @@ use super::{
     mask::{Mask, SIDE_MAX},
 };
 
-/// Points of the cloud that the search looks at in the end, and the share of them that it begins with.
+/// Points of the cloud that the search looks at in the end, and those that it begins with.
 const POINTS: usize = 20_480;
-const COARSE_SHARE: usize = 4;
+const COARSE_POINTS: usize = 5_120;
 const COARSE_SIDE: usize = 64;
 
 /// Elevations and perspectives tried first. Pictures are drawn and taken from somewhat below the object to well above
@@ -45,20 +45,26 @@ const TURNS_MAX: usize = 3;
 /// A sample marks its pixel wherever in it it lies, so a pixel counts as covered from less than half on.
 const COVERED: f32 = 0.15;
 
-/// The best pose, or none if the alpha covers nothing.
-pub(super) fn best(
+/// A pose that is near the best one, and what is known of the alpha by then.
+#[derive(Debug, Clone)]
+pub(super) struct Rough {
+    pose: Pose,
+    /// The middle and the longer side of the alpha's box: see [`outline`].
+    middle: [f32; 2],
+    longer: f32,
+    wanted: Mask,
+}
+
+/// A pose to begin with, or none if the alpha covers nothing. A coarse surface tells it as well as a fine one.
+pub(super) fn rough(
     positions: &[[f32; 3]],
     triangles: &[[u32; 3]],
     picture: &Picture<'_>,
-) -> Option<Pose> {
+) -> Option<Rough> {
     let (middle, longer) = outline(picture)?;
     // Side by side where threads are free, here and below; what comes of it is the same.
-    let ((cloud, thin), (fine, coarse)) = rayon::join(
-        || {
-            let cloud = Cloud::spread(positions, triangles, POINTS);
-            let thin = cloud.thinned(COARSE_SHARE);
-            (cloud, thin)
-        },
+    let (thin, (wanted, coarse)) = rayon::join(
+        || Cloud::spread(positions, triangles, COARSE_POINTS),
         || {
             let coverage = coverage(picture);
             let fine = covered(&coverage, SIDE_MAX);
@@ -89,12 +95,30 @@ pub(super) fn best(
         |pose| Search::new(&thin, &coarse, COARSE_SIDE).refine(pose, STEPS, ROUGH_HALVINGS);
     let finalists: Vec<_> = apart(&candidates).into_par_iter().map(refined).collect();
     let finalists = finalists.into_iter();
-    let (_, mut pose) = finalists.reduce(|best, next| if next.0 > best.0 { next } else { best })?;
-    // Every point now, of which some reach further than the few.
+    let (_, pose) = finalists.reduce(|best, next| if next.0 > best.0 { next } else { best })?;
+    Some(Rough {
+        pose,
+        middle,
+        longer,
+        wanted,
+    })
+}
+
+/// The best pose near a rough one.
+pub(super) fn close(rough: Rough, positions: &[[f32; 3]], triangles: &[[u32; 3]]) -> Pose {
+    let Rough {
+        mut pose,
+        middle,
+        longer,
+        wanted,
+    } = rough;
+    let cloud = Cloud::spread(positions, triangles, POINTS);
+    // Of more points some reach further.
     cloud.center(&mut pose, middle, longer, &mut Turned::default());
     let steps = STEPS.map(|step| step / 2.0);
-    let mut close = Search::new(&cloud, &fine, SIDE_MAX);
-    Some(close.refine(pose, steps, HALVINGS).1)
+    Search::new(&cloud, &wanted, SIDE_MAX)
+        .refine(pose, steps, HALVINGS)
+        .1
 }
 
 /// The best candidates, none of which is a neighbour of a better one.

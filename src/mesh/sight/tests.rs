@@ -38,18 +38,22 @@ fn seen(mesh: &Mesh, elevation_deg: f32, perspective: f32) -> Vec<f32> {
 
 /// A box with a bump towards the camera, off the middle, and a mast.
 fn body() -> Mesh {
+    fixtures::colored(72, bodys_field())
+}
+
+fn bodys_field() -> impl Fn([f32; 3]) -> f32 {
     let inside = |p: [f32; 3], half: [f32; 3]| {
         p.iter()
             .zip(half)
             .map(|(along, half)| half - along.abs())
             .fold(f32::MAX, f32::min)
     };
-    fixtures::colored(72, move |[x, y, z]| {
+    move |[x, y, z]| {
         let slab = inside([x, y + 0.2, z], [0.6, 0.2, 0.4]);
         let bump = inside([x - 0.3, y + 0.2, z - 0.5], [0.15, 0.15, 0.25]);
         let mast = inside([x + 0.3, y - 0.2, z + 0.1], [0.08, 0.5, 0.08]);
         50.0 * slab.max(bump).max(mast)
-    })
+    }
 }
 
 fn fitted(mesh: &Mesh, alpha: &[f32]) -> Sight {
@@ -72,6 +76,25 @@ fn the_camera_of_a_silhouette_is_found() {
             let agreement = sight.silhouette_agreement();
             assert!(agreement > 0.97, "{agreement} at {elevation}");
         }
+    }
+}
+
+#[test]
+fn a_coarse_surface_is_enough_to_look_for_the_camera_from_everywhere() {
+    let (fine, rgb) = (body(), vec![0.5; 3 * SIDE * SIDE]);
+    for elevation in [-7.0, 12.5, 41.0] {
+        let alpha = seen(&fine, elevation, 0.3);
+        let picture = Picture::new(SIDE, &alpha, &rgb);
+        let coarse = fixtures::surface(36, bodys_field());
+        let guess = Guess::of(&coarse, &picture).expect("the alpha covers something");
+        let sight = Sight::fit_from(guess, fine.positions(), fine.triangles(), &picture);
+        let found = sight.elevation_deg() as f32;
+        assert!(
+            (found - elevation).abs() < 3.0,
+            "{found} is not {elevation}"
+        );
+        let agreement = sight.silhouette_agreement();
+        assert!(agreement > 0.97, "{agreement} at {elevation}");
     }
 }
 

@@ -125,7 +125,9 @@ fn any_picture_is_decoded_or_refused_by_a_child() {
             return Ok("refused at the door".into());
         };
         match runtime.block_on(pool.decode(&image, 64)) {
-            Ok(pixels) if pixels.width().max(pixels.height()) <= 64 => Ok("decoded".into()),
+            Ok(decoded) if decoded.pixels.width().max(decoded.pixels.height()) <= 64 => {
+                Ok("decoded".into())
+            }
             Ok(_) => Err("it is larger than asked for".into()),
             Err(DecodeError::Image(error)) => Ok(plain(error)),
             Err(other) => Err(format!("{other:?}")),
