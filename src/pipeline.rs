@@ -52,10 +52,7 @@ pub mod paint;
 pub mod shape;
 pub mod stage;
 
-/// Starts what takes milliseconds and nobody waits for.
-pub fn start_soon(work: Box<dyn FnOnce() + Send>) {
-    compute::start_soon(work);
-}
+pub use compute::start_soon;
 
 /// Pictures are decoded to at most this many pixels a side: five times what the models look at, so that cutting the
 /// object out leaves detail enough.
@@ -266,7 +263,7 @@ async fn prepare<R: Reporter>(
     let manifest = tools.engine.manifest(&job.model)?;
     let picture = InputImage::parse(job.picture.clone(), &tools.image_limits)?;
     let mut decoded = tools.decoder.decode(&picture, DECODED_SIDE_MAX).await?;
-    let pixels = Arc::clone(&decoded.pixels);
+    let (pixels, has_transparency) = (Arc::clone(&decoded.pixels), decoded.has_transparency);
     stage.fraction(0.5);
     let side = manifest.input.width;
     let options = FrameOptions {
@@ -274,9 +271,7 @@ async fn prepare<R: Reporter>(
         background: manifest.input.background,
         fill: manifest.input.fill,
     };
-    let has_transparency = pixels.has_transparency();
-    let asked = job.options.remove_background;
-    if !matte_wanted(has_transparency, &manifest, asked)? {
+    if !matte_wanted(has_transparency, &manifest, job.options.remove_background)? {
         tools.decoder.note_framing(options, has_transparency);
         let ahead = decoded.framed(&options);
         let framed = move || match ahead {

@@ -35,6 +35,8 @@ pub type Start = fn(Box<dyn FnOnce() + Send>);
 #[derive(Debug)]
 pub struct Decoded {
     pub pixels: Arc<Pixels>,
+    /// As [`Pixels::has_transparency`], which looks at all of them.
+    pub has_transparency: bool,
     framed: Option<FramedAhead>,
 }
 
@@ -47,6 +49,7 @@ struct FramedAhead {
 impl From<Pixels> for Decoded {
     fn from(pixels: Pixels) -> Self {
         Self {
+            has_transparency: pixels.has_transparency(),
             pixels: Arc::new(pixels),
             framed: None,
         }
@@ -85,6 +88,7 @@ struct Entries {
     kept: VecDeque<Entry>,
     /// Somebody will come and forget them.
     is_watched: bool,
+    framing: Option<Framing>,
 }
 
 /// Shared by clones.
@@ -94,7 +98,6 @@ pub(super) struct Recent {
     pub(super) side_max: u32,
     start: Start,
     entries: Arc<Mutex<Entries>>,
-    framing: Arc<Mutex<Option<Framing>>>,
 }
 
 impl Recent {
@@ -103,19 +106,14 @@ impl Recent {
             side_max,
             start,
             entries: Arc::default(),
-            framing: Arc::default(),
         }
-    }
-
-    fn framing(&self) -> MutexGuard<'_, Option<Framing>> {
-        self.framing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Notes how a picture is framed by [`AlphaSource::without_matte`].
     pub(super) fn note_framing(&self, options: FrameOptions, has_transparency: bool) {
-        let mut framing = self.framing();
-        let before = framing.filter(|before| before.options == options);
-        *framing = Some(Framing {
+        let mut entries = self.entries();
+        let before = entries.framing.filter(|before| before.options == options);
+        entries.framing = Some(Framing {
             options,
             is_usual: before.is_some(),
             is_of_opaque: !has_transparency || before.is_some_and(|before| before.is_of_opaque),
@@ -123,14 +121,12 @@ impl Recent {
     }
 
     /// Begins to frame a picture as the last ones were.
-    fn begin_to_frame(&self, pixels: &Arc<Pixels>) -> Option<FramedAhead> {
-        let framing = self.framing().filter(|framing| framing.is_usual)?;
-        let has_transparency = pixels.has_transparency();
-        if !framing.is_of_opaque && !has_transparency {
-            return None;
-        }
-        let alpha = AlphaSource::without_matte(has_transparency);
-        let (pixels, options) = (Arc::clone(pixels), framing.options);
+    fn begin_to_frame(&self, decoded: &Decoded) -> Option<FramedAhead> {
+        let usual = self.entries().framing.filter(|framing| framing.is_usual);
+        let usual = usual.filter(|usual| usual.is_of_opaque || decoded.has_transparency);
+        let options = usual?.options;
+        let pixels = Arc::clone(&decoded.pixels);
+        let alpha = AlphaSource::without_matte(decoded.has_transparency);
         let (sender, framed) = oneshot::channel();
         (self.start)(Box::new(move || {
             // Whoever decodes it before it is its turn frames it, and tells what is wrong with it.
@@ -154,12 +150,12 @@ impl Recent {
 
     /// Remembers a picture for the next one who decodes it.
     pub(super) fn keep(&self, image: &InputImage, pixels: Pixels) {
-        let pixels = Arc::new(pixels);
-        let framed = self.begin_to_frame(&pixels);
+        let mut decoded = Decoded::from(pixels);
+        decoded.framed = self.begin_to_frame(&decoded);
         let entry = Entry {
             key: key(image),
             since: Instant::now(),
-            decoded: Decoded { pixels, framed },
+            decoded,
         };
         let mut entries = self.entries();
         entries.kept.push_back(entry);

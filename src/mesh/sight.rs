@@ -13,7 +13,7 @@
 //! Through that camera, the picture's own colours find their places on the side of the mesh that it shows: see
 //! [`Sight::blend`].
 
-use super::{BoundingBox, Mesh, surface::Surface};
+use super::BoundingBox;
 
 use camera::Camera;
 use depth::DepthMap;
@@ -80,10 +80,17 @@ const AGREEMENT_SIDE_MAX: usize = 256;
 pub struct Guess(search::Rough);
 
 impl Guess {
-    /// Looks for the camera from everywhere, on a surface that may be a coarse one. None if the alpha covers nothing.
+    /// Looks for the camera from everywhere, on a surface that may be a coarse one, in the modelling frame (+Y up, the camera on
+    /// +Z), at any place and of any size. The same surface and picture always give the same one. None if the alpha covers nothing.
+    ///
+    /// Triangles name positions, and there is an extent.
     #[must_use]
-    pub fn of(surface: &Surface, picture: &Picture<'_>) -> Option<Self> {
-        search::rough(surface.positions(), surface.triangles(), picture).map(Self)
+    pub fn of(
+        positions: &[[f32; 3]],
+        triangles: &[[u32; 3]],
+        picture: &Picture<'_>,
+    ) -> Option<Self> {
+        search::rough(positions, triangles, picture).map(Self)
     }
 }
 
@@ -98,25 +105,7 @@ pub struct Sight {
 }
 
 impl Sight {
-    /// Looks for the camera; `mesh` is in the modelling frame (+Y up, the camera on +Z), at any place and size. The same
-    /// mesh and picture always give the same camera. None if the alpha covers nothing.
-    #[must_use]
-    pub fn fit(mesh: &Mesh, picture: &Picture<'_>) -> Option<Self> {
-        Self::fit_surface(mesh.positions(), mesh.triangles(), picture)
-    }
-
-    /// As [`Sight::fit`], for what has no normals yet. Triangles name positions, and there is an extent.
-    #[must_use]
-    pub fn fit_surface(
-        positions: &[[f32; 3]],
-        triangles: &[[u32; 3]],
-        picture: &Picture<'_>,
-    ) -> Option<Self> {
-        let guess = Guess(search::rough(positions, triangles, picture)?);
-        Some(Self::fit_from(guess, positions, triangles, picture))
-    }
-
-    /// As [`Sight::fit_surface`], near where the camera is guessed to stand: of a coarser surface of the same shape, and of the
+    /// Looks for the camera near where it is guessed to stand: of the same surface or a coarser one of the same shape, and of the
     /// same picture.
     #[must_use]
     pub fn fit_from(

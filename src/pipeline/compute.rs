@@ -140,7 +140,7 @@ impl<T> Begun<T> {
 }
 
 /// Starts what takes milliseconds and nobody waits for; a panic there ends as nothing.
-pub(super) fn start_soon(work: impl FnOnce() + Send + 'static) {
+pub fn start_soon(work: impl FnOnce() + Send + 'static) {
     static BESIDE: OnceLock<Arc<ThreadPool>> = OnceLock::new();
     let threads = BESIDE.get_or_init(|| REST.made(BESIDE_THREADS, "beside".into()));
     drop(start_on(threads, work));

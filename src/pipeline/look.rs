@@ -42,10 +42,10 @@ impl Look {
         Picture::new(*side, alpha, rgb)
     }
 
-    /// Where it was taken from, as a coarse surface has it; none where nothing is seen.
+    /// Where it was taken from, as a surface has it that may be a coarse one; none where nothing is seen.
     #[must_use]
-    pub fn guess(&self, coarse: &Surface) -> Option<Guess> {
-        Guess::of(coarse, &self.picture())
+    pub fn guess(&self, surface: &Surface) -> Option<Guess> {
+        Guess::of(surface.positions(), surface.triangles(), &self.picture())
     }
 }
 

@@ -1,9 +1,25 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::mesh::{fixtures, sight::camera::Pose};
+use crate::mesh::{Mesh, fixtures, sight::camera::Pose};
 
 const SIDE: usize = 192;
+
+impl Sight {
+    /// Through the camera that is found for the mesh itself.
+    pub(super) fn fit(mesh: &Mesh, picture: &Picture<'_>) -> Option<Self> {
+        Self::fit_surface(mesh.positions(), mesh.triangles(), picture)
+    }
+
+    pub(super) fn fit_surface(
+        positions: &[[f32; 3]],
+        triangles: &[[u32; 3]],
+        picture: &Picture<'_>,
+    ) -> Option<Self> {
+        let guess = Guess::of(positions, triangles, picture)?;
+        Some(Self::fit_from(guess, positions, triangles, picture))
+    }
+}
 
 /// The alpha of a mesh as a known camera sees it, its outline filling 0.86 of the picture.
 fn seen(mesh: &Mesh, elevation_deg: f32, perspective: f32) -> Vec<f32> {
@@ -86,7 +102,8 @@ fn a_coarse_surface_is_enough_to_look_for_the_camera_from_everywhere() {
         let alpha = seen(&fine, elevation, 0.3);
         let picture = Picture::new(SIDE, &alpha, &rgb);
         let coarse = fixtures::surface(36, bodys_field());
-        let guess = Guess::of(&coarse, &picture).expect("the alpha covers something");
+        let guess = Guess::of(coarse.positions(), coarse.triangles(), &picture);
+        let guess = guess.expect("the alpha covers something");
         let sight = Sight::fit_from(guess, fine.positions(), fine.triangles(), &picture);
         let found = sight.elevation_deg() as f32;
         assert!(
